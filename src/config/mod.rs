@@ -1,0 +1,1 @@
+//! Configuration: YAML, environment and flags into validated values.

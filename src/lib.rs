@@ -1,0 +1,67 @@
+//! Kubesiren: from Kubernetes audit events to the people on call.
+//!
+//! # The data path
+//!
+//! ```text
+//! source      webhook · file                    bytes in; answers when ingest returns
+//!   │ batch of bytes + origin (source, cluster)
+//! detect      frame → project → index → match   stateless, on the caller's own task, scratch reused
+//!   │ matches (few)
+//! journal     append-only log of matches        append returns when durable = the acknowledgement
+//!   │ in order
+//! correlate   windows · episodes                event time; the only mutable state
+//!   │ alerts
+//! outbox      alert + its deliveries            one transaction with the journal cursor
+//!   │
+//! notify      route → group → render → send     one worker per sink; retry, rate, resolve
+//! ```
+//!
+//! # Layers
+//!
+//! A module uses modules of lower layers, or of its own folder, only. `tests/layers.rs` reads this table.
+//!
+//! | layer | modules |
+//! |---|---|
+//! | 1 | clock, diagnose |
+//! | 2 | alert, yaml, metrics, units |
+//! | 3 | event |
+//! | 4 | rule |
+//! | 5 | engine |
+//! | 6 | correlate |
+//! | 7 | store |
+//! | 8 | sink, pipeline |
+//! | 9 | notify, source |
+//! | 10 | config |
+//! | 11 | admin |
+//! | 12 | app |
+//! | 13 | cli |
+//!
+//! # Invariants
+//!
+//! - There are two logs (journal, outbox) and no other queue.
+//! - `Ingest::ingest` returning `Ok` is the only acknowledgement: everything an alert may need is durable by then.
+//! - An event that matches nothing costs no write, no lock and no allocation.
+//! - A `RuleSet` never changes; a reload compiles a new one and swaps it whole, or keeps the old one and says why.
+//! - Time is an argument: only `clock::now` reads the wall clock.
+//! - An alert's id is a pure function of rule, cluster, group and evidence.
+//! - Bodies of requests and responses never leave `engine`, but for the values a predicate matched, redacted.
+
+pub mod admin;
+pub mod alert;
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod correlate;
+pub mod diagnose;
+pub mod engine;
+pub mod event;
+pub mod metrics;
+pub mod notify;
+pub mod pipeline;
+pub mod rule;
+pub mod sink;
+pub mod source;
+pub mod store;
+pub mod units;
+pub mod yaml;

@@ -1,0 +1,352 @@
+//! YAML as a tree in which every node knows its place, so that all mistakes can be reported where they are.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use saphyr_parser::{Event, Parser, ScalarStyle};
+
+use crate::diagnose::{Diagnostic, SourceText, Span};
+
+/// Nodes that one text may hold once its aliases are expanded: bounds "billion laughs".
+const NODES_MAX: usize = 1_000_000;
+
+/// A value and its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// The value.
+    pub value: Value,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// A YAML value of the core schema.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// `null`, `~` or nothing.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// An integer.
+    Int(i64),
+    /// A number with a fraction or exponent.
+    Float(f64),
+    /// Everything else, and whatever is quoted.
+    String(String),
+    /// A list.
+    Seq(Vec<Node>),
+    /// A mapping, in the order written; keys are scalars, as text.
+    Map(Vec<(Key, Node)>),
+}
+
+/// A mapping's key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Key {
+    /// Its text.
+    pub text: String,
+    /// Where it is written.
+    pub span: Span,
+}
+
+impl Node {
+    /// What kind of value it is, for messages.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Null => "nothing",
+            Value::Bool(_) => "a boolean",
+            Value::Int(_) | Value::Float(_) => "a number",
+            Value::String(_) => "text",
+            Value::Seq(_) => "a list",
+            Value::Map(_) => "a mapping",
+        }
+    }
+
+    /// The text of a string node.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.value {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The entries of a mapping.
+    #[must_use]
+    pub fn as_map(&self) -> Option<&[(Key, Self)]> {
+        match &self.value {
+            Value::Map(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// The value under a mapping's key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        self.as_map()?.iter().find(|(k, _)| k.text == key).map(|(_, node)| node)
+    }
+
+    /// The same value as JSON.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Null => serde_json::Value::Null,
+            Value::Bool(b) => (*b).into(),
+            Value::Int(n) => (*n).into(),
+            Value::Float(n) => (*n).into(),
+            Value::String(s) => s.as_str().into(),
+            Value::Seq(items) => items.iter().map(Self::to_json).collect(),
+            Value::Map(entries) => {
+                serde_json::Value::Object(entries.iter().map(|(k, v)| (k.text.clone(), v.to_json())).collect())
+            }
+        }
+    }
+}
+
+/// Reads all documents of a text. On a syntax error, the documents before it are returned with the finding.
+pub fn parse(source: &Arc<SourceText>) -> (Vec<Node>, Vec<Diagnostic>) {
+    let offsets = CharOffsets::new(&source.text);
+    let mut builder = Builder {
+        source,
+        offsets,
+        anchors: HashMap::new(),
+        stack: Vec::new(),
+        documents: Vec::new(),
+        findings: Vec::new(),
+        nodes: 0,
+    };
+    for event in Parser::new_from_str(&source.text) {
+        match event {
+            Ok((event, span)) => {
+                let span = builder.offsets.span(span);
+                if !builder.event(event, span) {
+                    break;
+                }
+            }
+            Err(error) => {
+                let at = builder.offsets.byte(error.marker().index());
+                builder.findings.push(Diagnostic::error(
+                    source,
+                    Span { start: at, end: at },
+                    format!("not valid YAML: {}", error.info()),
+                ));
+                break;
+            }
+        }
+    }
+    (builder.documents, builder.findings)
+}
+
+/// Turns the parser's character indices into byte offsets.
+struct CharOffsets {
+    /// `None` for ASCII texts, where they are the same.
+    bytes: Option<Vec<usize>>,
+    len: usize,
+}
+
+impl CharOffsets {
+    fn new(text: &str) -> Self {
+        let bytes = (!text.is_ascii()).then(|| text.char_indices().map(|(at, _)| at).collect());
+        Self { bytes, len: text.len() }
+    }
+
+    fn byte(&self, index: usize) -> usize {
+        match &self.bytes {
+            None => index.min(self.len),
+            Some(bytes) => bytes.get(index).copied().unwrap_or(self.len),
+        }
+    }
+
+    fn span(&self, span: saphyr_parser::Span) -> Span {
+        Span { start: self.byte(span.start.index()), end: self.byte(span.end.index()) }
+    }
+}
+
+/// A collection under construction.
+enum Open {
+    Seq { items: Vec<Node>, span: Span, anchor: usize },
+    Map { entries: Vec<(Key, Node)>, key: Option<Key>, span: Span, anchor: usize },
+}
+
+struct Builder<'a> {
+    source: &'a Arc<SourceText>,
+    offsets: CharOffsets,
+    anchors: HashMap<usize, Node>,
+    stack: Vec<Open>,
+    documents: Vec<Node>,
+    findings: Vec<Diagnostic>,
+    nodes: usize,
+}
+
+impl Builder<'_> {
+    /// Takes one event; `false` when the text is refused.
+    fn event(&mut self, event: Event<'_>, span: Span) -> bool {
+        match event {
+            Event::Scalar(text, style, anchor, _) => {
+                let node = Node { value: scalar(&text, style), span };
+                self.finish(node, anchor, Some(&text))
+            }
+            Event::SequenceStart(anchor, _) => {
+                self.stack.push(Open::Seq { items: Vec::new(), span, anchor });
+                true
+            }
+            Event::MappingStart(anchor, _) => {
+                self.stack.push(Open::Map { entries: Vec::new(), key: None, span, anchor });
+                true
+            }
+            Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
+                Some(Open::Seq { items, span: start, anchor }) => self.finish(
+                    Node {
+                        value: Value::Seq(items),
+                        span: Span { start: start.start, end: span.start.max(start.start) },
+                    },
+                    anchor,
+                    None,
+                ),
+                Some(Open::Map { entries, span: start, anchor, .. }) => self.finish(
+                    Node {
+                        value: Value::Map(entries),
+                        span: Span { start: start.start, end: span.start.max(start.start) },
+                    },
+                    anchor,
+                    None,
+                ),
+                None => true,
+            },
+            Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
+                Some(node) => {
+                    self.nodes += size(&node);
+                    let text = node.as_str().map(str::to_owned);
+                    self.finish(Node { span, ..node }, 0, text.as_deref())
+                }
+                None => self.refuse(span, "this alias names an anchor that is not complete yet"),
+            },
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {
+                true
+            }
+        }
+    }
+
+    fn refuse(&mut self, span: Span, message: &str) -> bool {
+        self.findings.push(Diagnostic::error(self.source, span, message));
+        false
+    }
+
+    /// Puts a finished node into its parent. `text` is a scalar's text, which alone may be a key.
+    fn finish(&mut self, node: Node, anchor: usize, text: Option<&str>) -> bool {
+        self.nodes += 1;
+        if self.nodes > NODES_MAX {
+            return self.refuse(node.span, "too many values once aliases are expanded");
+        }
+        if anchor > 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        match self.stack.last_mut() {
+            None => self.documents.push(node),
+            Some(Open::Seq { items, .. }) => items.push(node),
+            Some(Open::Map { entries, key, .. }) => match key.take() {
+                Some(key) => entries.push((key, node)),
+                None => match text {
+                    Some(text) => {
+                        if entries.iter().any(|(k, _)| k.text == text) {
+                            let message = format!("the key `{text}` is here twice");
+                            self.findings.push(Diagnostic::error(self.source, node.span, message));
+                        }
+                        *key = Some(Key { text: text.to_owned(), span: node.span });
+                    }
+                    None => return self.refuse(node.span, "a mapping's key must be plain text"),
+                },
+            },
+        }
+        true
+    }
+}
+
+fn size(node: &Node) -> usize {
+    match &node.value {
+        Value::Seq(items) => 1 + items.iter().map(size).sum::<usize>(),
+        Value::Map(entries) => 1 + entries.iter().map(|(_, v)| size(v)).sum::<usize>(),
+        _ => 1,
+    }
+}
+
+/// Resolves a scalar by YAML 1.2's core schema; quoted and block scalars are text.
+fn scalar(text: &str, style: ScalarStyle) -> Value {
+    if style != ScalarStyle::Plain {
+        return Value::String(text.to_owned());
+    }
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "true" | "True" | "TRUE" => return Value::Bool(true),
+        "false" | "False" | "FALSE" => return Value::Bool(false),
+        _ => {}
+    }
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if digits.starts_with(|c: char| c.is_ascii_digit()) || digits.starts_with('.') {
+        if let Some(hex) = text.strip_prefix("0x").and_then(|hex| i64::from_str_radix(hex, 16).ok()) {
+            return Value::Int(hex);
+        }
+        if let Some(octal) = text.strip_prefix("0o").and_then(|octal| i64::from_str_radix(octal, 8).ok()) {
+            return Value::Int(octal);
+        }
+        if let Ok(int) = text.parse() {
+            return Value::Int(int);
+        }
+        if digits.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'))
+            && let Ok(float) = text.parse()
+        {
+            return Value::Float(float);
+        }
+    }
+    Value::String(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn read(text: &str) -> (Vec<Node>, Vec<Diagnostic>) {
+        parse(&SourceText::new(Path::new("t.yml"), text.to_owned()))
+    }
+
+    #[test]
+    fn scalars_follow_the_core_schema() {
+        let (documents, findings) = read("a: 1\nb: '1'\nc: true\nd: ~\ne: 1.5\nf: 0x10\ng: 1.2.3\nh: no\n");
+        assert!(findings.is_empty());
+        assert_eq!(
+            documents[0].to_json(),
+            serde_json::json!({"a": 1, "b": "1", "c": true, "d": null, "e": 1.5, "f": 16, "g": "1.2.3", "h": "no"})
+        );
+    }
+
+    #[test]
+    fn documents_anchors_and_places() {
+        let (documents, findings) = read("é: &x [1, 2]\nb: *x\n---\nc: 3\n");
+        assert!(findings.is_empty());
+        assert_eq!(documents.len(), 2);
+        assert_eq!(documents[0].to_json(), serde_json::json!({"é": [1, 2], "b": [1, 2]}));
+        let c = documents[1].get("c").expect("there");
+        assert_eq!((c.span.start, c.span.end), (27, 28));
+    }
+
+    #[test]
+    fn double_keys_and_broken_syntax_are_findings() {
+        let (_, findings) = read("a: 1\na: 2\n");
+        assert_eq!(findings[0].to_string(), "t.yml:2:1: the key `a` is here twice");
+        let (documents, findings) = read("a: 1\n---\nb: [1\n");
+        assert_eq!((documents.len(), findings.len()), (1, 1));
+        assert!(findings[0].to_string().starts_with("t.yml:"), "{}", findings[0]);
+    }
+
+    #[test]
+    fn aliases_cannot_blow_up() {
+        let mut text = "a: &a [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+        for (i, c) in ('b'..='i').enumerate() {
+            let before = char::from(b'a' + u8::try_from(i).expect("small"));
+            text.push_str(&format!("{c}: &{c} [{}]\n", vec![format!("*{before}"); 10].join(",")));
+        }
+        let (_, findings) = read(&text);
+        assert!(findings[0].message.contains("too many values"));
+    }
+}
