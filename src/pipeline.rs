@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::store::FilePosition;
 
+pub use crate::event::compress::Encoding;
+
 /// Where a batch came from.
 #[derive(Clone, Debug)]
 pub struct Origin {
@@ -41,19 +43,6 @@ pub enum IngestError {
     NoRoom(String),
 }
 
-/// How a body is compressed, where the transport says so.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Encoding {
-    /// Not said: told from the first bytes.
-    #[default]
-    Detect,
-    /// As it is.
-    Identity,
-    /// gzip.
-    Gzip,
-    /// Zstandard.
-    Zstd,
-}
 
 /// The way in, shared by all sources. Cheap to clone.
 #[derive(Clone)]

@@ -1,1 +1,10 @@
-//! event
+//! Audit events as bytes: framing a body into events, and projecting an event onto the paths that rules read.
+
+pub mod compress;
+pub mod frame;
+pub mod path;
+pub mod project;
+
+pub use frame::{Frame, FrameError, Framed, frame};
+pub use path::FieldPath;
+pub use project::{Projection, Scratch, Slot, Val};

@@ -1,0 +1,100 @@
+//! Undoing gzip and Zstandard, never past a bound.
+
+use std::borrow::Cow;
+use std::io::{self, BufRead, Read};
+
+/// How a body is compressed, where the transport says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// Not said: told from the first bytes.
+    #[default]
+    Detect,
+    /// As it is.
+    Identity,
+    /// gzip.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+}
+
+impl Encoding {
+    /// What the first bytes say.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        match bytes {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            _ => Self::Identity,
+        }
+    }
+}
+
+/// Why a body could not be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum DecompressError {
+    /// It grows past the bound.
+    #[error("larger than {0} bytes after decompression")]
+    TooLarge(u64),
+    /// It is not what it claims to be.
+    #[error("not valid {0}: {1}")]
+    Corrupt(&'static str, io::Error),
+}
+
+/// Unpacks a body; never holds more than `limit` bytes of it.
+pub fn decompress(body: &[u8], encoding: Encoding, limit: u64) -> Result<Cow<'_, [u8]>, DecompressError> {
+    let encoding = if encoding == Encoding::Detect { Encoding::of(body) } else { encoding };
+    match encoding {
+        Encoding::Detect | Encoding::Identity if body.len() as u64 > limit => Err(DecompressError::TooLarge(limit)),
+        Encoding::Detect | Encoding::Identity => Ok(Cow::Borrowed(body)),
+        Encoding::Gzip => read_all(flate2::bufread::MultiGzDecoder::new(body), "gzip", limit).map(Cow::Owned),
+        Encoding::Zstd => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(body);
+            let decoder = decoder.map_err(|error| DecompressError::Corrupt("zstd", error))?;
+            read_all(decoder, "zstd", limit).map(Cow::Owned)
+        }
+    }
+}
+
+fn read_all(reader: impl Read, format: &'static str, limit: u64) -> Result<Vec<u8>, DecompressError> {
+    let mut out = Vec::new();
+    let read = reader.take(limit.saturating_add(1)).read_to_end(&mut out);
+    read.map_err(|error| DecompressError::Corrupt(format, error))?;
+    if out.len() as u64 > limit { Err(DecompressError::TooLarge(limit)) } else { Ok(out) }
+}
+
+/// A reader that unpacks what it finds by its first bytes; for files and standard input.
+pub fn reader<'r>(mut input: impl BufRead + Send + 'r) -> io::Result<Box<dyn Read + Send + 'r>> {
+    Ok(match Encoding::of(input.fill_buf()?) {
+        Encoding::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+        Encoding::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(input)?),
+        Encoding::Detect | Encoding::Identity => Box::new(input),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn both_formats_are_told_from_their_bytes_and_bounded() {
+        let text = b"{}".repeat(1000);
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&text).expect("memory");
+        let packed = [gzip.finish().expect("memory"), zstd::encode_all(&text[..], 1).expect("memory"), text.clone()];
+        for body in packed {
+            assert_eq!(decompress(&body, Encoding::Detect, 2000).expect("fits").as_ref(), text);
+            assert!(matches!(decompress(&body, Encoding::Detect, 1999), Err(DecompressError::TooLarge(1999))));
+            let mut read = Vec::new();
+            reader(&body[..]).expect("opens").read_to_end(&mut read).expect("reads");
+            assert_eq!(read, text);
+        }
+    }
+
+    #[test]
+    fn a_broken_stream_is_named() {
+        let error = decompress(&[0x1f, 0x8b, 1, 2, 3], Encoding::Detect, 100).expect_err("broken");
+        assert!(error.to_string().starts_with("not valid gzip"), "{error}");
+    }
+}

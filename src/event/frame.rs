@@ -1,0 +1,504 @@
+//! Framing: from the bytes of a body, block or file to single events.
+//!
+//! What it is told by its content: one Event, an EventList, a JSON array of either, or lines (or any sequence) of these;
+//! a wrapper that holds an event under `log`, `message`, `value`, `event` or `kubernetes.audit` is opened.
+//! One bad event never hides its neighbours: it is handed out as [`Framed::Bad`] with its place and the reason.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The version that kube-apiservers send since 1.12.
+pub const API_VERSION: &str = "audit.k8s.io/v1";
+
+/// Older logs say `v1beta1`; its events have the same fields.
+fn is_audit(version: Option<&str>) -> bool {
+    matches!(version, Some(API_VERSION | "audit.k8s.io/v1beta1"))
+}
+
+/// Wrappers inside wrappers that are opened.
+const NESTING_MAX: u32 = 4;
+
+/// One piece of a body.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Framed<'b> {
+    /// The bytes of one JSON object that claims to be an Event.
+    Event(&'b [u8]),
+    /// Something else, with the reason.
+    Bad(Reject<'b>),
+}
+
+/// Something that is no audit event.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reject<'b> {
+    /// Its bytes.
+    pub bytes: &'b [u8],
+    /// Where it is, for people: `item 3`, `line 7 column 12`.
+    pub place: String,
+    /// Why it was refused, without any content of it.
+    pub reason: Reason,
+    /// The parser's words, without content.
+    pub detail: String,
+}
+
+/// Why an event was refused: the label `reason` of `events_rejected_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Not JSON.
+    Syntax,
+    /// JSON, but of another kind or version.
+    Kind,
+    /// An Event that lacks what every event has, or has it in another type.
+    Shape,
+    /// A key of the envelope comes twice.
+    Duplicate,
+}
+
+impl Reason {
+    /// All reasons.
+    pub const ALL: [Self; 4] = [Self::Syntax, Self::Kind, Self::Shape, Self::Duplicate];
+
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Syntax => "syntax",
+            Self::Kind => "kind",
+            Self::Shape => "shape",
+            Self::Duplicate => "duplicate_key",
+        }
+    }
+}
+
+/// A body of which nothing is an audit event.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Nothing in it at all.
+    #[error("the body is empty")]
+    Empty,
+    /// No JSON.
+    #[error("the body is not JSON: {0}")]
+    NotJson(String),
+    /// Not audit.k8s.io/v1.
+    #[error("the body is not audit.k8s.io/v1: {0}")]
+    NotAudit(String),
+}
+
+/// What framing found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// Events handed out.
+    pub events: u64,
+    /// Bad pieces handed out.
+    pub bad: u64,
+}
+
+/// Splits a body and hands each piece to `each`, in order.
+///
+/// An error means that nothing was handed out as an event: the body as a whole is not what it should be.
+pub fn frame<'b>(body: &'b [u8], mut each: impl FnMut(Framed<'b>)) -> Result<Frame, FrameError> {
+    let start = body.iter().position(|b| !b.is_ascii_whitespace()).ok_or(FrameError::Empty)?;
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body[start..]);
+    let mut framer = Framer { whole: body, found: Frame::default(), declared: false, first_bad: None, each: &mut each };
+    if first_line_is_complete(body) {
+        framer.lines(body);
+    } else {
+        framer.sequence(body);
+    }
+    match framer.first_bad {
+        Some(error) if framer.found.events == 0 && !framer.declared => Err(error),
+        _ => Ok(framer.found),
+    }
+}
+
+/// Whether the body is a sequence of lines, each a JSON text of its own. A pretty-printed document is not.
+fn first_line_is_complete(body: &[u8]) -> bool {
+    let Some(end) = memchr::memchr(b'\n', body) else { return true };
+    let line = body[..end].trim_ascii();
+    // A line that opens a document without closing it ends in the middle; anything else, right or wrong, is a line.
+    match serde_json::from_slice::<IgnoredAny>(line) {
+        Ok(_) => true,
+        Err(error) => !error.is_eof(),
+    }
+}
+
+struct Framer<'b, 'f> {
+    whole: &'b [u8],
+    found: Frame,
+    /// An EventList of the right version was seen: the body is what it should be, however bad its items are.
+    declared: bool,
+    /// What to say of the first bad piece if nothing good follows.
+    first_bad: Option<FrameError>,
+    each: &'f mut dyn FnMut(Framed<'b>),
+}
+
+/// Where in the body a piece is, told only if it must be.
+#[derive(Clone, Copy)]
+enum Place {
+    Body,
+    Line(usize),
+    Item(usize),
+}
+
+impl<'b> Framer<'b, '_> {
+    fn lines(&mut self, body: &'b [u8]) {
+        let mut rest = body;
+        let mut number = 0;
+        while !rest.is_empty() {
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let line = rest[..end].trim_ascii();
+            rest = rest.get(end + 1..).unwrap_or_default();
+            number += 1;
+            if !line.is_empty() {
+                let place = if number == 1 && rest.is_empty() { Place::Body } else { Place::Line(number) };
+                self.document(line, place, 0);
+            }
+        }
+    }
+
+    /// Documents one after the other with any white space between and inside.
+    fn sequence(&mut self, body: &'b [u8]) {
+        let mut rest = body;
+        while !rest.is_empty() {
+            let mut documents = serde_json::Deserializer::from_slice(rest).into_iter::<&'b RawValue>();
+            match documents.next() {
+                None => break,
+                Some(Ok(document)) => {
+                    let read = documents.byte_offset();
+                    self.document(document.get().as_bytes(), Place::Body, 0);
+                    rest = rest[read..].trim_ascii_start();
+                }
+                // Pretty-printed and broken: the list's good items are found by its brackets.
+                Some(Err(_)) => {
+                    self.document(rest, Place::Body, 0);
+                    break;
+                }
+            }
+        }
+    }
+
+    fn document(&mut self, bytes: &'b [u8], place: Place, nesting: u32) {
+        if looks_like_event(bytes) {
+            return self.event(bytes);
+        }
+        match serde_json::from_slice::<Shape<'b>>(bytes) {
+            Ok(Shape::List(items)) => self.items(&items, nesting),
+            Ok(Shape::Object(head)) => self.object(bytes, head, place, nesting),
+            Ok(Shape::Other(kind)) => {
+                self.bad(bytes, place, Reason::Kind, format!("{kind} is no event"));
+            }
+            Err(error) => self.broken(bytes, place, &error),
+        }
+    }
+
+    fn object(&mut self, bytes: &'b [u8], head: Head<'b>, place: Place, nesting: u32) {
+        let version = head.api_version.as_deref();
+        match (head.kind.as_deref(), version) {
+            (Some("EventList"), version) if is_audit(version) => match head.items {
+                Some(items) => {
+                    self.declared = true;
+                    self.items(&items, nesting);
+                }
+                None => self.bad(bytes, place, Reason::Shape, "an EventList without items".to_owned()),
+            },
+            (Some("Event"), version) if is_audit(version) => self.event(bytes),
+            // Items of an EventList need not repeat the kind of their list.
+            (None, None) if head.audit_id && matches!(place, Place::Item(_)) => self.event(bytes),
+            (Some("EventList" | "Event"), version) => {
+                let version = version.map_or("none", |_| "another");
+                self.bad(bytes, place, Reason::Kind, format!("apiVersion must be {API_VERSION}, it has {version}"));
+            }
+            _ => match head.wrapped {
+                Some(inner) if nesting < NESTING_MAX && inner.get().starts_with(['{', '[']) => {
+                    self.document(inner.get().as_bytes(), place, nesting + 1);
+                }
+                _ => self.bad(bytes, place, Reason::Kind, format!("kind must be Event or EventList of {API_VERSION}")),
+            },
+        }
+    }
+
+    fn items(&mut self, items: &[&'b RawValue], nesting: u32) {
+        for (number, item) in items.iter().enumerate() {
+            if nesting < NESTING_MAX {
+                self.document(item.get().as_bytes(), Place::Item(number), nesting + 1);
+            } else {
+                self.bad(item.get().as_bytes(), Place::Item(number), Reason::Kind, "lists nested too deep".to_owned());
+            }
+        }
+    }
+
+    /// JSON that does not parse: if it is a list, its items are told apart by their brackets and the good ones count.
+    fn broken(&mut self, bytes: &'b [u8], place: Place, error: &serde_json::Error) {
+        let items = salvage_items(bytes);
+        if items.len() < 2 {
+            return self.bad(bytes, place, Reason::Syntax, describe(error));
+        }
+        for (number, range) in items.into_iter().enumerate() {
+            let item = &bytes[range];
+            match serde_json::from_slice::<&RawValue>(item) {
+                Ok(item) => self.document(item.get().as_bytes(), Place::Item(number), 1),
+                Err(error) => self.bad(item, Place::Item(number), Reason::Syntax, describe(&error)),
+            }
+        }
+    }
+
+    fn event(&mut self, bytes: &'b [u8]) {
+        self.found.events += 1;
+        (self.each)(Framed::Event(bytes));
+    }
+
+    fn bad(&mut self, bytes: &'b [u8], place: Place, reason: Reason, detail: String) {
+        self.found.bad += 1;
+        let place_text = match place {
+            Place::Body => format!("byte {}", offset_of(self.whole, bytes)),
+            Place::Line(number) => format!("line {number}"),
+            Place::Item(number) => format!("item {number}"),
+        };
+        if self.first_bad.is_none() {
+            let told = match place {
+                Place::Body => detail.clone(),
+                _ => format!("{place_text}: {detail}"),
+            };
+            let error = if reason == Reason::Syntax { FrameError::NotJson(told) } else { FrameError::NotAudit(told) };
+            self.first_bad = Some(error);
+        }
+        (self.each)(Framed::Bad(Reject { bytes, place: place_text, reason, detail }));
+    }
+}
+
+/// Where `part` begins in `whole`, of which it is a part.
+pub(crate) fn offset_of(whole: &[u8], part: &[u8]) -> usize {
+    (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize)
+}
+
+/// The parser's words with the place; serde_json never quotes the input but for the offending type's value.
+pub(crate) fn describe(error: &serde_json::Error) -> String {
+    let words = error.to_string();
+    let what = words.split(" at line ").next().unwrap_or("syntax error");
+    let what = if error.is_data() { "a value of the wrong type" } else { what };
+    format!("{what} at line {} column {}", error.line(), error.column())
+}
+
+/// The first bytes of every event that a kube-apiserver logs; spares a look ahead for its kind.
+fn looks_like_event(bytes: &[u8]) -> bool {
+    bytes.starts_with(br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","#)
+}
+
+/// The ranges of the objects in the first array of `{…"items":[…` or `[…`, told by brackets and quotes alone.
+fn salvage_items(bytes: &[u8]) -> Vec<Range<usize>> {
+    let mut items = Vec::new();
+    let from = if bytes.first() == Some(&b'[') {
+        1
+    } else {
+        match memchr::memmem::find(bytes, b"\"items\"").and_then(|at| memchr::memchr(b'[', &bytes[at..]).map(|p| at + p)) {
+            Some(at) => at + 1,
+            None => return items,
+        }
+    };
+    let (mut depth, mut start, mut at) = (0_usize, from, from);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => at = end_of_string(bytes, at),
+            b'{' => {
+                if depth == 0 {
+                    start = at;
+                }
+                depth += 1;
+            }
+            b'}' if depth == 1 => {
+                depth = 0;
+                items.push(start..at + 1);
+            }
+            b'}' => depth = depth.saturating_sub(1),
+            b']' if depth == 0 => break,
+            _ => {}
+        }
+        at += 1;
+    }
+    if depth > 0 {
+        items.push(start..bytes.len());
+    }
+    items
+}
+
+/// The index of the quote that ends the string which begins at `at`.
+fn end_of_string(bytes: &[u8], at: usize) -> usize {
+    let mut at = at + 1;
+    while let Some(step) = memchr::memchr2(b'"', b'\\', &bytes[at.min(bytes.len())..]) {
+        at += step;
+        if bytes[at] == b'"' {
+            return at;
+        }
+        at += 2;
+    }
+    bytes.len()
+}
+
+/// What a JSON text is, without looking deeper than it must.
+enum Shape<'b> {
+    Object(Head<'b>),
+    List(Vec<&'b RawValue>),
+    Other(&'static str),
+}
+
+/// The keys of an object that tell what it is.
+#[derive(Default)]
+struct Head<'b> {
+    kind: Option<Cow<'b, str>>,
+    api_version: Option<Cow<'b, str>>,
+    items: Option<Vec<&'b RawValue>>,
+    wrapped: Option<&'b RawValue>,
+    audit_id: bool,
+}
+
+impl<'de> Deserialize<'de> for Shape<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ShapeVisitor)
+    }
+}
+
+struct ShapeVisitor;
+
+impl<'de> Visitor<'de> for ShapeVisitor {
+    type Value = Shape<'de>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an audit event or a list of them")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut head = Head::default();
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            match &*key {
+                "kind" => head.kind = text(map.next_value()?),
+                "apiVersion" => head.api_version = text(map.next_value()?),
+                "items" => head.items = list(map.next_value()?),
+                "auditID" => {
+                    head.audit_id = true;
+                    map.next_value::<IgnoredAny>()?;
+                }
+                "log" | "message" | "value" | "event" | "kubernetes" | "audit" => {
+                    let value: &RawValue = map.next_value()?;
+                    head.wrapped = head.wrapped.or(Some(value));
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(Shape::Object(head))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Shape::List(items))
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(Shape::Other("a string"))
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Shape::Other("a boolean"))
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Shape::Other("a number"))
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Shape::Other("a number"))
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Shape::Other("a number"))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+        Ok(Shape::Other("null"))
+    }
+}
+
+fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+    serde_json::from_str(value.get()).ok()
+}
+
+fn list(value: &RawValue) -> Option<Vec<&RawValue>> {
+    serde_json::from_str(value.get()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENT: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"a"}"#;
+
+    fn run(body: &str) -> Result<(Vec<String>, Vec<String>), FrameError> {
+        let (mut events, mut bad) = (Vec::new(), Vec::new());
+        frame(body.as_bytes(), |framed| match framed {
+            Framed::Event(bytes) => events.push(String::from_utf8_lossy(bytes).into_owned()),
+            Framed::Bad(reject) => bad.push(format!("{}: {} {}", reject.place, reject.reason.as_str(), reject.detail)),
+        })?;
+        Ok((events, bad))
+    }
+
+    #[test]
+    fn every_shape_is_told_by_its_content() {
+        let list = format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{{"auditID":"b"}},{EVENT}]}}"#);
+        let pretty = serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(&list).expect("json")).expect("json");
+        for (body, count) in [
+            (EVENT.to_owned(), 1),
+            (format!("\u{feff}{EVENT}"), 1),
+            (list.clone(), 2),
+            (pretty.clone(), 2),
+            (format!("{pretty}\n{pretty}"), 4),
+            (format!("[{EVENT},{EVENT},{EVENT}]"), 3),
+            (format!("{EVENT}\n\n{EVENT}\r\n{list}\n"), 4),
+            (format!(r#"{{"scenario":"x","event":{EVENT}}}"#), 1),
+            (format!(r#"{{"kubernetes":{{"audit":{EVENT}}}}}"#), 1),
+        ] {
+            let (events, bad) = run(&body).expect(&body);
+            assert_eq!((events.len(), bad.len()), (count, 0), "{body} {bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_list_is_fine() {
+        assert_eq!(run(r#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[]}"#), Ok((vec![], vec![])));
+    }
+
+    #[test]
+    fn one_bad_event_leaves_its_neighbours() {
+        let (events, bad) = run(&format!("{EVENT}\n{{\"kind\":\n{EVENT}")).expect("lines");
+        assert_eq!((events.len(), bad), (2, vec!["line 2: syntax EOF while parsing a value at line 1 column 8".to_owned()]));
+        let body = format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{EVENT},{{"auditID":tru}},{EVENT},7]}}"#);
+        let (events, bad) = run(&body).expect("a list");
+        assert_eq!(events.len(), 2);
+        assert!(bad[0].starts_with("item 1: syntax expected ident"), "{bad:?}");
+        let (events, bad) = run(&format!("[{EVENT},7,{EVENT}]")).expect("a list");
+        assert_eq!((events.len(), bad), (2, vec!["item 1: kind a number is no event".to_owned()]));
+    }
+
+    #[test]
+    fn bodies_that_are_nothing_say_what_is_wrong() {
+        for (body, message) in [
+            ("", "the body is empty"),
+            (" \n", "the body is empty"),
+            ("hello", "the body is not JSON: expected value at line 1 column 1"),
+            ("{}", "the body is not audit.k8s.io/v1: kind must be Event or EventList of audit.k8s.io/v1"),
+            ("[1]", "the body is not audit.k8s.io/v1: item 0: a number is no event"),
+            (
+                r#"{"kind":"EventList","apiVersion":"v1","items":[]}"#,
+                "the body is not audit.k8s.io/v1: apiVersion must be audit.k8s.io/v1, it has another",
+            ),
+        ] {
+            assert_eq!(run(body).map_err(|e| e.to_string()), Err(message.to_owned()), "{body}");
+        }
+    }
+}
