@@ -1,1 +1,12 @@
-//! rule
+//! Rules: from the text that users write to the IR that the engine compiles, with every mistake at its place.
+
+pub mod builtin;
+pub mod condition;
+pub mod correlation;
+pub mod ir;
+pub mod load;
+pub mod naive;
+pub mod sigma;
+
+pub use ir::{Correlation, Rule, Rules};
+pub use load::{Loaded, Options, load};

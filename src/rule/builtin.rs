@@ -1,0 +1,3 @@
+//! The detections that come with the binary: `detections/`, as `build.rs` finds them.
+
+include!(concat!(env!("OUT_DIR"), "/builtin.rs"));

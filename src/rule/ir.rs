@@ -1,0 +1,407 @@
+//! What every front end compiles to, and nothing below knows where a rule came from.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::alert::RuleInfo;
+use crate::event::FieldPath;
+use crate::event::project::fold;
+
+/// A rule about single events.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// What alerts say of it; holds the id.
+    pub info: Arc<RuleInfo>,
+    /// The name by which correlations may refer to it.
+    pub name: Option<String>,
+    /// When it is true.
+    pub expr: Expr,
+    /// Whether it names the stage itself. If not, it is not asked about `RequestReceived`, where nothing is decided yet.
+    pub names_stage: bool,
+    /// The file it is from.
+    pub file: PathBuf,
+    /// Hash of all that decides what it matches.
+    pub fingerprint: u64,
+}
+
+/// A rule about several events.
+#[derive(Clone, Debug)]
+pub struct Correlation {
+    /// What alerts say of it; holds the id.
+    pub info: Arc<RuleInfo>,
+    /// What is counted or awaited.
+    pub kind: CorrelationKind,
+    /// The ids of the rules whose matches take part, in the order written.
+    pub rules: Vec<Arc<str>>,
+    /// Matches with equal values here belong together.
+    pub group_by: Vec<GroupField>,
+    /// Length of the sliding window, and of the quiet that ends an episode.
+    pub timespan: Duration,
+    /// Whether the referenced rules also alert by themselves.
+    pub generate: bool,
+    /// The file it is from.
+    pub file: PathBuf,
+    /// Hash of all that decides what it does.
+    pub fingerprint: u64,
+}
+
+/// The kinds of correlation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CorrelationKind {
+    /// The number of matches.
+    EventCount(Condition),
+    /// The number of different values of a field.
+    ValueCount(FieldPath, Condition),
+    /// All rules within the window (or as many as the condition says).
+    Temporal(Option<Condition>),
+    /// All rules within the window, in the order written.
+    TemporalOrdered,
+}
+
+impl CorrelationKind {
+    /// As Sigma writes it.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::EventCount(_) => "event_count",
+            Self::ValueCount(..) => "value_count",
+            Self::Temporal(_) => "temporal",
+            Self::TemporalOrdered => "temporal_ordered",
+        }
+    }
+}
+
+/// One `group-by` entry: its name, and the field that each rule has for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupField {
+    /// The field, or the alias.
+    pub name: Arc<str>,
+    /// The field for each of the correlation's rules, in their order.
+    pub fields: Vec<FieldPath>,
+}
+
+/// Bounds on a count; all of them hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// Comparison and number.
+    pub bounds: Vec<(Ordering, u64)>,
+}
+
+impl Condition {
+    /// Whether a count satisfies every bound.
+    #[must_use]
+    pub fn holds(&self, count: u64) -> bool {
+        self.bounds.iter().all(|(ordering, bound)| ordering.holds(&count, bound))
+    }
+}
+
+/// A comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ordering {
+    /// Less.
+    Lt,
+    /// Less or equal.
+    Lte,
+    /// Greater.
+    Gt,
+    /// Greater or equal.
+    Gte,
+    /// Equal.
+    Eq,
+    /// Not equal.
+    Neq,
+}
+
+impl Ordering {
+    /// All of them with the names Sigma has for them.
+    pub const NAMES: [(&'static str, Self); 6] = [
+        ("lt", Self::Lt),
+        ("lte", Self::Lte),
+        ("gt", Self::Gt),
+        ("gte", Self::Gte),
+        ("eq", Self::Eq),
+        ("neq", Self::Neq),
+    ];
+
+    /// By Sigma's name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMES.into_iter().find(|(known, _)| *known == name).map(|(_, ordering)| ordering)
+    }
+
+    /// Whether `left` compares so to `right`.
+    pub fn holds<T: PartialOrd>(self, left: &T, right: &T) -> bool {
+        match self {
+            Self::Lt => left < right,
+            Self::Lte => left <= right,
+            Self::Gt => left > right,
+            Self::Gte => left >= right,
+            Self::Eq => left == right,
+            Self::Neq => left != right,
+        }
+    }
+}
+
+/// A boolean expression over tests.
+#[derive(Clone, Debug)]
+pub enum Expr {
+    /// True when all are; true when there are none.
+    All(Vec<Self>),
+    /// True when one is; false when there are none.
+    Any(Vec<Self>),
+    /// True when it is not.
+    Not(Box<Self>),
+    /// A leaf.
+    Test(Test),
+}
+
+impl Expr {
+    /// Calls `each` for every test in it.
+    pub fn each_test<'e>(&'e self, each: &mut dyn FnMut(&'e Test)) {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.each_test(each)),
+            Self::Not(part) => part.each_test(each),
+            Self::Test(test) => each(test),
+        }
+    }
+}
+
+/// One question about one field: true if it is true of any value that the path yields.
+#[derive(Clone, Debug)]
+pub struct Test {
+    /// The field.
+    pub field: FieldPath,
+    /// The question.
+    pub op: Op,
+}
+
+/// The questions a test can ask.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// The path yields anything at all.
+    Exists,
+    /// The path yields nothing, or a null.
+    Null,
+    /// The scalar's text, compared in lower case unless `cased`.
+    Text {
+        /// How.
+        pattern: Text,
+        /// Case matters.
+        cased: bool,
+    },
+    /// The scalar is this number, or its text is.
+    Number(f64),
+    /// The scalar is a number, or reads as one, and compares so.
+    Compare(Ordering, f64),
+    /// The regular expression is found in the scalar's text.
+    Regex(Regex),
+    /// The scalar's text is an address within this network.
+    Cidr(IpNet),
+    /// The scalar's text compares so to that of any value of another field.
+    Field {
+        /// The other field.
+        other: FieldPath,
+        /// How.
+        how: Relation,
+        /// Case matters.
+        cased: bool,
+    },
+}
+
+/// How two texts are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Relation {
+    /// Equal.
+    Is,
+    /// The field's text contains the other.
+    Contains,
+    /// It starts with the other.
+    StartsWith,
+    /// It ends with the other.
+    EndsWith,
+}
+
+impl Relation {
+    /// Whether `text` stands in this relation to `other`.
+    #[must_use]
+    pub fn holds(self, text: &str, other: &str) -> bool {
+        match self {
+            Self::Is => text == other,
+            Self::Contains => text.contains(other),
+            Self::StartsWith => text.starts_with(other),
+            Self::EndsWith => text.ends_with(other),
+        }
+    }
+}
+
+/// A text to compare with; in lower case unless the test is `cased`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Text {
+    /// A plain text in some relation.
+    Plain(Relation, String),
+    /// Wildcards: `*` any characters, `?` one.
+    Glob(Vec<Glob>),
+}
+
+/// A piece of a wildcard pattern.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Glob {
+    /// These characters.
+    Literal(String),
+    /// Any characters, or none.
+    Many,
+    /// One character.
+    One,
+}
+
+impl Text {
+    /// Makes a pattern from its pieces: plain where wildcards stand only at the ends.
+    #[must_use]
+    pub fn from_pieces(pieces: Vec<Glob>, cased: bool) -> Self {
+        let mut merged: Vec<Glob> = Vec::new();
+        for piece in pieces {
+            match (merged.last_mut(), piece) {
+                (Some(Glob::Literal(before)), Glob::Literal(more)) => before.push_str(&more),
+                (Some(Glob::Many), Glob::Many) => {}
+                (_, piece) => merged.push(piece),
+            }
+        }
+        if !cased {
+            for piece in &mut merged {
+                if let Glob::Literal(text) = piece {
+                    *text = fold(text);
+                }
+            }
+        }
+        match merged.as_mut_slice() {
+            [] => Self::Plain(Relation::Is, String::new()),
+            [Glob::Literal(text)] => Self::Plain(Relation::Is, std::mem::take(text)),
+            [Glob::Many, Glob::Literal(text)] => Self::Plain(Relation::EndsWith, std::mem::take(text)),
+            [Glob::Literal(text), Glob::Many] => Self::Plain(Relation::StartsWith, std::mem::take(text)),
+            [Glob::Many, Glob::Literal(text), Glob::Many] => Self::Plain(Relation::Contains, std::mem::take(text)),
+            [Glob::Many] => Self::Plain(Relation::Contains, String::new()),
+            _ => Self::Glob(merged),
+        }
+    }
+
+    /// Whether `text` matches; both in lower case unless the test is `cased`.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Plain(relation, other) => relation.holds(text, other),
+            Self::Glob(pieces) => glob(pieces, text),
+        }
+    }
+}
+
+/// Greedy wildcard matching with one point to go back to: linear in pieces times characters.
+fn glob(pieces: &[Glob], text: &str) -> bool {
+    let (mut at, mut rest) = (0, text);
+    let mut back: Option<(usize, &str)> = None;
+    loop {
+        let step = match pieces.get(at) {
+            Some(Glob::Many) => {
+                back = Some((at, rest));
+                at += 1;
+                continue;
+            }
+            Some(Glob::Literal(literal)) => rest.strip_prefix(literal.as_str()),
+            Some(Glob::One) => rest.chars().next().map(|c| &rest[c.len_utf8()..]),
+            None if rest.is_empty() => return true,
+            None => None,
+        };
+        if let Some(after) = step {
+            rest = after;
+            at += 1;
+            continue;
+        }
+        // Let the last `*` take one character more.
+        let Some((star, from)) = back else { return false };
+        let Some(c) = from.chars().next() else { return false };
+        rest = &from[c.len_utf8()..];
+        back = Some((star, rest));
+        at = star + 1;
+    }
+}
+
+/// A compiled regular expression that knows its text.
+#[derive(Clone, Debug)]
+pub struct Regex(pub regex::Regex);
+
+/// Reads an address, also one with a port or in brackets.
+#[must_use]
+pub fn address(text: &str) -> Option<IpAddr> {
+    text.parse().ok().or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()))
+}
+
+/// Everything that was loaded, before it is compiled.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Rules about single events.
+    pub rules: Vec<Rule>,
+    /// Rules about several events.
+    pub correlations: Vec<Correlation>,
+    /// Rules for other products, skipped: file and title.
+    pub skipped: Vec<(PathBuf, String)>,
+}
+
+impl Rules {
+    /// Ids of the rules that alert by themselves: those no correlation uses, or only one that says `generate`.
+    #[must_use]
+    pub fn alerting(&self) -> BTreeMap<Arc<str>, bool> {
+        let mut alerting: BTreeMap<Arc<str>, bool> =
+            self.rules.iter().map(|rule| (Arc::from(rule.info.id.as_str()), true)).collect();
+        for correlation in &self.correlations {
+            for id in &correlation.rules {
+                if let Some(alone) = alerting.get_mut(id) {
+                    *alone &= correlation.generate;
+                }
+            }
+        }
+        alerting
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs() {
+        let glob = |pattern: &str| {
+            let pieces = pattern.chars().map(|c| match c {
+                '*' => Glob::Many,
+                '?' => Glob::One,
+                c => Glob::Literal(c.to_string()),
+            });
+            Text::from_pieces(pieces.collect(), false)
+        };
+        for (pattern, text, expected) in [
+            ("a*b", "ab", true),
+            ("a*b", "axxb", true),
+            ("a*b", "axxbc", false),
+            ("a*b*c", "a-b-b-c", true),
+            ("?b", "éb", true),
+            ("?b", "b", false),
+            ("*a?c*", "xxabcxx", true),
+            ("*a?c*", "xxacxx", false),
+            ("a**", "abc", true),
+            ("*", "", true),
+            ("x", "X", false),
+        ] {
+            assert_eq!(glob(pattern).matches(text), expected, "{pattern} {text}");
+        }
+        assert_eq!(glob("*ABC"), Text::Plain(Relation::EndsWith, "abc".to_owned()));
+    }
+
+    #[test]
+    fn addresses() {
+        assert!(address("10.0.0.1").is_some() && address("[::1]:80").is_some() && address("10.0.0.1:443").is_some());
+        assert!(address("alice").is_none());
+    }
+}

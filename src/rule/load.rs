@@ -1,0 +1,330 @@
+//! Loading: from files and folders to a set of rules, with every mistake found on the way.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::correlation::{self, Known, Unresolved};
+use super::ir::Rules;
+use super::sigma::{self, Reader};
+use crate::alert::Level;
+use crate::diagnose::{Diagnostic, Severity, SourceText, Span};
+use crate::yaml::{self, Node, Value};
+
+/// What the configuration says about rules.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Start with the detections that come with the binary.
+    pub builtin: bool,
+    /// Files and folders of users' rules.
+    pub paths: Vec<PathBuf>,
+    /// Ids or titles of rules that are left out.
+    pub disable: Vec<String>,
+    /// Levels that replace those of the rules, by id or title.
+    pub levels: BTreeMap<String, Level>,
+}
+
+/// What loading yields: the good part, and the findings.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The rules without errors.
+    pub rules: Rules,
+    /// Errors and warnings, in the order of files and places.
+    pub findings: Vec<Diagnostic>,
+}
+
+impl Loaded {
+    /// Whether anything could not be loaded.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+}
+
+/// Loads everything that the options name.
+#[must_use]
+pub fn load(options: &Options) -> Loaded {
+    let mut loader = Loader::default();
+    if options.builtin {
+        for (name, text) in super::builtin::FILES {
+            loader.text(Path::new(&format!("<built-in>/{name}")), (*text).to_owned());
+        }
+    }
+    for path in &options.paths {
+        loader.path(path, path);
+    }
+    loader.finish(options)
+}
+
+/// Loads rules from one text; for tests and the rules API.
+#[must_use]
+pub fn load_text(name: &Path, text: &str) -> Loaded {
+    let mut loader = Loader::default();
+    loader.text(name, text.to_owned());
+    loader.finish(&Options::default())
+}
+
+/// Rule files under a path, in order; test files are not rules.
+pub fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    if !fs::metadata(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut entries = fs::read_dir(path)?.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>()?;
+    entries.sort();
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = entry.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // Mounted ConfigMaps keep their data in folders that begin with two dots.
+        if name.starts_with('.') {
+            continue;
+        }
+        if entry.is_dir() {
+            found.extend(files(&entry)?);
+        } else if (name.ends_with(".yml") || name.ends_with(".yaml")) && !is_test_file(&entry) {
+            found.push(entry);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a file holds cases, not rules: `*.test.yml`.
+#[must_use]
+pub fn is_test_file(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.ends_with(".test.yml") || name.ends_with(".test.yaml")
+}
+
+#[derive(Default)]
+struct Loader {
+    loaded: Loaded,
+    correlations: Vec<(Arc<SourceText>, Unresolved)>,
+    /// Where each id was first seen.
+    ids: HashMap<String, PathBuf>,
+}
+
+impl Loader {
+    fn path(&mut self, path: &Path, named: &Path) {
+        let files = match files(path) {
+            Ok(files) => files,
+            Err(error) => return self.unreadable(named, &error),
+        };
+        for file in files {
+            match fs::read(&file) {
+                Ok(bytes) => match String::from_utf8(bytes) {
+                    Ok(text) => self.text(&file, text),
+                    Err(_) => self.unreadable(&file, &std::io::Error::other("not valid UTF-8")),
+                },
+                Err(error) => self.unreadable(&file, &error),
+            }
+        }
+    }
+
+    fn unreadable(&mut self, path: &Path, error: &std::io::Error) {
+        let source = SourceText::new(path, String::new());
+        self.loaded.findings.push(Diagnostic::error(&source, Span::default(), format!("cannot read it: {error}")));
+    }
+
+    fn text(&mut self, file: &Path, text: String) {
+        let source = SourceText::new(file, text);
+        let (documents, findings) = yaml::parse(&source);
+        // A key that is there twice leaves the document readable; broken syntax ends the text.
+        self.loaded.findings.extend(findings);
+        for document in documents {
+            self.document(&source, &document, file);
+        }
+    }
+
+    fn document(&mut self, source: &Arc<SourceText>, document: &Node, file: &Path) {
+        let mut findings = Vec::new();
+        let mut reader = Reader { source, findings: &mut findings };
+        match &document.value {
+            Value::Null => {}
+            Value::Map(_) if document.get("correlation").is_some() => {
+                let read = correlation::read(&mut reader, document, file);
+                if let Some(read) = read.filter(|_| no_errors(&findings)) {
+                    if self.is_new(source, document, read.id(), file) {
+                        self.correlations.push((Arc::clone(source), read));
+                    }
+                }
+            }
+            Value::Map(_) if document.get("filter").is_some() => {
+                reader.error(document.get("filter").map_or(document.span, |f| f.span), "Sigma filters are not supported");
+            }
+            Value::Map(_) if document.get("logsource").is_some() && !sigma::is_for_us(document) => {
+                let title = document.get("title").and_then(Node::as_str).unwrap_or_default().to_owned();
+                self.loaded.rules.skipped.push((file.to_owned(), title));
+            }
+            Value::Map(_) => {
+                if document.get("logsource").is_none() {
+                    let start = document.span.start;
+                    let help = "add `logsource: {product: kubernetes, service: audit}`";
+                    reader.error_with_help(Span { start, end: start }, "the rule has no `logsource`", help);
+                }
+                let rule = sigma::rule(&mut reader, document, file);
+                if let Some(rule) = rule.filter(|_| no_errors(&findings)) {
+                    if self.is_new(source, document, &rule.info.id, file) {
+                        self.loaded.rules.rules.push(rule);
+                    }
+                }
+            }
+            _ => reader.error(document.span, format!("a rule must be a mapping, not {}", document.kind())),
+        }
+        self.loaded.findings.extend(findings);
+    }
+
+    /// Whether an id is new; an id that is there twice is an error at the second.
+    fn is_new(&mut self, source: &Arc<SourceText>, document: &Node, id: &str, file: &Path) -> bool {
+        if let Some(first) = self.ids.get(id) {
+            let span = document.get("id").or_else(|| document.get("title")).map_or(document.span, |node| node.span);
+            let message = format!("the id `{id}` is taken by a rule in {}", first.display());
+            self.loaded.findings.push(Diagnostic::error(source, span, message));
+            return false;
+        }
+        self.ids.insert(id.to_owned(), file.to_owned());
+        true
+    }
+
+    fn finish(mut self, options: &Options) -> Loaded {
+        let names = Names::new(&self.loaded.rules, &self.correlations);
+        let mut correlations = Vec::new();
+        for (source, read) in self.correlations {
+            let mut reader = Reader { source: &source, findings: &mut self.loaded.findings };
+            correlations.extend(correlation::resolve(&mut reader, read, &names));
+        }
+        self.loaded.rules.correlations = correlations;
+        configure(&mut self.loaded.rules, options);
+        self.loaded
+    }
+}
+
+fn no_errors(findings: &[Diagnostic]) -> bool {
+    findings.iter().all(|finding| finding.severity != Severity::Error)
+}
+
+/// Leaves out disabled rules and puts the configured levels in place.
+fn configure(rules: &mut Rules, options: &Options) {
+    let disabled = |id: &str, title: &str| options.disable.iter().any(|d| d == id || d == title);
+    rules.correlations.retain(|c| !disabled(&c.info.id, &c.info.title));
+    // A rule that a correlation needs stays for it; disabling silences its own alerts only together with the others.
+    let needed: Vec<Arc<str>> = rules.correlations.iter().flat_map(|c| c.rules.iter().cloned()).collect();
+    rules.rules.retain(|r| !disabled(&r.info.id, &r.info.title) || needed.iter().any(|id| **id == *r.info.id));
+    let infos = rules.rules.iter_mut().map(|r| &mut r.info).chain(rules.correlations.iter_mut().map(|c| &mut c.info));
+    for info in infos {
+        if let Some(level) = options.levels.get(&info.id).or_else(|| options.levels.get(&info.title)) {
+            Arc::make_mut(info).level = *level;
+        }
+    }
+}
+
+/// Ids and names of everything loaded.
+struct Names {
+    rules: HashMap<String, Arc<str>>,
+    correlations: Vec<String>,
+}
+
+impl Names {
+    fn new(rules: &Rules, correlations: &[(Arc<SourceText>, Unresolved)]) -> Self {
+        let mut names = HashMap::new();
+        for rule in &rules.rules {
+            let id: Arc<str> = rule.info.id.as_str().into();
+            names.insert(rule.info.id.clone(), Arc::clone(&id));
+            if let Some(name) = &rule.name {
+                names.insert(name.clone(), id);
+            }
+        }
+        let correlations = correlations.iter().flat_map(|(_, c)| [Some(c.id()), c.name()].into_iter().flatten());
+        Self { rules: names, correlations: correlations.map(str::to_owned).collect() }
+    }
+}
+
+impl Known for Names {
+    fn rule(&self, written: &str) -> Option<Arc<str>> {
+        self.rules.get(written).cloned()
+    }
+
+    fn is_correlation(&self, written: &str) -> bool {
+        self.correlations.iter().any(|name| name == written)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.rules.keys().map(String::as_str).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Loaded {
+        load_text(Path::new("rule.yml"), text)
+    }
+
+    fn errors(text: &str) -> Vec<String> {
+        load(text).findings.iter().map(ToString::to_string).collect()
+    }
+
+    const HEAD: &str = "title: T\nlogsource: {product: kubernetes, service: audit}\n";
+
+    #[test]
+    fn three_mistakes_show_three_places() {
+        let text = format!("{HEAD}level: hgih\ndetection:\n  sel:\n    verb|contians: get\n  condition: sle\n");
+        assert_eq!(
+            errors(&text),
+            [
+                "rule.yml:3:8: `hgih` is no level; the levels are informational, low, medium, high, critical",
+                "rule.yml:6:10: there is no modifier `contians` (did you mean `contains`?)",
+                "rule.yml:7:14: the condition names `sle`, which `detection` does not define (did you mean `sel`?)",
+                "rule.yml:5:3: `sel` is used by no condition",
+            ]
+        );
+    }
+
+    #[test]
+    fn values_are_checked_at_their_places() {
+        for (item, message) in [
+            ("verb|re: '('", "the regular expression is wrong: unclosed group"),
+            ("verb|cidr: nowhere", "`nowhere` is no network (write it like 10.0.0.0/8)"),
+            ("verb|gt: high", "a comparison takes a number, not text"),
+            ("verb|exists: maybe", "`exists` takes true or false, not text"),
+            ("verb|all: get", "`all` needs a list of values (drop `|all`, or give more values)"),
+            ("verb|base64: get", "the modifier `base64` is not supported"),
+            ("verb|re|contains: get", "the modifiers of `verb|re|contains` contradict each other"),
+            ("verb: [get, null]", "null cannot stand in a list (give it a search identifier of its own)"),
+            ("verb: []", "an empty list can match nothing"),
+            ("user..name: x", "`user..name` is no field path: a name between the dots is empty"),
+        ] {
+            let found = errors(&format!("{HEAD}detection:\n  sel:\n    {item}\n  condition: sel\n"));
+            assert!(found.len() == 1 && found[0].ends_with(message), "{item}: {found:?}");
+            assert!(found[0].starts_with("rule.yml:5:"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn other_products_are_skipped_with_a_note() {
+        let loaded = load("title: W\nlogsource: {product: windows}\ndetection: {sel: {a: b}, condition: sel}\n");
+        assert_eq!((loaded.rules.rules.len(), loaded.rules.skipped.len(), loaded.findings.len()), (0, 1, 0));
+    }
+
+    #[test]
+    fn correlations_find_their_rules_by_name_and_say_when_not() {
+        let base = format!("{HEAD}name: base\nid: base-id\ndetection: {{sel: {{verb: get}}, condition: sel}}\n---\n");
+        let correlation = "title: C\nid: c\ncorrelation:\n  type: event_count\n  rules: [base]\n  group-by: [user.username]\n  timespan: 5m\n  condition: {gte: 3}\n";
+        let loaded = load(&format!("{base}{correlation}"));
+        assert!(loaded.findings.is_empty(), "{:?}", loaded.findings);
+        assert_eq!(loaded.rules.correlations[0].rules, ["base-id".into()]);
+        assert_eq!(loaded.rules.alerting(), BTreeMap::from([("base-id".into(), false)]));
+        let wrong = correlation.replace("[base]", "[bsae]").replace("gte: 3", "gte: 3, gt: x").replace("5m", "5 minutes");
+        let found = errors(&format!("{base}{wrong}"));
+        assert_eq!(found.len(), 2, "{found:?}");
+        let found = errors(&format!("{base}{}", correlation.replace("[base]", "[bsae]")));
+        assert_eq!(found, ["rule.yml:11:11: no rule has the id or name `bsae` (did you mean `base`?)"]);
+    }
+
+    #[test]
+    fn an_id_may_be_there_once() {
+        let rule = format!("{HEAD}id: x\ndetection: {{sel: {{verb: get}}, condition: sel}}\n");
+        let found = errors(&format!("{rule}---\n{rule}"));
+        assert_eq!(found, ["rule.yml:8:5: the id `x` is taken by a rule in rule.yml"]);
+    }
+}

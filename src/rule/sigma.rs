@@ -1,0 +1,552 @@
+//! Sigma v2: one YAML document to one rule of the IR.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::condition::{self, Condition};
+use super::ir::{Expr, Glob, Op, Ordering, Regex, Relation, Rule, Test, Text};
+use crate::alert::{Level, RuleInfo};
+use crate::diagnose::{Diagnostic, SourceText, Span, closest};
+use crate::event::FieldPath;
+use crate::yaml::{Key, Node, Value};
+
+/// The modifiers that are understood.
+const MODIFIERS: [&str; 20] = [
+    "contains", "startswith", "endswith", "all", "exists", "re", "i", "m", "s", "ignorecase", "multiline", "dotall",
+    "cidr", "lt", "lte", "gt", "gte", "cased", "neq", "fieldref",
+];
+
+/// Modifiers of the specification that are refused rather than approximated.
+const NOT_YET: [&str; 14] = [
+    "base64", "base64offset", "utf16le", "utf16be", "utf16", "wide", "windash", "expand", "minute", "hour", "day",
+    "week", "month", "year",
+];
+
+/// Where findings go while a text is read.
+pub struct Reader<'r> {
+    /// The text.
+    pub source: &'r Arc<SourceText>,
+    /// What was found wrong in it.
+    pub findings: &'r mut Vec<Diagnostic>,
+}
+
+impl Reader<'_> {
+    /// Notes an error at a place.
+    pub fn error(&mut self, span: Span, message: impl Into<String>) {
+        self.findings.push(Diagnostic::error(self.source, span, message));
+    }
+
+    /// Notes an error with what to do about it.
+    pub fn error_with_help(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.findings.push(Diagnostic::error(self.source, span, message).help(help));
+    }
+
+    /// The text under a key, if the key is there; a value of another type is an error.
+    pub fn text(&mut self, map: &Node, key: &str) -> Option<String> {
+        let node = map.get(key)?;
+        match &node.value {
+            Value::String(text) => Some(text.clone()),
+            Value::Int(number) => Some(number.to_string()),
+            _ => {
+                self.error(node.span, format!("`{key}` must be text, not {}", node.kind()));
+                None
+            }
+        }
+    }
+
+    /// The texts under a key; a single text counts as a list of one.
+    pub fn texts(&mut self, map: &Node, key: &str) -> Vec<(String, Span)> {
+        let Some(node) = map.get(key) else { return Vec::new() };
+        let items = match &node.value {
+            Value::Seq(items) => items.as_slice(),
+            Value::Null => &[],
+            _ => std::slice::from_ref(node),
+        };
+        let mut texts = Vec::new();
+        for item in items {
+            match &item.value {
+                Value::String(text) => texts.push((text.clone(), item.span)),
+                Value::Int(number) => texts.push((number.to_string(), item.span)),
+                _ => self.error(item.span, format!("`{key}` holds {} where text belongs", item.kind())),
+            }
+        }
+        texts
+    }
+
+    /// What alerts say of a rule: its title, id, level, tags, references and runbook.
+    pub fn info(&mut self, document: &Node) -> RuleInfo {
+        let title = self.text(document, "title").unwrap_or_else(|| {
+            if document.get("title").is_none() {
+                let start = document.span.start;
+                self.error(Span { start, end: start }, "the rule has no `title`");
+            }
+            String::new()
+        });
+        let id = self.text(document, "id").or_else(|| self.text(document, "name")).unwrap_or_else(|| title.clone());
+        let level = match document.get("level") {
+            None => Level::Medium,
+            Some(node) => match node.as_str().unwrap_or_default().parse() {
+                Ok(level) => level,
+                Err(message) => {
+                    self.error(node.span, message);
+                    Level::Medium
+                }
+            },
+        };
+        let texts = |list: Vec<(String, Span)>| list.into_iter().map(|(text, _)| text).collect();
+        RuleInfo {
+            id,
+            title,
+            level,
+            tags: texts(self.texts(document, "tags")),
+            references: texts(self.texts(document, "references")),
+            runbook: self.text(document, "runbook"),
+        }
+    }
+}
+
+/// Whether a rule's `logsource` is contained in ours: `product: kubernetes`, `service: audit`, `category: application`.
+#[must_use]
+pub fn is_for_us(document: &Node) -> bool {
+    let Some(logsource) = document.get("logsource") else { return false };
+    let agrees = |key: &str, ours: &str| logsource.get(key).is_none_or(|node| node.as_str() == Some(ours));
+    agrees("product", "kubernetes") && agrees("service", "audit") && agrees("category", "application")
+}
+
+/// Reads a rule. Mistakes are noted in `reader`; a rule with any is not to be used.
+pub fn rule(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Rule> {
+    let info = reader.info(document);
+    let name = reader.text(document, "name");
+    let Some(detection) = document.get("detection") else {
+        let start = document.span.start;
+        reader.error(Span { start, end: start }, "the rule has no `detection`");
+        return None;
+    };
+    let expr = detection_expr(reader, detection)?;
+    let mut names_stage = false;
+    expr.each_test(&mut |test| names_stage |= test.field.path() == "stage");
+    Some(Rule {
+        info: Arc::new(info),
+        name,
+        expr,
+        names_stage,
+        file: file.to_owned(),
+        fingerprint: fingerprint(document),
+    })
+}
+
+/// Hash of a document's content.
+#[must_use]
+pub fn fingerprint(document: &Node) -> u64 {
+    let hash = blake3::hash(document.to_json().to_string().as_bytes());
+    u64::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap_or_default())
+}
+
+fn detection_expr(reader: &mut Reader<'_>, detection: &Node) -> Option<Expr> {
+    let Some(entries) = detection.as_map() else {
+        reader.error(detection.span, format!("`detection` must be a mapping, not {}", detection.kind()));
+        return None;
+    };
+    let mut searches = Vec::new();
+    for (key, node) in entries {
+        match key.text.as_str() {
+            "condition" => {}
+            "timeframe" => reader.error_with_help(key.span, "`timeframe` is Sigma v1", "write a correlation"),
+            _ => searches.push((key, search(reader, node))),
+        }
+    }
+    let Some(node) = detection.get("condition") else {
+        reader.error(detection.span, "`detection` has no `condition`");
+        return None;
+    };
+    let texts = match &node.value {
+        Value::Seq(items) if !items.is_empty() => items.as_slice(),
+        _ => std::slice::from_ref(node),
+    };
+    let mut alternatives = Vec::new();
+    let mut used = vec![false; searches.len()];
+    for item in texts {
+        let Some(text) = item.as_str() else {
+            reader.error(item.span, format!("a condition must be text, not {}", item.kind()));
+            continue;
+        };
+        // A quoted condition begins one character after its quote.
+        let base = item.span.start + usize::from(reader.source.text[item.span.start..].starts_with(['\'', '"']));
+        match condition::parse(text) {
+            Ok(parsed) => alternatives.push(resolve(reader, &parsed, &searches, &mut used, base)),
+            Err(error) => {
+                let start = base + error.at;
+                reader.error(Span { start, end: start + error.len.max(1) }, error.message);
+            }
+        }
+    }
+    for ((key, _), used) in searches.iter().zip(used) {
+        if !used && alternatives.len() == texts.len() {
+            let finding = Diagnostic::warning(reader.source, key.span, format!("`{}` is used by no condition", key.text));
+            reader.findings.push(finding);
+        }
+    }
+    (!alternatives.is_empty()).then_some(if alternatives.len() == 1 { alternatives.remove(0) } else { Expr::Any(alternatives) })
+}
+
+/// Puts the search identifiers into a condition.
+fn resolve(
+    reader: &mut Reader<'_>,
+    condition: &Condition,
+    searches: &[(&Key, Expr)],
+    used: &mut [bool],
+    base: usize,
+) -> Expr {
+    let mut parts = |reader: &mut Reader<'_>, list: &[Condition]| {
+        list.iter().map(|part| resolve(reader, part, searches, used, base)).collect()
+    };
+    match condition {
+        Condition::And(list) => Expr::All(parts(reader, list)),
+        Condition::Or(list) => Expr::Any(parts(reader, list)),
+        Condition::Not(part) => Expr::Not(Box::new(resolve(reader, part, searches, used, base))),
+        Condition::Name(name, at) => {
+            if let Some(at) = searches.iter().position(|(key, _)| key.text == *name) {
+                used[at] = true;
+                return searches[at].1.clone();
+            }
+            let span = Span { start: base + at, end: base + at + name.len() };
+            let message = format!("the condition names `{name}`, which `detection` does not define");
+            match closest(name, searches.iter().map(|(key, _)| key.text.as_str())) {
+                Some(near) => reader.error_with_help(span, message, format!("did you mean `{near}`?")),
+                None => reader.error(span, message),
+            }
+            Expr::Any(Vec::new())
+        }
+        Condition::Of { all, pattern, at } => {
+            let pieces = pieces_of(pattern);
+            let glob = Text::from_pieces(pieces, true);
+            let mut chosen = Vec::new();
+            for (index, (key, expr)) in searches.iter().enumerate() {
+                let hit = if pattern == "them" { !key.text.starts_with('_') } else { glob.matches(&key.text) };
+                if hit {
+                    used[index] = true;
+                    chosen.push(expr.clone());
+                }
+            }
+            if chosen.is_empty() {
+                let span = Span { start: base + at, end: base + at + pattern.len() };
+                reader.error(span, format!("no search identifier matches `{pattern}`"));
+            }
+            if *all { Expr::All(chosen) } else { Expr::Any(chosen) }
+        }
+    }
+}
+
+/// One search identifier: a mapping (all of it), or a list of mappings (any of them).
+fn search(reader: &mut Reader<'_>, node: &Node) -> Expr {
+    match &node.value {
+        Value::Map(entries) => Expr::All(entries.iter().map(|(key, value)| item(reader, key, value)).collect()),
+        Value::Seq(items) if !items.is_empty() => Expr::Any(
+            items
+                .iter()
+                .map(|part| match &part.value {
+                    Value::Map(_) => search(reader, part),
+                    _ => keyword(reader, part),
+                })
+                .collect(),
+        ),
+        _ => keyword(reader, node),
+    }
+}
+
+fn keyword(reader: &mut Reader<'_>, node: &Node) -> Expr {
+    let help = "name a field: `requestURI|contains: …`";
+    reader.error_with_help(node.span, "searches for keywords in the whole event are not supported", help);
+    Expr::Any(Vec::new())
+}
+
+/// What the modifiers of one item ask for.
+#[derive(Default)]
+struct Modifiers {
+    relation: Option<Relation>,
+    all: bool,
+    exists: bool,
+    regex: bool,
+    flags: String,
+    cidr: bool,
+    ordering: Option<Ordering>,
+    cased: bool,
+    negate: bool,
+    field: bool,
+}
+
+/// `field|modifier: value`.
+fn item(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Expr {
+    let mut parts = key.text.split('|');
+    let name = parts.next().unwrap_or_default();
+    let Some(modifiers) = modifiers(reader, key, parts) else { return Expr::Any(Vec::new()) };
+    if name.is_empty() {
+        return keyword(reader, node);
+    }
+    if let Err(message) = FieldPath::parse(name) {
+        reader.error(key.span, message);
+        return Expr::Any(Vec::new());
+    }
+    let values = match &node.value {
+        Value::Seq(items) => items.as_slice(),
+        _ => std::slice::from_ref(node),
+    };
+    if values.is_empty() {
+        reader.error(key.span, "an empty list can match nothing");
+    }
+    if modifiers.all && values.len() < 2 {
+        reader.error_with_help(key.span, "`all` needs a list of values", "drop `|all`, or give more values");
+    }
+    let listed = matches!(node.value, Value::Seq(_));
+    let tests: Vec<Expr> = values.iter().map(|value| value_expr(reader, name, &modifiers, value, listed)).collect();
+    let expr = match (tests.len(), modifiers.all) {
+        (1, _) => tests.into_iter().next().unwrap_or(Expr::Any(Vec::new())),
+        (_, true) => Expr::All(tests),
+        (_, false) => Expr::Any(tests),
+    };
+    if modifiers.negate { Expr::Not(Box::new(expr)) } else { expr }
+}
+
+fn modifiers<'k>(reader: &mut Reader<'_>, key: &Key, names: impl Iterator<Item = &'k str>) -> Option<Modifiers> {
+    let mut found = Modifiers::default();
+    let mut good = true;
+    let mut kinds = 0;
+    for name in names {
+        match name {
+            "contains" => found.relation = Some(Relation::Contains),
+            "startswith" => found.relation = Some(Relation::StartsWith),
+            "endswith" => found.relation = Some(Relation::EndsWith),
+            "all" => found.all = true,
+            "exists" => (found.exists, kinds) = (true, kinds + 1),
+            "re" => (found.regex, kinds) = (true, kinds + 1),
+            "i" | "ignorecase" | "m" | "multiline" | "s" | "dotall" if found.regex => found.flags.push_str(&name[..1].replace('d', "s")),
+            "cidr" => (found.cidr, kinds) = (true, kinds + 1),
+            "fieldref" => (found.field, kinds) = (true, kinds + 1),
+            "cased" => found.cased = true,
+            "neq" => found.negate = true,
+            "lt" | "lte" | "gt" | "gte" => (found.ordering, kinds) = (Ordering::named(name), kinds + 1),
+            _ => {
+                good = false;
+                unknown_modifier(reader, key, name);
+            }
+        }
+    }
+    let texts_only = found.relation.is_some() && (found.exists || found.regex || found.cidr || found.ordering.is_some());
+    if kinds > 1 || texts_only {
+        reader.error(key.span, format!("the modifiers of `{}` contradict each other", key.text));
+        good = false;
+    }
+    good.then_some(found)
+}
+
+fn unknown_modifier(reader: &mut Reader<'_>, key: &Key, name: &str) {
+    let offset = key.text.find(&format!("|{name}")).map_or(0, |at| at + 1);
+    let start = key.span.start + offset;
+    let span = Span { start, end: start + name.len() };
+    if NOT_YET.contains(&name) {
+        return reader.error(span, format!("the modifier `{name}` is not supported"));
+    }
+    let message = match name {
+        "i" | "m" | "s" => format!("`{name}` is a flag of `re` and must follow it"),
+        _ => format!("there is no modifier `{name}`"),
+    };
+    match closest(name, MODIFIERS) {
+        Some(near) if near != name => reader.error_with_help(span, message, format!("did you mean `{near}`?")),
+        _ => reader.error(span, message),
+    }
+}
+
+fn value_expr(reader: &mut Reader<'_>, name: &str, modifiers: &Modifiers, value: &Node, listed: bool) -> Expr {
+    if listed && value.value == Value::Null {
+        reader.error_with_help(value.span, "null cannot stand in a list", "give it a search identifier of its own");
+    }
+    let Some(op) = op(reader, modifiers, value) else { return Expr::Any(Vec::new()) };
+    let exists_not = modifiers.exists && value.value == Value::Bool(false);
+    let expr = shim(name, &op).unwrap_or_else(|| test(name, op));
+    if exists_not { Expr::Not(Box::new(expr)) } else { expr }
+}
+
+fn test(name: &str, op: Op) -> Expr {
+    match FieldPath::parse(name) {
+        Ok(field) => Expr::Test(Test { field, op }),
+        Err(_) => Expr::Any(Vec::new()), // Reported where the name was read.
+    }
+}
+
+/// Fields that SigmaHQ's Kubernetes rules write in ways no native event has, and what they mean.
+fn shim(name: &str, op: &Op) -> Option<Expr> {
+    const VOLUMES: [&str; 3] = [
+        "requestObject.spec.volumes.hostPath",
+        "requestObject.spec.template.spec.volumes.hostPath",
+        "requestObject.spec.jobTemplate.spec.template.spec.volumes.hostPath",
+    ];
+    const CAPABILITIES: [&str; 6] = [
+        "requestObject.spec.containers.securityContext.capabilities",
+        "requestObject.spec.initContainers.securityContext.capabilities",
+        "requestObject.spec.ephemeralContainers.securityContext.capabilities",
+        "requestObject.spec.template.spec.containers.securityContext.capabilities",
+        "requestObject.spec.template.spec.initContainers.securityContext.capabilities",
+        "requestObject.spec.jobTemplate.spec.template.spec.containers.securityContext.capabilities",
+    ];
+    let any = |paths: &[&str]| Expr::Any(paths.iter().map(|path| test(path, Op::Exists)).collect());
+    let anything = matches!(op, Op::Text { pattern: Text::Plain(Relation::Contains, text), .. } if text.is_empty());
+    match name {
+        "apiGroup" => Some(test("objectRef.apiGroup", op.clone())),
+        "hostPath" if anything => Some(any(&VOLUMES)),
+        "capabilities" if anything => Some(any(&CAPABILITIES)),
+        "responseStatus.code" => match op {
+            Op::Text { pattern: Text::Plain(Relation::Is, text), .. } if text.eq_ignore_ascii_case("allow") => {
+                Some(test("annotations.authorization.k8s.io/decision", op.clone()))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The question that one value asks.
+fn op(reader: &mut Reader<'_>, modifiers: &Modifiers, node: &Node) -> Option<Op> {
+    if modifiers.exists {
+        return match node.value {
+            Value::Bool(_) => Some(Op::Exists),
+            _ => {
+                reader.error(node.span, format!("`exists` takes true or false, not {}", node.kind()));
+                None
+            }
+        };
+    }
+    if let Some(ordering) = modifiers.ordering {
+        return match number(&node.value) {
+            Some(bound) => Some(Op::Compare(ordering, bound)),
+            None => {
+                reader.error(node.span, format!("a comparison takes a number, not {}", node.kind()));
+                None
+            }
+        };
+    }
+    if modifiers.regex || modifiers.cidr || modifiers.field {
+        let Some(text) = node.as_str() else {
+            reader.error(node.span, format!("this modifier takes text, not {}", node.kind()));
+            return None;
+        };
+        return special(reader, modifiers, node, text);
+    }
+    match &node.value {
+        Value::Null if modifiers.relation.is_none() => Some(Op::Null),
+        Value::Int(_) | Value::Float(_) if modifiers.relation.is_none() => number(&node.value).map(Op::Number),
+        Value::Bool(value) => Some(text_op(&value.to_string(), modifiers)),
+        Value::Int(number) => Some(text_op(&number.to_string(), modifiers)),
+        Value::Float(number) => Some(text_op(&number.to_string(), modifiers)),
+        Value::String(text) => Some(text_op(text, modifiers)),
+        Value::Null | Value::Seq(_) | Value::Map(_) => {
+            reader.error(node.span, format!("a value cannot be {}", node.kind()));
+            None
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "rules compare codes and counts, far below 2^53")]
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Int(number) => Some(*number as f64),
+        Value::Float(number) => Some(*number),
+        _ => None,
+    }
+}
+
+fn special(reader: &mut Reader<'_>, modifiers: &Modifiers, node: &Node, text: &str) -> Option<Op> {
+    if modifiers.regex {
+        let pattern = if modifiers.flags.is_empty() { text.to_owned() } else { format!("(?{}){text}", modifiers.flags) };
+        return match regex::RegexBuilder::new(&pattern).size_limit(1 << 20).build() {
+            Ok(regex) => Some(Op::Regex(Regex(regex))),
+            Err(error) => {
+                let message = error.to_string();
+                let last = message.lines().last().unwrap_or("not a regular expression").trim_start_matches("error: ");
+                reader.error(node.span, format!("the regular expression is wrong: {last}"));
+                None
+            }
+        };
+    }
+    if modifiers.cidr {
+        let network = text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from));
+        return match network {
+            Ok(network) => Some(Op::Cidr(network)),
+            Err(_) => {
+                reader.error_with_help(node.span, format!("`{text}` is no network"), "write it like 10.0.0.0/8");
+                None
+            }
+        };
+    }
+    match FieldPath::parse(text) {
+        Ok(other) => {
+            let how = modifiers.relation.unwrap_or(Relation::Is);
+            Some(Op::Field { other, how, cased: modifiers.cased })
+        }
+        Err(message) => {
+            reader.error(node.span, message);
+            None
+        }
+    }
+}
+
+fn text_op(text: &str, modifiers: &Modifiers) -> Op {
+    let mut pieces = pieces_of(text);
+    if matches!(modifiers.relation, Some(Relation::Contains | Relation::EndsWith)) {
+        pieces.insert(0, Glob::Many);
+    }
+    if matches!(modifiers.relation, Some(Relation::Contains | Relation::StartsWith)) {
+        pieces.push(Glob::Many);
+    }
+    Op::Text { pattern: Text::from_pieces(pieces, modifiers.cased), cased: modifiers.cased }
+}
+
+/// Wildcards and escapes: `\*` and `\?` are the characters, `\\` one backslash, any other `\` itself.
+fn pieces_of(text: &str) -> Vec<Glob> {
+    let mut pieces = Vec::new();
+    let mut literal = String::new();
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let wildcard = match c {
+            '\\' => {
+                let escaped = chars.next_if(|next| matches!(next, '*' | '?' | '\\'));
+                literal.push(escaped.unwrap_or('\\'));
+                continue;
+            }
+            '*' => Glob::Many,
+            '?' => Glob::One,
+            c => {
+                literal.push(c);
+                continue;
+            }
+        };
+        if !literal.is_empty() {
+            pieces.push(Glob::Literal(std::mem::take(&mut literal)));
+        }
+        pieces.push(wildcard);
+    }
+    if !literal.is_empty() {
+        pieces.push(Glob::Literal(literal));
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_follow_the_specification() {
+        let literal = |text: &str| Glob::Literal(text.to_owned());
+        for (text, expected) in [
+            (r"a\*b", vec![literal("a*b")]),
+            (r"a\\*", vec![literal(r"a\"), Glob::Many]),
+            (r"a\b", vec![literal(r"a\b")]),
+            (r"a\\\*", vec![literal(r"a\*")]),
+            (r"\\\\", vec![literal(r"\\")]),
+            ("?x*", vec![Glob::One, literal("x"), Glob::Many]),
+            (r"end\", vec![literal(r"end\")]),
+        ] {
+            assert_eq!(pieces_of(text), expected, "{text}");
+        }
+    }
+}
