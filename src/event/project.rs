@@ -14,6 +14,9 @@ use super::frame::{Reason, describe, offset_of};
 /// The keys of an event whose values are parsed only on demand.
 const SECTIONS: [&str; 3] = ["requestObject", "responseObject", "annotations"];
 
+/// The path of the event's cluster label, which is no part of the event.
+pub const CLUSTER: &str = "cluster";
+
 /// Children of one node whose doubles are noticed.
 const CHILDREN_MAX: usize = 256;
 
@@ -65,7 +68,8 @@ impl Projection {
         names.dedup();
         let sections = names.iter().map(|name| section_of(name)).collect();
         let mut builder = Builder { paths: &names, nodes: Vec::new(), known: HashMap::new() };
-        let all = (0..names.len()).map(|slot| (slot, 0)).collect();
+        // Labels are put in by [`Scratch::inject`], never read from the event.
+        let all = (0..names.len()).filter(|slot| names[*slot] != CLUSTER).map(|slot| (slot, 0)).collect();
         builder.node(all);
         let nodes = builder.nodes;
         let section_nodes = SECTIONS.map(|name| nodes[0].children.get(name).map(|(_, child)| *child));
@@ -218,6 +222,14 @@ impl Scratch {
         self.entries.clear();
         self.arena.clear();
         self.sections = [Section::Absent; 3];
+    }
+
+    /// Adds a value that is no part of the event.
+    pub fn inject(&mut self, slot: Slot, text: &str) {
+        let start = self.arena.len();
+        self.arena.push_str(text);
+        let end = self.arena.len();
+        self.push(&[slot.0], Kept::Arena(short(start), short(end)));
     }
 
     /// Parses the body that `slot` is in, unless that was done.

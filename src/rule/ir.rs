@@ -12,6 +12,10 @@ use crate::alert::RuleInfo;
 use crate::event::FieldPath;
 use crate::event::project::fold;
 
+/// The stages at which something has been decided about a request, in lower case. `RequestReceived` comes before: a rule
+/// such as "not denied" would be true there of every request.
+pub const STAGES_DECIDED: [&str; 3] = ["responsestarted", "responsecomplete", "panic"];
+
 /// A rule about single events.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -21,7 +25,7 @@ pub struct Rule {
     pub name: Option<String>,
     /// When it is true.
     pub expr: Expr,
-    /// Whether it names the stage itself. If not, it is not asked about `RequestReceived`, where nothing is decided yet.
+    /// Whether it names the stage itself. If not, it is asked only about [`STAGES_DECIDED`].
     pub names_stage: bool,
     /// The file it is from.
     pub file: PathBuf,

@@ -2,10 +2,17 @@
 
 use serde_json::Value;
 
-use super::ir::{Expr, Op, Regex, Test, address};
+use super::ir::{Expr, Op, Regex, Rule, STAGES_DECIDED, Test, address};
 use crate::event::FieldPath;
 use crate::event::path::Found;
 use crate::event::project::fold;
+
+/// Whether a rule is true of an event.
+#[must_use]
+pub fn rule_holds(rule: &Rule, event: &Value) -> bool {
+    let stage = event.get("stage").and_then(Value::as_str).unwrap_or_default();
+    (rule.names_stage || STAGES_DECIDED.contains(&fold(stage).as_str())) && holds(&rule.expr, event)
+}
 
 /// Whether an expression is true of an event.
 #[must_use]

@@ -1,0 +1,210 @@
+//! Detection of one body: frame, project, index, match.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::compile::{CompiledRule, RuleSet};
+use super::excerpt;
+use super::predicate::{Answers, Case};
+use crate::alert::EventExcerpt;
+use crate::clock::Timestamp;
+use crate::event::frame::{Reason, Reject};
+use crate::event::project::CLUSTER;
+use crate::event::{FrameError, Framed, Scratch, Val, frame};
+#[cfg(debug_assertions)]
+use crate::rule::naive;
+
+/// One rule was true of one delivered event: everything that correlation and an alert may need of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Match {
+    /// The rule's id.
+    pub rule: Arc<str>,
+    /// The event's cluster label.
+    pub cluster: Arc<str>,
+    /// Event time (`stageTimestamp`).
+    pub time: Timestamp,
+    /// What was delivered: hash of auditID, stage, stageTimestamp and content.
+    pub delivery: u64,
+    /// What was requested: hash of auditID, requestReceivedTimestamp, user and URI.
+    pub request: u64,
+    /// The values of every field that groups or counts this rule's matches; several where the path crosses an array.
+    pub fields: BTreeMap<Arc<str>, Vec<Value>>,
+    /// The event without bodies.
+    pub event: EventExcerpt,
+    /// What the predicates matched, redacted.
+    pub matched: BTreeMap<String, Value>,
+}
+
+/// What was found in bodies; reused from one to the next.
+#[derive(Debug, Default)]
+pub struct Detected {
+    /// Good events.
+    pub events: u64,
+    /// Their newest `stageTimestamp`.
+    pub newest: Option<Timestamp>,
+    /// Matches, in the order of the events.
+    pub matches: Vec<Match>,
+    /// Pieces that were refused.
+    pub rejects: Vec<Rejected>,
+}
+
+impl Detected {
+    /// Forgets everything, keeps the memory.
+    pub fn clear(&mut self) {
+        self.events = 0;
+        self.newest = None;
+        self.matches.clear();
+        self.rejects.clear();
+    }
+}
+
+/// A refused piece, as the rejects file keeps it: never its content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rejected {
+    /// Where in the body.
+    pub place: String,
+    /// Why, as a label.
+    pub reason: &'static str,
+    /// Why, in words.
+    pub detail: String,
+    /// How many bytes it had.
+    pub bytes: usize,
+    /// Hash of its bytes: the same piece twice is told apart from two.
+    pub hash: String,
+}
+
+/// A worker's scratch: makes one pass over a body without allocating for events that match nothing.
+#[derive(Debug, Default)]
+pub struct Detector {
+    scratch: Scratch,
+    answers: Answers,
+    candidates: Vec<u64>,
+}
+
+impl Detector {
+    /// Looks at every event of a body and adds what it finds to `found`.
+    pub fn body(
+        &mut self,
+        rules: &RuleSet,
+        cluster: &Arc<str>,
+        body: &[u8],
+        found: &mut Detected,
+    ) -> Result<(), FrameError> {
+        let (events, rejects) = (found.events, found.rejects.len());
+        let framed = frame(body, |piece| match piece {
+            Framed::Event(bytes) => self.event(rules, cluster, bytes, found),
+            Framed::Bad(reject) => found.rejects.push(rejected(&reject)),
+        });
+        if framed.is_err() {
+            // The body as a whole is refused: it leaves no trace.
+            found.events = events;
+            found.rejects.truncate(rejects);
+        }
+        framed.map(drop)
+    }
+
+    /// Looks at one event.
+    pub fn event(&mut self, rules: &RuleSet, cluster: &Arc<str>, bytes: &[u8], found: &mut Detected) {
+        let time = match self.read(rules, cluster, bytes) {
+            Ok(time) => time,
+            Err((reason, detail)) => {
+                let place = format!("event {}", found.events + found.rejects.len() as u64);
+                return found.rejects.push(rejected(&Reject { bytes, place, reason, detail }));
+            }
+        };
+        found.events += 1;
+        found.newest = found.newest.max(Some(time));
+        if !rules.index.candidates(&mut self.scratch, bytes, &mut self.candidates) {
+            return;
+        }
+        self.answers.next_event(rules.predicates.len());
+        let mut shown: Option<Shown> = None;
+        for word in 0..self.candidates.len() {
+            let mut bits = self.candidates[word];
+            while bits != 0 {
+                let rule = word * 64 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                let Some(rule) = rules.rules.get(rule) else { break };
+                let mut case = Case {
+                    projection: &rules.projection,
+                    predicates: &rules.predicates,
+                    scratch: &mut self.scratch,
+                    answers: &mut self.answers,
+                    event: bytes,
+                };
+                if case.holds(&rule.program) {
+                    let shown = shown.get_or_insert_with(|| Shown::new(bytes, cluster));
+                    found.matches.push(shown.matching(rule, cluster, time));
+                }
+            }
+        }
+    }
+
+    /// Projects an event and checks that it has what every event has.
+    fn read(&mut self, rules: &RuleSet, cluster: &str, bytes: &[u8]) -> Result<Timestamp, (Reason, String)> {
+        self.scratch.load(&rules.projection, bytes).map_err(|error| (error.reason, error.detail))?;
+        if let Some(slot) = rules.cluster_slot() {
+            self.scratch.inject(slot, cluster);
+        }
+        let text = |name: &str| {
+            let at = rules.projection.slot(name).and_then(|slot| self.scratch.first(slot));
+            match at.map(|at| self.scratch.at(at, bytes)) {
+                Some(Val::Str(text)) => Ok(text),
+                Some(_) => Err((Reason::Shape, format!("`{name}` must be text"))),
+                None => Err((Reason::Shape, format!("the event has no `{name}`"))),
+            }
+        };
+        for name in ["auditID", "verb", "stage"] {
+            text(name)?;
+        }
+        let time = text("stageTimestamp")?;
+        Timestamp::parse(time).ok_or_else(|| (Reason::Shape, "`stageTimestamp` is no RFC 3339 time".to_owned()))
+    }
+}
+
+/// The slow view of an event, made when the first rule is true of it.
+struct Shown {
+    event: Value,
+    excerpt: EventExcerpt,
+    meta: excerpt::Meta,
+}
+
+impl Shown {
+    fn new(bytes: &[u8], cluster: &str) -> Self {
+        let mut event: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        if let Value::Object(map) = &mut event {
+            map.insert(CLUSTER.to_owned(), cluster.into());
+        }
+        let (excerpt, meta) = excerpt::excerpt(&event, bytes);
+        Self { event, excerpt, meta }
+    }
+
+    fn matching(&self, rule: &CompiledRule, cluster: &Arc<str>, time: Timestamp) -> Match {
+        #[cfg(debug_assertions)]
+        debug_assert!(naive::holds(&rule.expr, &self.event), "compiled and naive differ on {}", rule.id);
+        let fields = rule.fields.iter().map(|field| (field.shared(), excerpt::values(field, &self.event)));
+        Match {
+            rule: Arc::clone(&rule.id),
+            cluster: Arc::clone(cluster),
+            time,
+            delivery: self.meta.delivery,
+            request: self.meta.request,
+            fields: fields.collect(),
+            event: self.excerpt.clone(),
+            matched: excerpt::matched(&rule.expr, &self.event),
+        }
+    }
+}
+
+fn rejected(reject: &Reject<'_>) -> Rejected {
+    Rejected {
+        place: reject.place.clone(),
+        reason: reject.reason.as_str(),
+        detail: reject.detail.clone(),
+        bytes: reject.bytes.len(),
+        hash: blake3::hash(reject.bytes).to_hex()[..16].to_owned(),
+    }
+}

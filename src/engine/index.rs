@@ -1,0 +1,174 @@
+//! The index: which rules can still match an event, told from a few fields of its envelope.
+//!
+//! For each indexed field, every value that some rule insists on has the set of rules that admit it; an event's
+//! candidates are the intersection over the fields. It may let a rule through that does not match, never the reverse.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::event::{Projection, Scratch, Slot, Val};
+use crate::rule::ir::{Expr, Op, Relation, Rule, STAGES_DECIDED, Test, Text};
+
+/// The fields that rules usually insist on.
+pub(super) const FIELDS: [&str; 6] =
+    ["stage", "verb", "objectRef.resource", "objectRef.subresource", "objectRef.apiGroup", "responseStatus.code"];
+
+const NUMERIC: &str = "responseStatus.code";
+
+/// Longer values than this are in no rule's list, or are looked at by every rule.
+const VALUE_MAX: usize = 64;
+
+/// A set of rules.
+type Bits = Box<[u64]>;
+
+#[derive(Debug)]
+pub(super) struct Index {
+    fields: Vec<FieldIndex>,
+    words: usize,
+}
+
+#[derive(Debug)]
+struct FieldIndex {
+    slot: Slot,
+    /// The field is a number in every real event.
+    numeric: bool,
+    values: HashMap<Box<str>, Bits>,
+    /// For values that no rule names.
+    other: Bits,
+    /// For events without the field.
+    absent: Bits,
+}
+
+/// What a rule admits in one field; `None` is anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Admitted {
+    values: BTreeSet<String>,
+    absent: bool,
+}
+
+impl Index {
+    pub(super) fn new(rules: &[Rule], projection: &Projection) -> Self {
+        let words = rules.len().div_ceil(64);
+        let fields = FIELDS.iter().filter_map(|field| {
+            let slot = projection.slot(field)?;
+            let admitted: Vec<Option<Admitted>> = rules.iter().map(|rule| admitted_by(rule, field)).collect();
+            Some(FieldIndex::new(slot, *field == NUMERIC, &admitted, words))
+        });
+        Self { fields: fields.collect(), words }
+    }
+
+    /// Writes the rules that may match into `candidates`; false if there are none.
+    pub(super) fn candidates(&self, scratch: &mut Scratch, event: &[u8], candidates: &mut Vec<u64>) -> bool {
+        candidates.clear();
+        candidates.resize(self.words, u64::MAX);
+        let mut left = true;
+        for field in &self.fields {
+            let Some(bits) = field.admitting(scratch, event) else { continue };
+            let mut any = 0;
+            for (candidate, bits) in candidates.iter_mut().zip(bits) {
+                *candidate &= bits;
+                any |= *candidate;
+            }
+            left = any != 0;
+            if !left {
+                break;
+            }
+        }
+        left && self.words > 0
+    }
+}
+
+impl FieldIndex {
+    fn new(slot: Slot, numeric: bool, admitted: &[Option<Admitted>], words: usize) -> Self {
+        let empty = || vec![0_u64; words].into_boxed_slice();
+        let named: BTreeSet<&String> = admitted.iter().flatten().flat_map(|a| &a.values).collect();
+        let mut values: HashMap<Box<str>, Bits> =
+            named.into_iter().map(|value| (value.as_str().into(), empty())).collect();
+        let (mut other, mut absent) = (empty(), empty());
+        for (rule, admitted) in admitted.iter().enumerate() {
+            let (word, bit) = (rule / 64, 1_u64 << (rule % 64));
+            match admitted {
+                None => {
+                    other[word] |= bit;
+                    absent[word] |= bit;
+                    values.values_mut().for_each(|bits| bits[word] |= bit);
+                }
+                Some(admitted) => {
+                    if admitted.absent {
+                        absent[word] |= bit;
+                    }
+                    for value in &admitted.values {
+                        if let Some(bits) = values.get_mut(value.as_str()) {
+                            bits[word] |= bit;
+                        }
+                    }
+                }
+            }
+        }
+        Self { slot, numeric, values, other, absent }
+    }
+
+    /// The rules that admit the event's value; `None` when the value says nothing.
+    fn admitting(&self, scratch: &mut Scratch, event: &[u8]) -> Option<&Bits> {
+        let Some(at) = scratch.first(self.slot) else { return Some(&self.absent) };
+        // Several values, nulls and odd types happen in no real envelope: let every rule look. A code must be a number,
+        // because texts that read as one number are many.
+        let usual = match scratch.at(at, event) {
+            Val::Str(_) => !self.numeric,
+            Val::Int(_) => self.numeric,
+            _ => false,
+        };
+        if !usual || scratch.following(at).is_some() {
+            return None;
+        }
+        let value = scratch.folded(at, event)?;
+        if value.len() > VALUE_MAX {
+            return Some(&self.other);
+        }
+        Some(self.values.get(value).unwrap_or(&self.other))
+    }
+}
+
+/// What a rule's expression, and its silence about stages, admits in a field.
+fn admitted_by(rule: &Rule, field: &str) -> Option<Admitted> {
+    if field == "stage" && !rule.names_stage {
+        return Some(Admitted { values: STAGES_DECIDED.map(str::to_owned).into(), absent: false });
+    }
+    admitted(&rule.expr, field)
+}
+
+fn admitted(expr: &Expr, field: &str) -> Option<Admitted> {
+    match expr {
+        Expr::All(parts) => parts.iter().filter_map(|part| admitted(part, field)).reduce(|a, b| Admitted {
+            values: a.values.intersection(&b.values).cloned().collect(),
+            absent: a.absent && b.absent,
+        }),
+        Expr::Any(parts) => {
+            let mut union = Admitted::default();
+            for part in parts {
+                let part = admitted(part, field)?;
+                union.values.extend(part.values);
+                union.absent |= part.absent;
+            }
+            Some(union)
+        }
+        Expr::Not(part) => match &**part {
+            Expr::Test(Test { field: tested, op: Op::Exists }) if tested.as_str() == field => {
+                Some(Admitted { values: BTreeSet::new(), absent: true })
+            }
+            _ => None,
+        },
+        Expr::Test(test) if test.field.as_str() == field => match &test.op {
+            Op::Text { pattern: Text::Plain(Relation::Is, text), cased } if text.len() <= VALUE_MAX => {
+                let text = if *cased { crate::event::project::fold(text) } else { text.clone() };
+                Some(Admitted { values: [text].into(), absent: false })
+            }
+            #[expect(clippy::cast_possible_truncation, reason = "only whole numbers are indexed")]
+            Op::Number(number) if field == NUMERIC && number.fract() == 0.0 && number.abs() < 1e15 => {
+                Some(Admitted { values: [(*number as i64).to_string()].into(), absent: false })
+            }
+            Op::Null => Some(Admitted { values: BTreeSet::new(), absent: true }),
+            _ => None,
+        },
+        Expr::Test(_) => None,
+    }
+}

@@ -1,0 +1,323 @@
+//! Predicates: the tests of all rules, each kept once, asked at most once per event.
+
+use std::collections::{HashMap, HashSet};
+
+use aho_corasick::AhoCorasick;
+use ipnet::IpNet;
+
+use crate::event::{FieldPath, Projection, Scratch, Slot, Val};
+use crate::rule::ir::{Expr, Op, Ordering, Regex, Relation, Test, Text, address};
+
+/// A predicate's number in its rule set.
+pub(super) type PredicateId = u32;
+
+/// One test, ready to be asked.
+#[derive(Debug)]
+pub(super) struct Predicate {
+    slot: Slot,
+    field: FieldPath,
+    question: Question,
+    /// What asking costs, roughly; cheap ones are asked first.
+    pub(super) cost: u8,
+}
+
+#[derive(Debug)]
+enum Question {
+    Exists,
+    Null,
+    /// One of these texts, in lower case.
+    OneOf(HashSet<Box<str>>),
+    /// One of these texts is in it, in lower case.
+    ContainsAny(AhoCorasick),
+    Text { pattern: Text, cased: bool },
+    Number(f64),
+    Compare(Ordering, f64),
+    Regex(Regex),
+    Cidr(IpNet),
+    Field { slot: Slot, other: FieldPath, how: Relation, cased: bool },
+}
+
+/// A rule's expression over predicates.
+#[derive(Debug)]
+pub(super) enum Program {
+    All(Box<[Self]>),
+    Any(Box<[Self]>),
+    Not(Box<Self>),
+    Ask(PredicateId),
+}
+
+/// Interns the predicates of a rule set.
+pub(super) struct Interner<'p> {
+    projection: &'p Projection,
+    known: HashMap<String, PredicateId>,
+    pub(super) predicates: Vec<Predicate>,
+}
+
+impl<'p> Interner<'p> {
+    pub(super) fn new(projection: &'p Projection) -> Self {
+        Self { projection, known: HashMap::new(), predicates: Vec::new() }
+    }
+
+    /// Compiles an expression; alternatives on one field become one predicate, and cheap questions come first.
+    pub(super) fn program(&mut self, expr: &Expr) -> Program {
+        match expr {
+            Expr::Test(test) => self.ask(test),
+            Expr::Not(part) => Program::Not(Box::new(self.program(part))),
+            Expr::All(parts) => {
+                let parts = parts.iter().map(|part| self.program(part)).collect();
+                Program::All(self.cheapest_first(parts))
+            }
+            Expr::Any(parts) => {
+                let parts = self.alternatives(parts);
+                let mut parts = self.cheapest_first(parts).into_vec();
+                if parts.len() == 1 { parts.remove(0) } else { Program::Any(parts.into()) }
+            }
+        }
+    }
+
+    fn cheapest_first(&self, mut parts: Vec<Program>) -> Box<[Program]> {
+        parts.sort_by_key(|part| self.cost(part));
+        parts.into()
+    }
+
+    fn cost(&self, program: &Program) -> u32 {
+        match program {
+            Program::Ask(id) => u32::from(self.predicates[*id as usize].cost),
+            Program::Not(part) => self.cost(part),
+            Program::All(parts) | Program::Any(parts) => parts.iter().map(|part| self.cost(part)).sum(),
+        }
+    }
+
+    /// The parts of an `Any`; plain texts on the same field are put together.
+    fn alternatives(&mut self, parts: &[Expr]) -> Vec<Program> {
+        let mut sets: Vec<(&FieldPath, Relation, Vec<&str>)> = Vec::new();
+        let mut programs = Vec::new();
+        for part in parts {
+            if let Expr::Test(Test { field, op: Op::Text { pattern: Text::Plain(how, text), cased: false } }) = part
+                && matches!(how, Relation::Is | Relation::Contains)
+            {
+                match sets.iter_mut().find(|(f, h, _)| *f == field && h == how) {
+                    Some((.., texts)) => texts.push(text),
+                    None => sets.push((field, *how, vec![text])),
+                }
+            } else {
+                programs.push(self.program(part));
+            }
+        }
+        for (field, how, texts) in sets {
+            programs.push(self.set(field, how, texts));
+        }
+        programs
+    }
+
+    fn set(&mut self, field: &FieldPath, how: Relation, mut texts: Vec<&str>) -> Program {
+        texts.sort_unstable();
+        texts.dedup();
+        if let [text] = texts.as_slice() {
+            let pattern = Text::Plain(how, (*text).to_owned());
+            return self.ask(&Test { field: field.clone(), op: Op::Text { pattern, cased: false } });
+        }
+        let key = format!("{field:?} {how:?} any {texts:?}");
+        self.intern(key, field, |_| match how {
+            Relation::Contains => match AhoCorasick::new(&texts) {
+                Ok(automaton) => (Question::ContainsAny(automaton), 3),
+                // Only patterns beyond any memory fail; then there is nothing that could match.
+                Err(_) => (Question::OneOf(HashSet::new()), 1),
+            },
+            _ => (Question::OneOf(texts.iter().map(|text| Box::from(*text)).collect()), 1),
+        })
+    }
+
+    fn ask(&mut self, test: &Test) -> Program {
+        let key = format!("{test:?}");
+        self.intern(key, &test.field, |interner| match &test.op {
+            Op::Exists => (Question::Exists, 0),
+            Op::Null => (Question::Null, 0),
+            Op::Text { pattern, cased } => {
+                let cost = if matches!(pattern, Text::Plain(Relation::Is, _)) { 1 } else { 2 };
+                (Question::Text { pattern: pattern.clone(), cased: *cased }, cost)
+            }
+            Op::Number(number) => (Question::Number(*number), 1),
+            Op::Compare(ordering, bound) => (Question::Compare(*ordering, *bound), 1),
+            Op::Regex(regex) => (Question::Regex(regex.clone()), 8),
+            Op::Cidr(network) => (Question::Cidr(*network), 4),
+            Op::Field { other, how, cased } => match interner.projection.slot(other.path()) {
+                Some(slot) => {
+                    let cost = if interner.projection.is_lazy(slot) { 40 } else { 4 };
+                    (Question::Field { slot, other: other.clone(), how: *how, cased: *cased }, cost)
+                }
+                None => (Question::OneOf(HashSet::new()), 1),
+            },
+        })
+    }
+
+    fn intern(&mut self, key: String, field: &FieldPath, make: impl FnOnce(&Self) -> (Question, u8)) -> Program {
+        if let Some(id) = self.known.get(&key) {
+            return Program::Ask(*id);
+        }
+        let (question, cost) = make(self);
+        let Some(slot) = self.projection.slot(field.path()) else { return Program::Any(Box::default()) };
+        let cost = cost + if self.projection.is_lazy(slot) { 30 } else { 0 };
+        let id = PredicateId::try_from(self.predicates.len()).unwrap_or(PredicateId::MAX);
+        self.predicates.push(Predicate { slot, field: field.clone(), question, cost });
+        self.known.insert(key, id);
+        Program::Ask(id)
+    }
+}
+
+/// The answers already given about the current event.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// Per predicate: the event's number shifted left, and the answer.
+    given: Vec<u64>,
+    event: u64,
+    /// Text of the other field of a field comparison.
+    other: String,
+}
+
+impl Answers {
+    /// Forgets all answers.
+    pub(super) fn next_event(&mut self, predicates: usize) {
+        self.event += 1;
+        self.given.resize(predicates, 0);
+    }
+}
+
+/// An event and what is known about it.
+pub(super) struct Case<'c> {
+    pub(super) projection: &'c Projection,
+    pub(super) predicates: &'c [Predicate],
+    pub(super) scratch: &'c mut Scratch,
+    pub(super) answers: &'c mut Answers,
+    pub(super) event: &'c [u8],
+}
+
+impl Case<'_> {
+    /// Whether a program is true of the event.
+    pub(super) fn holds(&mut self, program: &Program) -> bool {
+        match program {
+            Program::All(parts) => parts.iter().all(|part| self.holds(part)),
+            Program::Any(parts) => parts.iter().any(|part| self.holds(part)),
+            Program::Not(part) => !self.holds(part),
+            Program::Ask(id) => self.answer(*id),
+        }
+    }
+
+    fn answer(&mut self, id: PredicateId) -> bool {
+        let stamp = self.answers.event << 1;
+        let given = self.answers.given[id as usize];
+        if given >> 1 == self.answers.event {
+            return given & 1 == 1;
+        }
+        let predicates = self.predicates;
+        let answer = self.ask(&predicates[id as usize]);
+        self.answers.given[id as usize] = stamp | u64::from(answer);
+        answer
+    }
+
+    fn ask(&mut self, predicate: &Predicate) -> bool {
+        let Predicate { slot, field, question, .. } = predicate;
+        self.scratch.demand(self.projection, *slot, self.event);
+        let range = field.picked(self.scratch.count(*slot));
+        match question {
+            Question::Exists => return !range.is_empty(),
+            Question::Null if range.is_empty() => return true,
+            Question::Field { slot, other, .. } => {
+                self.scratch.demand(self.projection, *slot, self.event);
+                if other.picked(self.scratch.count(*slot)).is_empty() {
+                    return false;
+                }
+            }
+            _ => {}
+        }
+        let mut next = self.scratch.first(*slot);
+        let mut number = 0;
+        while let Some(at) = next {
+            if range.contains(&number) && self.value_holds(question, at) {
+                return true;
+            }
+            number += 1;
+            next = self.scratch.following(at);
+        }
+        false
+    }
+
+    fn value_holds(&mut self, question: &Question, at: u32) -> bool {
+        let event = self.event;
+        match question {
+            Question::Exists => false,
+            Question::Null => self.scratch.at(at, event) == Val::Null,
+            Question::OneOf(texts) => self.scratch.folded(at, event).is_some_and(|text| texts.contains(text)),
+            Question::ContainsAny(automaton) => {
+                self.scratch.folded(at, event).is_some_and(|text| automaton.is_match(text))
+            }
+            Question::Text { pattern, cased: false } => {
+                self.scratch.folded(at, event).is_some_and(|text| pattern.matches(text))
+            }
+            Question::Text { pattern, cased: true } => self.with_text(at, |text| pattern.matches(text)),
+            #[expect(clippy::float_cmp, reason = "a rule that names a number means exactly that number")]
+            Question::Number(number) => self.number(at).is_some_and(|n| n == *number),
+            Question::Compare(ordering, bound) => self.number(at).is_some_and(|n| ordering.holds(&n, bound)),
+            Question::Regex(Regex(regex)) => self.with_text(at, |text| regex.is_match(text)),
+            Question::Cidr(network) => self.with_text(at, |text| address(text).is_some_and(|a| network.contains(&a))),
+            Question::Field { slot, other, how, cased } => self.compare(at, *slot, other, *how, *cased),
+        }
+    }
+
+    /// The scalar's text in its own case; other scalars than strings have only one case.
+    fn with_text(&mut self, at: u32, test: impl Fn(&str) -> bool) -> bool {
+        match self.scratch.at(at, self.event) {
+            Val::Str(text) => test(text),
+            Val::Null | Val::Container => false,
+            Val::Bool(_) | Val::Int(_) | Val::Float(_) => self.scratch.folded(at, self.event).is_some_and(test),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "the judge compares as f64 too")]
+    fn number(&mut self, at: u32) -> Option<f64> {
+        match self.scratch.at(at, self.event) {
+            Val::Int(number) => Some(number as f64),
+            Val::Float(number) => Some(number),
+            Val::Str(text) => text.trim().parse().ok(),
+            Val::Null | Val::Bool(_) | Val::Container => None,
+        }
+    }
+
+    fn compare(&mut self, at: u32, slot: Slot, other: &FieldPath, how: Relation, cased: bool) -> bool {
+        let range = other.picked(self.scratch.count(slot));
+        let mut next = self.scratch.first(slot);
+        let mut number = 0;
+        let mut buffer = std::mem::take(&mut self.answers.other);
+        let mut hit = false;
+        while let Some(there) = next {
+            if range.contains(&number) && self.copy_text(there, cased, &mut buffer) {
+                hit = if cased {
+                    self.with_text(at, |text| how.holds(text, &buffer))
+                } else {
+                    self.scratch.folded(at, self.event).is_some_and(|text| how.holds(text, &buffer))
+                };
+                if hit {
+                    break;
+                }
+            }
+            number += 1;
+            next = self.scratch.following(there);
+        }
+        self.answers.other = buffer;
+        hit
+    }
+
+    /// Puts the text of a value into `buffer`; false if it has none.
+    fn copy_text(&mut self, at: u32, cased: bool, buffer: &mut String) -> bool {
+        buffer.clear();
+        let text = match self.scratch.at(at, self.event) {
+            Val::Str(text) if cased => Some(text),
+            Val::Null | Val::Container => None,
+            _ => self.scratch.folded(at, self.event),
+        };
+        text.is_some_and(|text| {
+            buffer.push_str(text);
+            true
+        })
+    }
+}
