@@ -10,7 +10,9 @@ fn main() {
     let mut files = Vec::new();
     collect(&root, &mut files);
     files.sort();
-    let mut code = String::from("/// Name under `detections/` and text of every rule file.\npub const FILES: &[(&str, &str)] = &[\n");
+    let mut code = String::from(
+        "/// Name under `detections/` and text of every rule file.\npub const FILES: &[(&str, &str)] = &[\n",
+    );
     for file in &files {
         let name = file.strip_prefix(&root).expect("found under it").display().to_string();
         writeln!(code, "    ({name:?}, include_str!({:?})),", file.display().to_string()).expect("memory");

@@ -204,3 +204,15 @@ pub struct ResponseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
+
+/// What happened to an episode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// It opened.
+    Firing,
+    /// It grew.
+    Update,
+    /// It ended.
+    Resolved,
+}

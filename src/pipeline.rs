@@ -43,7 +43,6 @@ pub enum IngestError {
     NoRoom(String),
 }
 
-
 /// The way in, shared by all sources. Cheap to clone.
 #[derive(Clone)]
 pub struct Ingest {}

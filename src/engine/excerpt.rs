@@ -24,11 +24,11 @@ const GROUPS_MAX: usize = 64;
 
 /// Identities of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Meta {
+pub(super) struct Meta {
     /// What was delivered: auditID, stage, stageTimestamp and content.
-    pub delivery: u64,
+    pub(super) delivery: u64,
     /// What was requested: auditID, requestReceivedTimestamp, user and URI.
-    pub request: u64,
+    pub(super) request: u64,
 }
 
 /// The envelope as events have it.
@@ -174,8 +174,11 @@ fn collect(expr: &Expr, event: &Value, found: &mut BTreeMap<String, Value>) {
         Expr::Not(_) => {}
         Expr::Test(test) if matches!(test.op, Op::Null) || !naive::test_holds(test, event) => {}
         Expr::Test(test) => {
-            let values: Vec<Value> =
-                naive::witnesses(test, event).into_iter().take(VALUES_MAX).map(|v| show(&test.field, v, event)).collect();
+            let values: Vec<Value> = naive::witnesses(test, event)
+                .into_iter()
+                .take(VALUES_MAX)
+                .map(|v| show(&test.field, v, event))
+                .collect();
             let value = match values.len() {
                 0 => Value::Bool(true),
                 1 => values.into_iter().next().unwrap_or_default(),
@@ -219,7 +222,8 @@ fn is_secret(path: &str, event: &Value) -> bool {
     if names_a_secret(last) && !last.ends_with("Name") && !last.starts_with("automount") {
         return true;
     }
-    let of_secret = event.pointer("/objectRef/resource").and_then(Value::as_str).is_some_and(|r| r.eq_ignore_ascii_case("secrets"));
+    let of_secret =
+        event.pointer("/objectRef/resource").and_then(Value::as_str).is_some_and(|r| r.eq_ignore_ascii_case("secrets"));
     let harmless = ["kind", "type", "apiVersion", "immutable"].contains(&inside) || inside.starts_with("metadata.");
     of_secret && !harmless
 }

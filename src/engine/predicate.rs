@@ -29,12 +29,20 @@ enum Question {
     OneOf(HashSet<Box<str>>),
     /// One of these texts is in it, in lower case.
     ContainsAny(AhoCorasick),
-    Text { pattern: Text, cased: bool },
+    Text {
+        pattern: Text,
+        cased: bool,
+    },
     Number(f64),
     Compare(Ordering, f64),
     Regex(Regex),
     Cidr(IpNet),
-    Field { slot: Slot, other: FieldPath, how: Relation, cased: bool },
+    Field {
+        slot: Slot,
+        other: FieldPath,
+        how: Relation,
+        cased: bool,
+    },
 }
 
 /// A rule's expression over predicates.

@@ -293,7 +293,9 @@ fn salvage_items(bytes: &[u8]) -> Vec<Range<usize>> {
     let from = if bytes.first() == Some(&b'[') {
         1
     } else {
-        match memchr::memmem::find(bytes, b"\"items\"").and_then(|at| memchr::memchr(b'[', &bytes[at..]).map(|p| at + p)) {
+        match memchr::memmem::find(bytes, b"\"items\"")
+            .and_then(|at| memchr::memchr(b'[', &bytes[at..]).map(|p| at + p))
+        {
             Some(at) => at + 1,
             None => return items,
         }
@@ -450,8 +452,11 @@ mod tests {
 
     #[test]
     fn every_shape_is_told_by_its_content() {
-        let list = format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{{"auditID":"b"}},{EVENT}]}}"#);
-        let pretty = serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(&list).expect("json")).expect("json");
+        let list = format!(
+            r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{{"auditID":"b"}},{EVENT}]}}"#
+        );
+        let pretty = serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(&list).expect("json"))
+            .expect("json");
         for (body, count) in [
             (EVENT.to_owned(), 1),
             (format!("\u{feff}{EVENT}"), 1),
@@ -476,8 +481,13 @@ mod tests {
     #[test]
     fn one_bad_event_leaves_its_neighbours() {
         let (events, bad) = run(&format!("{EVENT}\n{{\"kind\":\n{EVENT}")).expect("lines");
-        assert_eq!((events.len(), bad), (2, vec!["line 2: syntax EOF while parsing a value at line 1 column 8".to_owned()]));
-        let body = format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{EVENT},{{"auditID":tru}},{EVENT},7]}}"#);
+        assert_eq!(
+            (events.len(), bad),
+            (2, vec!["line 2: syntax EOF while parsing a value at line 1 column 8".to_owned()])
+        );
+        let body = format!(
+            r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{EVENT},{{"auditID":tru}},{EVENT},7]}}"#
+        );
         let (events, bad) = run(&body).expect("a list");
         assert_eq!(events.len(), 2);
         assert!(bad[0].starts_with("item 1: syntax expected ident"), "{bad:?}");

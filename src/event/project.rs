@@ -79,7 +79,11 @@ impl Projection {
     /// The slot of a path that was given to `new`.
     #[must_use]
     pub fn slot(&self, path: &str) -> Option<Slot> {
-        self.paths.binary_search_by(|probe| probe.as_str().cmp(path)).ok().and_then(|at| u32::try_from(at).ok()).map(Slot)
+        self.paths
+            .binary_search_by(|probe| probe.as_str().cmp(path))
+            .ok()
+            .and_then(|at| u32::try_from(at).ok())
+            .map(Slot)
     }
 
     /// Whether reading `slot` means parsing a body.
@@ -204,9 +208,10 @@ impl Scratch {
         let walked = deserializer.deserialize_any(root).and_then(|()| deserializer.end());
         match walked {
             Ok(()) => Ok(()),
-            Err(_) if doubled => {
-                Err(ProjectError { reason: Reason::Duplicate, detail: "a key of the envelope is there twice".to_owned() })
-            }
+            Err(_) if doubled => Err(ProjectError {
+                reason: Reason::Duplicate,
+                detail: "a key of the envelope is there twice".to_owned(),
+            }),
             Err(error) if error.is_data() => Err(ProjectError { reason: Reason::Shape, detail: describe(&error) }),
             Err(error) => Err(ProjectError { reason: Reason::Syntax, detail: describe(&error) }),
         }
@@ -252,7 +257,14 @@ impl Scratch {
     }
 
     /// A body with doubled keys, where the last one counts (as the apiserver reads it): the slow way.
-    fn again_last_wins(&mut self, projection: &Projection, section: usize, node: u32, text: &str, mark: (usize, usize)) {
+    fn again_last_wins(
+        &mut self,
+        projection: &Projection,
+        section: usize,
+        node: u32,
+        text: &str,
+        mark: (usize, usize),
+    ) {
         self.entries.truncate(mark.0);
         self.arena.truncate(mark.1);
         for (slot, of) in projection.sections.iter().enumerate() {
@@ -337,7 +349,9 @@ impl Scratch {
             Kept::Int(value) => Val::Int(value),
             Kept::Float(value) => Val::Float(value),
             // `load` found the event to be UTF-8 as a whole, and strings begin and end between characters.
-            Kept::Raw(from, to) => Val::Str(std::str::from_utf8(&event[from as usize..to as usize]).unwrap_or_default()),
+            Kept::Raw(from, to) => {
+                Val::Str(std::str::from_utf8(&event[from as usize..to as usize]).unwrap_or_default())
+            }
             Kept::Arena(from, to) => Val::Str(self.arena.get(from as usize..to as usize).unwrap_or_default()),
             Kept::Container => Val::Container,
         }
@@ -671,7 +685,8 @@ mod tests {
         let mut scratch = Scratch::default();
         let error = scratch.load(&projection, br#"{"verb":"get","verb":"list"}"#).expect_err("twice");
         assert_eq!(error.reason, Reason::Duplicate);
-        let (fast, slow) = both(r#"{"requestObject":{"spec":{"containers":[{"image":"a"}],"containers":[{"image":"b"}]}}}"#);
+        let (fast, slow) =
+            both(r#"{"requestObject":{"spec":{"containers":[{"image":"a"}],"containers":[{"image":"b"}]}}}"#);
         assert_eq!(fast, slow);
         assert!(fast.contains(&"requestObject.spec.containers.image=\"b\"".to_owned()));
     }
@@ -700,7 +715,10 @@ mod tests {
         let projection = Projection::new(PATHS);
         let mut scratch = Scratch::default();
         let error = scratch.load(&projection, br#"{"verb":}"#).expect_err("broken");
-        assert_eq!(error, ProjectError { reason: Reason::Syntax, detail: "expected value at line 1 column 9".to_owned() });
+        assert_eq!(
+            error,
+            ProjectError { reason: Reason::Syntax, detail: "expected value at line 1 column 9".to_owned() }
+        );
         assert_eq!(scratch.load(&projection, b"{\"verb\":\"\xff\"}").expect_err("utf8").detail, "not valid UTF-8");
         assert_eq!(scratch.load(&projection, b"[]").expect_err("no object").reason, Reason::Shape);
     }

@@ -120,7 +120,11 @@ impl<'t> Parser<'t> {
         self.at += 1;
         if word == "(" {
             let inner = self.or(depth + 1)?;
-            return if self.eat(")") { Ok(inner) } else { Err(error("this bracket is never closed".to_owned(), at, 1)) };
+            return if self.eat(")") {
+                Ok(inner)
+            } else {
+                Err(error("this bracket is never closed".to_owned(), at, 1))
+            };
         }
         if word == ")" || ["and", "or", "of"].iter().any(|keyword| word.eq_ignore_ascii_case(keyword)) {
             return Err(error(format!("expected a name, found `{word}`"), at, word.len()));
@@ -149,9 +153,7 @@ mod tests {
     use super::*;
 
     fn show(condition: &Condition) -> String {
-        let list = |parts: &[Condition], op: &str| {
-            format!("({})", parts.iter().map(show).collect::<Vec<_>>().join(op))
-        };
+        let list = |parts: &[Condition], op: &str| format!("({})", parts.iter().map(show).collect::<Vec<_>>().join(op));
         match condition {
             Condition::And(parts) => list(parts, " & "),
             Condition::Or(parts) => list(parts, " | "),

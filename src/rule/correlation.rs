@@ -85,7 +85,8 @@ pub fn read(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Unr
         }
     }
     let timespan = timespan(reader, body);
-    let generate = [document, body].iter().any(|node| node.get("generate").is_some_and(|g| g.value == Value::Bool(true)));
+    let generate =
+        [document, body].iter().any(|node| node.get("generate").is_some_and(|g| g.value == Value::Bool(true)));
     Some(Unresolved {
         info,
         name,
@@ -246,7 +247,9 @@ pub fn resolve(reader: &mut Reader<'_>, read: Unresolved, known: &dyn Known) -> 
                     false => format!("no rule has the id or name `{written}`"),
                 };
                 match closest(written, known.names()) {
-                    Some(near) if near != written => reader.error_with_help(*span, message, format!("did you mean `{near}`?")),
+                    Some(near) if near != written => {
+                        reader.error_with_help(*span, message, format!("did you mean `{near}`?"))
+                    }
                     _ => reader.error(*span, message),
                 }
             }
@@ -276,7 +279,13 @@ pub fn resolve(reader: &mut Reader<'_>, read: Unresolved, known: &dyn Known) -> 
 }
 
 /// The field of each rule that an alias stands for.
-fn aliased(reader: &mut Reader<'_>, alias: &Alias, rules: &[Arc<str>], at: Span, known: &dyn Known) -> Option<Vec<FieldPath>> {
+fn aliased(
+    reader: &mut Reader<'_>,
+    alias: &Alias,
+    rules: &[Arc<str>],
+    at: Span,
+    known: &dyn Known,
+) -> Option<Vec<FieldPath>> {
     let fields: Vec<Option<FieldPath>> = rules
         .iter()
         .map(|id| {

@@ -149,7 +149,8 @@ impl Loader {
                 }
             }
             Value::Map(_) if document.get("filter").is_some() => {
-                reader.error(document.get("filter").map_or(document.span, |f| f.span), "Sigma filters are not supported");
+                reader
+                    .error(document.get("filter").map_or(document.span, |f| f.span), "Sigma filters are not supported");
             }
             Value::Map(_) if document.get("logsource").is_some() && !sigma::is_for_us(document) => {
                 let title = document.get("title").and_then(Node::as_str).unwrap_or_default().to_owned();
@@ -314,7 +315,8 @@ mod tests {
         assert!(loaded.findings.is_empty(), "{:?}", loaded.findings);
         assert_eq!(loaded.rules.correlations[0].rules, ["base-id".into()]);
         assert_eq!(loaded.rules.alerting(), BTreeMap::from([("base-id".into(), false)]));
-        let wrong = correlation.replace("[base]", "[bsae]").replace("gte: 3", "gte: 3, gt: x").replace("5m", "5 minutes");
+        let wrong =
+            correlation.replace("[base]", "[bsae]").replace("gte: 3", "gte: 3, gt: x").replace("5m", "5 minutes");
         let found = errors(&format!("{base}{wrong}"));
         assert_eq!(found.len(), 2, "{found:?}");
         let found = errors(&format!("{base}{}", correlation.replace("[base]", "[bsae]")));

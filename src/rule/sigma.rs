@@ -12,14 +12,44 @@ use crate::yaml::{Key, Node, Value};
 
 /// The modifiers that are understood.
 const MODIFIERS: [&str; 20] = [
-    "contains", "startswith", "endswith", "all", "exists", "re", "i", "m", "s", "ignorecase", "multiline", "dotall",
-    "cidr", "lt", "lte", "gt", "gte", "cased", "neq", "fieldref",
+    "contains",
+    "startswith",
+    "endswith",
+    "all",
+    "exists",
+    "re",
+    "i",
+    "m",
+    "s",
+    "ignorecase",
+    "multiline",
+    "dotall",
+    "cidr",
+    "lt",
+    "lte",
+    "gt",
+    "gte",
+    "cased",
+    "neq",
+    "fieldref",
 ];
 
 /// Modifiers of the specification that are refused rather than approximated.
 const NOT_YET: [&str; 14] = [
-    "base64", "base64offset", "utf16le", "utf16be", "utf16", "wide", "windash", "expand", "minute", "hour", "day",
-    "week", "month", "year",
+    "base64",
+    "base64offset",
+    "utf16le",
+    "utf16be",
+    "utf16",
+    "wide",
+    "windash",
+    "expand",
+    "minute",
+    "hour",
+    "day",
+    "week",
+    "month",
+    "year",
 ];
 
 /// Where findings go while a text is read.
@@ -182,11 +212,16 @@ fn detection_expr(reader: &mut Reader<'_>, detection: &Node) -> Option<Expr> {
     }
     for ((key, _), used) in searches.iter().zip(used) {
         if !used && alternatives.len() == texts.len() {
-            let finding = Diagnostic::warning(reader.source, key.span, format!("`{}` is used by no condition", key.text));
+            let finding =
+                Diagnostic::warning(reader.source, key.span, format!("`{}` is used by no condition", key.text));
             reader.findings.push(finding);
         }
     }
-    (!alternatives.is_empty()).then_some(if alternatives.len() == 1 { alternatives.remove(0) } else { Expr::Any(alternatives) })
+    (!alternatives.is_empty()).then_some(if alternatives.len() == 1 {
+        alternatives.remove(0)
+    } else {
+        Expr::Any(alternatives)
+    })
 }
 
 /// Puts the search identifiers into a condition.
@@ -319,7 +354,9 @@ fn modifiers<'k>(reader: &mut Reader<'_>, key: &Key, names: impl Iterator<Item =
             "all" => found.all = true,
             "exists" => (found.exists, kinds) = (true, kinds + 1),
             "re" => (found.regex, kinds) = (true, kinds + 1),
-            "i" | "ignorecase" | "m" | "multiline" | "s" | "dotall" if found.regex => found.flags.push_str(&name[..1].replace('d', "s")),
+            "i" | "ignorecase" | "m" | "multiline" | "s" | "dotall" if found.regex => {
+                found.flags.push_str(&name[..1].replace('d', "s"))
+            }
             "cidr" => (found.cidr, kinds) = (true, kinds + 1),
             "fieldref" => (found.field, kinds) = (true, kinds + 1),
             "cased" => found.cased = true,
@@ -331,7 +368,8 @@ fn modifiers<'k>(reader: &mut Reader<'_>, key: &Key, names: impl Iterator<Item =
             }
         }
     }
-    let texts_only = found.relation.is_some() && (found.exists || found.regex || found.cidr || found.ordering.is_some());
+    let texts_only =
+        found.relation.is_some() && (found.exists || found.regex || found.cidr || found.ordering.is_some());
     if kinds > 1 || texts_only {
         reader.error(key.span, format!("the modifiers of `{}` contradict each other", key.text));
         good = false;
@@ -456,7 +494,8 @@ fn number(value: &Value) -> Option<f64> {
 
 fn special(reader: &mut Reader<'_>, modifiers: &Modifiers, node: &Node, text: &str) -> Option<Op> {
     if modifiers.regex {
-        let pattern = if modifiers.flags.is_empty() { text.to_owned() } else { format!("(?{}){text}", modifiers.flags) };
+        let pattern =
+            if modifiers.flags.is_empty() { text.to_owned() } else { format!("(?{}){text}", modifiers.flags) };
         return match regex::RegexBuilder::new(&pattern).size_limit(1 << 20).build() {
             Ok(regex) => Some(Op::Regex(Regex(regex))),
             Err(error) => {

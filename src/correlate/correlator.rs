@@ -1,0 +1,537 @@
+//! All groups of all rules: matches in, changes of alerts out. Single-threaded; owned by one task.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::key::{Key, Tell};
+use super::summary;
+use super::window::{Chain, Entry, Shown};
+use crate::alert::{Alert, Kind, Status};
+use crate::clock::Timestamp;
+use crate::engine::{Consumer, Match, RuleSet};
+use crate::event::FieldPath;
+use crate::rule::ir::CorrelationKind;
+
+/// Requests that are remembered, so that their later stages and repeated deliveries change nothing.
+const SEEN_MAX: usize = 262_144;
+
+/// How far ahead of the wall clock an event may push event time.
+const SKEW_MAX: Duration = Duration::from_secs(300);
+
+/// Groups that eviction compares before it lets one go.
+const EVICTION_SAMPLE: usize = 32;
+
+/// Bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Matches this much older than the newest event of their cluster still count exactly.
+    pub lateness: Duration,
+    /// Groups per rule.
+    pub max_keys: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { lateness: Duration::from_secs(60), max_keys: 100_000 }
+    }
+}
+
+/// One alert that opened, grew or ended.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What happened.
+    pub kind: Kind,
+    /// The alert as it is now.
+    pub alert: Alert,
+}
+
+/// Counts since they were last taken.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Requests of which a rule was true.
+    pub matches: BTreeMap<Arc<str>, u64>,
+    /// Matching events that had been delivered before.
+    pub duplicates: u64,
+    /// Matches past the lateness bound.
+    pub late: u64,
+    /// Groups dropped because of `max_keys`, by rule.
+    pub evictions: BTreeMap<String, u64>,
+}
+
+/// Identifies a group: consumer, cluster, and the group's values as JSON.
+type KeyId = (usize, Arc<str>, String);
+
+struct Held {
+    id: KeyId,
+    group: BTreeMap<String, Value>,
+    key: Key,
+    deadline: Option<Timestamp>,
+    /// The time under which it stands in its consumer's `quiet`.
+    quiet: Timestamp,
+}
+
+/// Windows and episodes of all groups.
+pub struct Correlator {
+    rules: Arc<RuleSet>,
+    limits: Limits,
+    ids: HashMap<KeyId, usize>,
+    held: Vec<Option<Held>>,
+    free: Vec<usize>,
+    /// Per cluster: when which group is to be settled.
+    deadlines: HashMap<Arc<str>, BTreeSet<(Timestamp, usize)>>,
+    /// Per consumer: its groups by their newest match.
+    quiet: Vec<BTreeSet<(Timestamp, usize)>>,
+    /// Per cluster: the newest event time.
+    watermarks: HashMap<Arc<str>, Timestamp>,
+    seen: Seen,
+    dirty: BTreeSet<usize>,
+    changes: Vec<Change>,
+    stats: Stats,
+}
+
+impl Correlator {
+    /// An empty correlator.
+    #[must_use]
+    pub fn new(rules: Arc<RuleSet>, limits: Limits) -> Self {
+        let quiet = vec![BTreeSet::new(); rules.consumers().len()];
+        Self {
+            rules,
+            limits,
+            ids: HashMap::new(),
+            held: Vec::new(),
+            free: Vec::new(),
+            deadlines: HashMap::new(),
+            quiet,
+            watermarks: HashMap::new(),
+            seen: Seen::default(),
+            dirty: BTreeSet::new(),
+            changes: Vec::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Takes matches in the order of their delivery. `received` is the wall clock at their arrival, which bounds how far
+    /// an event from the future can push event time; `None` for logs, whose events are all in the past.
+    pub fn take(&mut self, matches: &[Match], received: Option<Timestamp>) {
+        let mut clusters: Vec<&Arc<str>> = Vec::new();
+        for found in matches {
+            let time = received.map_or(found.time, |received| found.time.min(received.plus(SKEW_MAX)));
+            let watermark = self.watermarks.entry(Arc::clone(&found.cluster)).or_insert(time);
+            *watermark = (*watermark).max(time);
+            let safe = watermark.minus(self.limits.lateness);
+            self.one(found, safe);
+            if !clusters.contains(&&found.cluster) {
+                clusters.push(&found.cluster);
+            }
+        }
+        for cluster in clusters {
+            self.expire(cluster);
+        }
+    }
+
+    /// Tells that events of a cluster have been seen up to `time`, matching or not.
+    pub fn advance(&mut self, cluster: &Arc<str>, time: Timestamp) {
+        let watermark = self.watermarks.entry(Arc::clone(cluster)).or_insert(time);
+        if time >= *watermark {
+            *watermark = time;
+            self.expire(cluster);
+        }
+    }
+
+    /// The newest event time of each cluster that has groups or had matches.
+    pub fn watermarks(&self) -> impl Iterator<Item = (&Arc<str>, Timestamp)> {
+        self.watermarks.iter().map(|(cluster, time)| (cluster, *time))
+    }
+
+    /// Nothing more will come: decides everything that waited. Episodes that were not over stay firing.
+    pub fn finish(&mut self) {
+        for at in 0..self.held.len() {
+            if let Some(held) = &self.held[at] {
+                let safe = self.watermarks.get(&held.id.1).copied().unwrap_or(Timestamp::MIN);
+                self.settle(at, safe, true);
+            }
+        }
+    }
+
+    /// What has changed since the last call: alerts that opened and ended in their order, then those that grew.
+    pub fn drain(&mut self) -> Vec<Change> {
+        for at in std::mem::take(&mut self.dirty) {
+            let Some(held) = self.held[at].as_mut() else { continue };
+            for (id, chain) in held.key.grown() {
+                let alert = alert(&self.rules.consumers()[held.id.0], held, id, &chain, Status::Firing);
+                self.changes.push(Change { kind: Kind::Update, alert });
+            }
+        }
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Counts since the last call.
+    pub fn take_stats(&mut self) -> Stats {
+        std::mem::take(&mut self.stats)
+    }
+
+    /// Groups held per consumer, by rule id.
+    pub fn keys(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.rules.consumers().iter().zip(&self.quiet).map(|(consumer, quiet)| (consumer.info.id.as_str(), quiet.len()))
+    }
+
+    /// Ends a silent replay of the past: what it told is forgotten, and the alerts that the store knows as firing take
+    /// the place of what the replay found.
+    pub fn adopt(&mut self, firing: &[Alert]) {
+        self.changes.clear();
+        self.dirty.clear();
+        self.stats = Stats::default();
+        let known: HashSet<&str> = firing.iter().map(|alert| alert.id.as_str()).collect();
+        let rules = Arc::clone(&self.rules);
+        for held in self.held.iter_mut().flatten() {
+            held.key.disown(&|id| known.contains(id), &rules.consumers()[held.id.0]);
+        }
+        for alert in firing {
+            let Some(consumer) = rules.consumers().iter().position(|c| c.info.id == alert.rule.id) else {
+                self.orphan(alert);
+                continue;
+            };
+            let values = rules.consumers()[consumer].group_by.iter();
+            let values = values.map(|(name, _)| alert.group.get(&**name).cloned().unwrap_or_default()).collect();
+            let cluster: Arc<str> = alert.cluster.as_str().into();
+            self.watermarks.entry(Arc::clone(&cluster)).or_insert(alert.last_seen);
+            let at = self.hold((consumer, cluster, text_of(&values)), alert.group.clone(), alert.last_seen);
+            if let Some(held) = self.held[at].as_mut() {
+                held.key.adopt(&alert.id, &chain_of(alert));
+            }
+            self.index(at);
+        }
+        for at in 0..self.held.len() {
+            self.index(at);
+        }
+    }
+
+    /// Goes on with another rule set. Groups of unchanged rules live on; episodes of rules that are gone are resolved.
+    pub fn reload(&mut self, rules: Arc<RuleSet>) {
+        let places: Vec<Option<usize>> = self.rules.consumers().iter().map(|old| same(old, &rules)).collect();
+        let old = std::mem::replace(&mut self.rules, rules);
+        self.ids.clear();
+        self.deadlines.clear();
+        self.quiet = vec![BTreeSet::new(); self.rules.consumers().len()];
+        for at in 0..self.held.len() {
+            let Some(mut held) = self.held[at].take() else { continue };
+            match places[held.id.0] {
+                Some(place) => {
+                    held.id.0 = place;
+                    held.deadline = None;
+                    self.quiet[place].insert((held.quiet, at));
+                    self.ids.insert(held.id.clone(), at);
+                    self.held[at] = Some(held);
+                    self.index(at);
+                }
+                None => {
+                    let consumer = &old.consumers()[held.id.0];
+                    for (id, chain) in held.key.leave() {
+                        let alert = alert(consumer, &held, id, &chain, Status::Resolved);
+                        self.changes.push(Change { kind: Kind::Resolved, alert });
+                    }
+                    self.dirty.remove(&at);
+                    self.free.push(at);
+                }
+            }
+        }
+    }
+
+    /// A firing alert whose rule is gone: nothing will ever end it but this.
+    fn orphan(&mut self, alert: &Alert) {
+        let alert = Alert { status: Status::Resolved, ..alert.clone() };
+        self.changes.push(Change { kind: Kind::Resolved, alert });
+    }
+
+    fn one(&mut self, found: &Match, safe: Timestamp) {
+        match self.seen.add(found) {
+            Novelty::New => {}
+            Novelty::LaterStage => return,
+            Novelty::Duplicate(first) => {
+                self.stats.duplicates += u64::from(first);
+                return;
+            }
+        }
+        *self.stats.matches.entry(Arc::clone(&found.rule)).or_default() += 1;
+        self.stats.late += u64::from(found.time < safe);
+        let rules = Arc::clone(&self.rules);
+        let shown = Arc::new(Shown { event: found.event.clone(), matched: found.matched.clone() });
+        for &(consumer, member) in rules.consumers_of(&found.rule) {
+            let (id, group) = group_of(&rules.consumers()[consumer], member, found);
+            let at = self.hold((consumer, Arc::clone(&found.cluster), id), group, found.time);
+            if let Some(held) = self.held[at].as_mut() {
+                let entry = entry(&rules.consumers()[consumer], member, found, &shown);
+                held.key.push(entry, &rules.consumers()[consumer]);
+            }
+            self.settle(at, safe, false);
+        }
+    }
+
+    /// The place of a group, which is made if it is new.
+    fn hold(&mut self, id: KeyId, group: BTreeMap<String, Value>, time: Timestamp) -> usize {
+        if let Some(at) = self.ids.get(&id) {
+            return *at;
+        }
+        if self.quiet[id.0].len() >= self.limits.max_keys {
+            self.evict(id.0);
+        }
+        let consumer = id.0;
+        let held = Held { id: id.clone(), group, key: Key::default(), deadline: None, quiet: time };
+        let at = match self.free.pop() {
+            Some(at) => at,
+            None => {
+                self.held.push(None);
+                self.held.len() - 1
+            }
+        };
+        self.held[at] = Some(held);
+        self.quiet[consumer].insert((time, at));
+        self.ids.insert(id, at);
+        at
+    }
+
+    /// Lets a group go: of the longest quiet ones the one that is farthest from firing, so that a flood of new names
+    /// cannot push out a group that is about to fire.
+    fn evict(&mut self, consumer: usize) {
+        let sample = self.quiet[consumer].iter().take(EVICTION_SAMPLE);
+        let progress = |at: usize| self.held[at].as_ref().map_or(0, |held| held.key.progress());
+        let Some(at) = sample.map(|(_, at)| *at).min_by_key(|at| progress(*at)) else { return };
+        let id = self.rules.consumers()[consumer].info.id.clone();
+        *self.stats.evictions.entry(id).or_default() += 1;
+        if let Some(held) = self.held[at].as_mut() {
+            // An episode that was told must be seen to end.
+            for (id, chain) in held.key.leave() {
+                let alert = alert(&self.rules.consumers()[consumer], held, id, &chain, Status::Resolved);
+                self.changes.push(Change { kind: Kind::Resolved, alert });
+            }
+        }
+        self.drop_key(at);
+    }
+
+    fn drop_key(&mut self, at: usize) {
+        let Some(held) = self.held[at].take() else { return };
+        self.ids.remove(&held.id);
+        self.quiet[held.id.0].remove(&(held.quiet, at));
+        if let (Some(deadline), Some(deadlines)) = (held.deadline, self.deadlines.get_mut(&held.id.1)) {
+            deadlines.remove(&(deadline, at));
+        }
+        self.dirty.remove(&at);
+        self.free.push(at);
+    }
+
+    /// Settles the groups of a cluster whose time has come.
+    fn expire(&mut self, cluster: &Arc<str>) {
+        let Some(watermark) = self.watermarks.get(cluster) else { return };
+        let safe = watermark.minus(self.limits.lateness);
+        while let Some(&(deadline, at)) = self.deadlines.get(cluster).and_then(|deadlines| deadlines.first()) {
+            if deadline >= safe {
+                break;
+            }
+            self.settle(at, safe, false);
+            // Whatever a group waits for, it has waited long enough.
+            if self.deadlines.get(cluster).is_some_and(|deadlines| deadlines.contains(&(deadline, at))) {
+                self.drop_key(at);
+            }
+        }
+    }
+
+    fn settle(&mut self, at: usize, safe: Timestamp, last_call: bool) {
+        let rules = Arc::clone(&self.rules);
+        let Some(held) = self.held[at].as_mut() else { return };
+        let consumer = &rules.consumers()[held.id.0];
+        let (cluster, group) = (Arc::clone(&held.id.1), held.id.2.clone());
+        let id_of = |chain: &Chain| alert_id(&consumer.info.id, &cluster, &group, chain.evidence);
+        for tell in held.key.settle(safe, last_call, consumer, &id_of) {
+            let (kind, status, id, chain) = match tell {
+                Tell::Fire(id, chain) => (Kind::Firing, Status::Firing, id, chain),
+                Tell::Resolve(id, chain) => (Kind::Resolved, Status::Resolved, id, chain),
+            };
+            self.changes.push(Change { kind, alert: alert(consumer, held, id, &chain, status) });
+        }
+        if !held.key.told.is_empty() {
+            self.dirty.insert(at);
+        }
+        self.index(at);
+    }
+
+    /// Puts a group where its deadline and its newest match say, or lets it go if nothing is left of it.
+    fn index(&mut self, at: usize) {
+        let Some(held) = self.held[at].as_mut() else { return };
+        let consumer = &self.rules.consumers()[held.id.0];
+        let deadline = held.key.deadline(consumer);
+        let safe = self.watermarks.get(&held.id.1).map(|watermark| watermark.minus(self.limits.lateness));
+        let stale = deadline.zip(safe).is_none_or(|(deadline, safe)| deadline < safe) && held.key.told.is_empty();
+        if stale && held.key.is_idle() {
+            return self.drop_key(at);
+        }
+        if let Some(newest) = held.key.newest
+            && newest != held.quiet
+        {
+            let quiet = &mut self.quiet[held.id.0];
+            quiet.remove(&(held.quiet, at));
+            held.quiet = newest;
+            quiet.insert((newest, at));
+        }
+        if deadline != held.deadline {
+            let deadlines = self.deadlines.entry(Arc::clone(&held.id.1)).or_default();
+            if let Some(before) = held.deadline {
+                deadlines.remove(&(before, at));
+            }
+            if let Some(deadline) = deadline {
+                deadlines.insert((deadline, at));
+            }
+            held.deadline = deadline;
+        }
+    }
+}
+
+fn same(old: &Consumer, rules: &RuleSet) -> Option<usize> {
+    rules.consumers().iter().position(|new| {
+        new.info.id == old.info.id
+            && new.fingerprint == old.fingerprint
+            && new.single == old.single
+            && new.timespan == old.timespan
+    })
+}
+
+/// The group of a match: its identity, and what an alert shows of it.
+fn group_of(consumer: &Consumer, member: usize, found: &Match) -> (String, BTreeMap<String, Value>) {
+    let mut values = Vec::with_capacity(consumer.group_by.len());
+    let mut group = BTreeMap::new();
+    for (name, fields) in &consumer.group_by {
+        let field: Option<&FieldPath> = fields.get(member);
+        let found = field.and_then(|field| found.fields.get(field.as_str())).map_or(&[][..], Vec::as_slice);
+        let value = match found {
+            [] => Value::Null,
+            [one] => one.clone(),
+            many => Value::Array(many.to_vec()),
+        };
+        if !(consumer.single && value.is_null()) {
+            group.insert(name.to_string(), value.clone());
+        }
+        values.push(value);
+    }
+    (text_of(&values), group)
+}
+
+fn text_of(values: &Vec<Value>) -> String {
+    serde_json::to_string(values).unwrap_or_default()
+}
+
+fn entry(consumer: &Consumer, member: usize, found: &Match, shown: &Arc<Shown>) -> Entry {
+    let values = match &consumer.kind {
+        CorrelationKind::ValueCount(field, _) => found.fields.get(field.as_str()).map_or(&[][..], Vec::as_slice),
+        _ => &[],
+    };
+    Entry {
+        time: found.time,
+        request: found.request,
+        member: u16::try_from(member).unwrap_or(u16::MAX),
+        values: values.iter().map(|value| short_hash(value.to_string().as_bytes())).collect(),
+        audit_id: found.event.audit_id.as_str().into(),
+        shown: Some(Arc::clone(shown)),
+    }
+}
+
+fn short_hash(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(blake3::hash(bytes).as_bytes()[..8].try_into().unwrap_or_default())
+}
+
+/// A pure function of rule, cluster, group and evidence.
+fn alert_id(rule: &str, cluster: &str, group: &str, evidence: u64) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in [rule.as_bytes(), cluster.as_bytes(), group.as_bytes(), &evidence.to_le_bytes()] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().to_hex()[..32].to_owned()
+}
+
+fn alert(consumer: &Consumer, held: &Held, id: String, chain: &Chain, status: Status) -> Alert {
+    let event = &chain.shown.event;
+    let summary = if consumer.single && chain.count == 1 {
+        summary::sentence(event)
+    } else if consumer.single {
+        format!("{}, {} times", summary::sentence(event), chain.count)
+    } else {
+        summary::of_several(&held.group, chain.count, chain.last.since(chain.first), event)
+    };
+    Alert {
+        id,
+        status,
+        time: chain.opened,
+        cluster: held.id.1.to_string(),
+        rule: Arc::clone(&consumer.info),
+        summary,
+        count: chain.count,
+        first_seen: chain.first,
+        last_seen: chain.last,
+        group: held.group.clone(),
+        event: event.clone(),
+        matched: chain.shown.matched.clone(),
+        audit_ids: chain.audit_ids.iter().map(|(_, id)| id.to_string()).collect(),
+    }
+}
+
+/// The episode of an alert that the store knows.
+fn chain_of(alert: &Alert) -> Chain {
+    Chain {
+        first: alert.first_seen,
+        opened: alert.time,
+        last: alert.last_seen,
+        count: alert.count,
+        evidence: 0, // Only for naming episodes that have no name yet.
+        audit_ids: alert.audit_ids.iter().map(|id| (alert.first_seen, id.as_str().into())).collect(),
+        shown: Arc::new(Shown { event: alert.event.clone(), matched: alert.matched.clone() }),
+    }
+}
+
+/// Requests that were counted already, by rule.
+#[derive(Default)]
+struct Seen {
+    /// Hash of rule and request, to the delivery that counted.
+    deliveries: HashMap<u64, u64>,
+    order: VecDeque<u64>,
+    /// The last delivery that was found to be a duplicate: several rules may be true of one event.
+    duplicate: Option<u64>,
+}
+
+enum Novelty {
+    New,
+    LaterStage,
+    /// Delivered before; true if this is the first rule to notice.
+    Duplicate(bool),
+}
+
+impl Seen {
+    fn add(&mut self, found: &Match) -> Novelty {
+        let mut id = found.request.to_le_bytes().to_vec();
+        id.extend_from_slice(found.rule.as_bytes());
+        id.extend_from_slice(found.cluster.as_bytes());
+        let id = short_hash(&id);
+        match self.deliveries.get(&id) {
+            Some(delivery) if *delivery == found.delivery => {
+                let first = self.duplicate != Some(found.delivery);
+                self.duplicate = Some(found.delivery);
+                Novelty::Duplicate(first)
+            }
+            Some(_) => Novelty::LaterStage,
+            None => {
+                self.deliveries.insert(id, found.delivery);
+                self.order.push_back(id);
+                if self.order.len() > SEEN_MAX
+                    && let Some(oldest) = self.order.pop_front()
+                {
+                    self.deliveries.remove(&oldest);
+                }
+                Novelty::New
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

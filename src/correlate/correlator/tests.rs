@@ -1,0 +1,268 @@
+//! Virtual time: matches are made by hand, and the alerts that come out are told in one line each.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::rule::load::load_text;
+
+const SECOND: i64 = 1_000_000;
+
+/// A rule set with one base rule `base` and a correlation over it.
+fn rules(correlation: &str) -> Arc<RuleSet> {
+    let head = "logsource: {product: kubernetes, service: audit}";
+    let rule = |id: &str, verb: &str| {
+        format!("title: {id}\nid: {id}\nlevel: low\n{head}\ndetection: {{s: {{verb: {verb}}}, condition: s}}\n---\n")
+    };
+    let text = format!("{}{}{correlation}", rule("base", "get"), rule("other", "list"));
+    let loaded = load_text(Path::new("t.yml"), &text);
+    assert!(!loaded.has_errors(), "{:?}", loaded.findings);
+    Arc::new(RuleSet::compile(loaded.rules, Duration::from_secs(300)))
+}
+
+fn count(condition: &str) -> String {
+    format!(
+        "title: C\nid: c\ncorrelation: {{type: event_count, rules: [base], group-by: [user.username], timespan: 60s, condition: {condition}}}\n"
+    )
+}
+
+/// A match of `rule` by `user` at a second.
+fn at(rule: &str, user: &str, second: i64, request: u64) -> Match {
+    Match {
+        rule: rule.into(),
+        cluster: "k".into(),
+        time: Timestamp(second * SECOND),
+        delivery: request * 10,
+        request,
+        fields: BTreeMap::from([
+            ("user.username".into(), vec![json!(user)]),
+            ("objectRef.uid".into(), vec![json!(format!("n{}", request % 7))]),
+        ]),
+        event: crate::alert::EventExcerpt { audit_id: format!("a{request}"), ..Default::default() },
+        matched: BTreeMap::new(),
+    }
+}
+
+fn show(changes: &[Change]) -> Vec<String> {
+    changes
+        .iter()
+        .map(|Change { kind, alert }| {
+            let seconds = |time: Timestamp| time.0 / SECOND;
+            let (first, last) = (seconds(alert.first_seen), seconds(alert.last_seen));
+            format!("{kind:?} {} x{} {first}-{last}", alert.rule.id, alert.count).to_lowercase()
+        })
+        .collect()
+}
+
+struct Run(Correlator, u64);
+
+impl Run {
+    fn new(rules: Arc<RuleSet>) -> Self {
+        Self(Correlator::new(rules, Limits { lateness: Duration::from_secs(10), max_keys: 100 }), 0)
+    }
+
+    fn take(&mut self, rule: &str, user: &str, second: i64) -> Vec<String> {
+        self.1 += 1;
+        self.0.take(&[at(rule, user, second, self.1)], None);
+        show(&self.0.drain())
+    }
+
+    fn advance(&mut self, second: i64) -> Vec<String> {
+        self.0.advance(&"k".into(), Timestamp(second * SECOND));
+        show(&self.0.drain())
+    }
+}
+
+#[test]
+fn a_single_rule_fires_grows_and_resolves_after_a_quiet_timespan() {
+    let mut run = Run::new(rules(""));
+    assert_eq!(run.take("base", "a", 0), ["firing base x1 0-0"]);
+    assert_eq!(run.take("base", "a", 200), ["update base x2 0-200"]);
+    assert_eq!(run.take("base", "b", 210), ["firing base x1 210-210"], "another user is another episode");
+    assert_eq!(run.advance(510), [""; 0], "a match within lateness could still join");
+    assert_eq!(run.advance(511), ["resolved base x2 0-200"]);
+    assert_eq!(run.advance(600), ["resolved base x1 210-210"]);
+    assert_eq!(run.0.keys().map(|(_, keys)| keys).sum::<usize>(), 0, "nothing is kept of what is over");
+}
+
+#[test]
+fn a_count_fires_when_it_is_reached_and_the_window_slides() {
+    let mut run = Run::new(rules(&count("{gte: 3}")));
+    assert_eq!(run.take("base", "a", 0), [""; 0]);
+    assert_eq!(run.take("base", "a", 50), [""; 0]);
+    assert_eq!(run.take("base", "a", 61), [""; 0], "the first has left the window");
+    assert_eq!(run.take("base", "a", 100), ["firing c x3 50-100"]);
+    assert_eq!(
+        run.take("base", "a", 160),
+        ["update c x4 50-160"],
+        "it counts on while no gap is longer than the timespan"
+    );
+    assert_eq!(run.advance(231), ["resolved c x4 50-160"]);
+    assert_eq!(run.take("base", "a", 240), [""; 0], "a new episode needs new evidence");
+}
+
+#[test]
+fn out_of_order_evidence_within_lateness_counts_where_it_belongs() {
+    let mut run = Run::new(rules(&count("{gte: 3}")));
+    run.take("base", "a", 5);
+    run.take("base", "a", 8);
+    assert_eq!(run.take("base", "a", 1), ["firing c x3 1-8"]);
+    assert_eq!(run.take("base", "a", 0), ["update c x4 0-8"]);
+}
+
+#[test]
+fn a_second_episode_waits_until_no_late_match_can_join_it_to_the_first() {
+    let mut run = Run::new(rules(""));
+    run.take("base", "a", 0);
+    assert_eq!(run.take("base", "a", 305), [""; 0], "a match at 4 could still bridge the gap");
+    assert_eq!(run.take("base", "a", 299), ["update base x3 0-305"], "and here it comes");
+    let mut run = Run::new(rules(""));
+    run.take("base", "a", 0);
+    run.take("base", "a", 305);
+    assert_eq!(run.advance(311), ["resolved base x1 0-0", "firing base x1 305-305"]);
+}
+
+#[test]
+fn temporal_rules_need_all_and_ordered_ones_in_order() {
+    let correlation = |kind: &str| {
+        format!(
+            "title: C\nid: c\ncorrelation: {{type: {kind}, rules: [base, other], group-by: [user.username], timespan: 60s}}\n"
+        )
+    };
+    let mut run = Run::new(rules(&correlation("temporal")));
+    run.take("other", "a", 0);
+    assert_eq!(run.take("base", "b", 5), [""; 0], "another group");
+    assert_eq!(run.take("base", "a", 5), ["firing c x2 0-5"]);
+    let mut run = Run::new(rules(&correlation("temporal_ordered")));
+    run.take("other", "a", 0);
+    assert_eq!(run.take("base", "a", 5), [""; 0], "the wrong way round");
+    assert_eq!(run.take("other", "a", 9), ["firing c x3 0-9"]);
+}
+
+#[test]
+fn different_values_are_counted_once() {
+    let mut run = Run::new(rules(
+        "title: C\nid: c\ncorrelation: {type: value_count, rules: [base], group-by: [user.username], timespan: 60s, condition: {field: objectRef.uid, gte: 3}}\n",
+    ));
+    let mut fired = Vec::new();
+    for (second, request) in [(0, 1), (1, 8), (2, 15), (3, 2), (4, 3)] {
+        run.0.take(&[at("base", "a", second, request)], None);
+        fired.extend(show(&run.0.drain()));
+    }
+    assert_eq!(fired, ["firing c x5 0-4"], "1, 8 and 15 have the same name");
+}
+
+#[test]
+fn stages_and_deliveries_of_one_request_count_once() {
+    let mut run = Run::new(rules(""));
+    let first = at("base", "a", 0, 1);
+    run.0.take(&[first.clone(), first.clone()], None);
+    run.0.take(&[Match { delivery: 99, time: Timestamp(SECOND), ..first }], None);
+    assert_eq!(show(&run.0.drain()), ["firing base x1 0-0"]);
+    let stats = run.0.take_stats();
+    assert_eq!((stats.duplicates, stats.matches["base"]), (1, 1));
+}
+
+#[test]
+fn a_flood_of_names_does_not_push_out_a_group_that_is_about_to_fire() {
+    let mut run = Run::new(rules(&count("{gte: 3}")));
+    run.take("base", "slow", 0);
+    run.take("base", "slow", 1);
+    for n in 0..1_000 {
+        run.take("base", &format!("flood{n}"), 2);
+    }
+    assert_eq!(run.take("base", "slow", 30), ["firing c x3 0-30"]);
+    assert!(run.0.keys().all(|(_, keys)| keys <= 100));
+    assert!(run.0.take_stats().evictions["c"] > 800);
+}
+
+#[test]
+fn a_reload_keeps_unchanged_rules_and_resolves_those_that_are_gone() {
+    let mut run = Run::new(rules(&count("{gte: 2}")));
+    run.take("base", "a", 0);
+    run.0.reload(rules(&count("{gte: 2}")));
+    assert_eq!(run.take("base", "a", 1), ["firing c x2 0-1"]);
+    run.0.reload(rules(&count("{gte: 9}")));
+    assert_eq!(show(&run.0.drain()), ["resolved c x2 0-1"]);
+}
+
+#[test]
+fn an_event_from_the_future_moves_event_time_only_as_far_as_the_skew_allows() {
+    let mut run = Run::new(rules(""));
+    run.0.take(&[at("base", "a", 0, 1)], Some(Timestamp(0)));
+    run.0.take(&[at("base", "b", 1_000_000, 2)], Some(Timestamp(SECOND)));
+    assert_eq!(run.0.watermarks().map(|(_, time)| time.0 / SECOND).max(), Some(301));
+}
+
+#[test]
+fn a_rebuild_takes_over_what_the_store_knows() {
+    let mut run = Run::new(rules(&count("{gte: 2}")));
+    run.take("base", "a", 0);
+    run.take("base", "a", 5);
+    run.take("base", "b", 9);
+    run.0.take(&[at("base", "a", 20, 77)], None);
+    let firing: Vec<Alert> = run.0.drain().into_iter().map(|change| change.alert).collect();
+    let firing = vec![Alert { count: 40, first_seen: Timestamp(-100 * SECOND), ..firing[0].clone() }];
+
+    let mut again = Run::new(rules(&count("{gte: 2}")));
+    again.0.take(&[at("base", "a", 5, 2), at("base", "b", 9, 3), at("base", "a", 20, 77)], None);
+    again.0.adopt(&firing);
+    again.1 = 100;
+    assert!(again.0.drain().is_empty(), "a replay tells nothing");
+    assert_eq!(again.take("base", "a", 30), ["update c x41 -100-30"], "the count goes on");
+    assert_eq!(again.take("base", "b", 31), ["firing c x2 9-31"], "windows were rebuilt");
+    let mut empty = Run::new(rules(&count("{gte: 2}")));
+    empty.0.adopt(&firing);
+    assert_eq!(empty.take("base", "a", 31), ["update c x41 -100-31"], "even when nothing of it is in the journal");
+}
+
+/// Episodes, however they came about: rule, group, span, count.
+fn episodes(rules: &Arc<RuleSet>, matches: &[Match], lateness: u64) -> BTreeSet<String> {
+    let limits = Limits { lateness: Duration::from_secs(lateness), max_keys: 1_000 };
+    let mut correlator = Correlator::new(Arc::clone(rules), limits);
+    let mut alerts: BTreeMap<String, Alert> = BTreeMap::new();
+    for found in matches {
+        correlator.take(std::slice::from_ref(found), None);
+        for change in correlator.drain() {
+            alerts.insert(change.alert.id.clone(), change.alert);
+        }
+    }
+    correlator.finish();
+    for change in correlator.drain() {
+        alerts.insert(change.alert.id.clone(), change.alert);
+    }
+    let show = |alert: &Alert| {
+        format!("{} {:?} {}..{} x{}", alert.rule.id, alert.group, alert.first_seen, alert.last_seen, alert.count)
+    };
+    alerts.values().map(show).collect()
+}
+
+proptest! {
+    #[test]
+    fn episodes_do_not_depend_on_the_order_of_arrival(
+        times in prop::collection::vec((0_i64..400, 0_u8..2, any::<bool>(), 0_i64..20), 0..60),
+        kind in 0_usize..4,
+    ) {
+        let correlation = [
+            count("{gte: 3}"),
+            "title: C\nid: c\ncorrelation: {type: value_count, rules: [base], group-by: [user.username], timespan: 30s, condition: {field: objectRef.uid, gte: 3}}\n".to_owned(),
+            "title: C\nid: c\ncorrelation: {type: temporal, rules: [base, other], group-by: [user.username], timespan: 15s}\n".to_owned(),
+            "title: C\nid: c\ncorrelation: {type: temporal_ordered, rules: [base, other], group-by: [user.username], timespan: 15s}\n".to_owned(),
+        ][kind].clone();
+        let rules = rules(&correlation);
+        let mut arrivals: Vec<(i64, Match)> = times.iter().enumerate().map(|(n, (second, user, other, delay))| {
+            // Half a second apart by number, so that no two matches are at the same time.
+            let mut found = at(if *other { "other" } else { "base" }, &format!("u{user}"), *second, n as u64 + 1);
+            found.time = Timestamp(found.time.0 + n as i64);
+            (second + delay, found)
+        }).collect();
+        arrivals.sort_by_key(|(arrival, found)| (*arrival, found.request));
+        let mixed: Vec<Match> = arrivals.iter().map(|(_, found)| found.clone()).collect();
+        let mut ordered = mixed.clone();
+        ordered.sort_by_key(|found| found.time);
+        prop_assert_eq!(episodes(&rules, &mixed, 20), episodes(&rules, &ordered, 20));
+        prop_assert_eq!(episodes(&rules, &ordered, 0), episodes(&rules, &ordered, 20));
+    }
+}

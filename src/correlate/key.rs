@@ -1,0 +1,234 @@
+//! One consumer, cluster and group: what is frozen, what may still be reordered, and the alerts that were told.
+
+use std::collections::VecDeque;
+
+use super::window::{Chain, Entry, State};
+use crate::clock::Timestamp;
+use crate::engine::Consumer;
+
+/// Matches that may wait to be frozen; beyond it the older half is frozen early, as if lateness were shorter.
+const LOOSE_MAX: usize = 20_000;
+
+/// The state of one group.
+#[derive(Debug, Default)]
+pub(super) struct Key {
+    /// The state machine after everything that cannot change any more.
+    frozen: State,
+    /// Matches after that, in the order of their times.
+    loose: VecDeque<Entry>,
+    /// Episodes that ended among the loose matches.
+    ended: Vec<Chain>,
+    /// The state machine after the loose matches.
+    now: State,
+    /// Episodes that ended for good and are not told yet.
+    done: Vec<Chain>,
+    /// Alerts told as firing, oldest first.
+    pub(super) told: Vec<Told>,
+    /// Time of the newest match.
+    pub(super) newest: Option<Timestamp>,
+}
+
+/// An alert that was told as firing.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) id: String,
+    /// A time within the episode, by which it is found again.
+    pub(super) anchor: Timestamp,
+    /// The count last told.
+    pub(super) count: u64,
+    /// The newest time last told.
+    pub(super) last: Timestamp,
+}
+
+/// Something to tell.
+#[derive(Debug)]
+pub(super) enum Tell {
+    /// An episode opened.
+    Fire(String, Chain),
+    /// It ended.
+    Resolve(String, Chain),
+}
+
+impl Key {
+    /// Takes a match.
+    pub(super) fn push(&mut self, entry: Entry, consumer: &Consumer) {
+        self.newest = self.newest.max(Some(entry.time));
+        if self.loose.back().is_none_or(|last| last.time <= entry.time) {
+            self.ended.extend(self.now.step(&entry, consumer));
+            self.loose.push_back(self.slim(entry));
+        } else {
+            let at = self.loose.partition_point(|other| other.time <= entry.time);
+            self.loose.insert(at, entry);
+            self.replay(consumer);
+        }
+        if self.loose.len() > LOOSE_MAX {
+            let safe = self.loose[LOOSE_MAX / 2].time;
+            self.freeze(safe, consumer);
+        }
+    }
+
+    /// Within an open episode nobody will ask again what the event looked like.
+    fn slim(&self, mut entry: Entry) -> Entry {
+        if self.now.chain().is_some_and(|chain| chain.opened < entry.time) {
+            entry.shown = None;
+        }
+        entry
+    }
+
+    fn replay(&mut self, consumer: &Consumer) {
+        self.now = self.frozen.clone();
+        self.ended.clear();
+        for entry in &self.loose {
+            self.ended.extend(self.now.step(entry, consumer));
+        }
+    }
+
+    /// Freezes everything up to `safe`: nothing older will come.
+    fn freeze(&mut self, safe: Timestamp, consumer: &Consumer) {
+        while let Some(entry) = self.loose.pop_front_if(|entry| entry.time <= safe) {
+            if let Some(chain) = self.frozen.step(&entry, consumer) {
+                self.done.push(chain);
+                if !self.ended.is_empty() {
+                    self.ended.remove(0);
+                }
+            }
+        }
+        if self.frozen.chain().is_some_and(|chain| safe > chain.last.plus(consumer.timespan))
+            && let State::Open(chain) = std::mem::take(&mut self.frozen)
+        {
+            self.done.push(chain);
+            if self.ended.is_empty() {
+                self.now = State::default();
+            } else {
+                self.ended.remove(0);
+            }
+        }
+    }
+
+    /// Brings the key up to date: nothing older than `safe` will come. With `last_call` nothing will come at all.
+    /// `id_of` names an episode when it is told.
+    pub(super) fn settle(
+        &mut self,
+        safe: Timestamp,
+        last_call: bool,
+        consumer: &Consumer,
+        id_of: &dyn Fn(&Chain) -> String,
+    ) -> Vec<Tell> {
+        self.freeze(safe, consumer);
+        let chains: Vec<&Chain> = self.done.iter().chain(&self.ended).chain(self.now.chain()).collect();
+        let over = |chain: &Chain| safe > chain.last.plus(consumer.timespan);
+        let mut tell = Vec::new();
+        let mut told = Vec::new();
+        for (at, chain) in chains.iter().enumerate() {
+            let within = |told: &Told| (chain.first..=chain.last).contains(&told.anchor);
+            let mut known = self.told.extract_if(.., |told| within(told));
+            let first = known.next();
+            // Episodes that a match past the lateness bound has joined: the first one goes on.
+            tell.extend(known.map(|other| Tell::Resolve(other.id, (*chain).clone())));
+            let alert = first.or_else(|| {
+                // A neighbour that was told might still turn out to be the same episode: wait until that is decided.
+                let before = at == 0 || over(chains[at - 1]);
+                let after = over(chain) || !self.told.iter().any(|told| told.anchor > chain.last);
+                (last_call || (before && after)).then(|| {
+                    let id = id_of(chain);
+                    tell.push(Tell::Fire(id.clone(), (*chain).clone()));
+                    Told { id, anchor: chain.first, count: chain.count, last: chain.last }
+                })
+            });
+            match alert {
+                Some(alert) if over(chain) => tell.push(Tell::Resolve(alert.id, (*chain).clone())),
+                Some(alert) => told.push(alert),
+                None => {}
+            }
+        }
+        self.told = told;
+        self.done.clear();
+        tell
+    }
+
+    /// Episodes that were told and have changed since: their ids and how they are now.
+    pub(super) fn grown(&mut self) -> Vec<(String, Chain)> {
+        let chains: Vec<&Chain> = self.done.iter().chain(&self.ended).chain(self.now.chain()).collect();
+        let mut grown = Vec::new();
+        for told in &mut self.told {
+            let Some(chain) = chains.iter().find(|chain| (chain.first..=chain.last).contains(&told.anchor)) else {
+                continue;
+            };
+            if (chain.count, chain.last) != (told.count, told.last) {
+                (told.count, told.last) = (chain.count, chain.last);
+                grown.push((told.id.clone(), (*chain).clone()));
+            }
+        }
+        grown
+    }
+
+    /// When something is to be settled: the end of the oldest episode, or of the window. `None`: the key can go.
+    pub(super) fn deadline(&self, consumer: &Consumer) -> Option<Timestamp> {
+        let chain = self.ended.first().or_else(|| self.now.chain());
+        if let Some(chain) = chain {
+            return Some(chain.last.plus(consumer.timespan));
+        }
+        let State::Idle(window) = &self.now else { return None };
+        let newest = window.entries.back().map(|entry| entry.time).max(self.loose.back().map(|entry| entry.time));
+        newest.map(|newest| newest.plus(consumer.timespan))
+    }
+
+    /// How far the group is on its way to firing: what eviction looks at.
+    pub(super) fn progress(&self) -> usize {
+        match &self.now {
+            State::Open(_) => usize::MAX,
+            State::Idle(window) => window.entries.len(),
+        }
+    }
+
+    /// Whether no episode is open or waits to be told.
+    pub(super) fn is_idle(&self) -> bool {
+        self.now.chain().is_none() && self.ended.is_empty()
+    }
+
+    /// The group goes: the alerts that were told, and how their episodes stand.
+    pub(super) fn leave(&mut self) -> Vec<(String, Chain)> {
+        let chains: Vec<&Chain> = self.ended.iter().chain(self.now.chain()).collect();
+        let told = std::mem::take(&mut self.told).into_iter();
+        told.filter_map(|told| {
+            let chain = chains.iter().find(|chain| (chain.first..=chain.last).contains(&told.anchor))?;
+            Some((told.id, (*chain).clone()))
+        })
+        .collect()
+    }
+
+    /// Puts an alert that the store knows in place of what the rebuilt window says.
+    pub(super) fn adopt(&mut self, id: &str, stored: &Chain) {
+        let chains = [self.frozen.chain_mut(), self.now.chain_mut()].into_iter().flatten().chain(&mut self.ended);
+        let mut found = false;
+        for chain in chains.filter(|chain| chain.first <= stored.last && stored.first <= chain.last) {
+            found = true;
+            *chain = Chain { last: chain.last.max(stored.last), ..stored.clone() };
+        }
+        if !found {
+            self.newest = self.newest.max(Some(stored.last));
+            self.loose.retain(|entry| entry.time > stored.last);
+            self.ended.clear();
+            self.frozen = State::Open(stored.clone());
+            self.now = State::Open(stored.clone());
+        }
+        self.told.retain(|told| told.id != id);
+        self.told.push(Told { id: id.to_owned(), anchor: stored.first, count: stored.count, last: stored.last });
+    }
+
+    /// Forgets the episodes that the rebuilt window shows but the store does not know as firing: they have ended.
+    pub(super) fn disown(&mut self, firing: &dyn Fn(&str) -> bool, consumer: &Consumer) {
+        let gone: Vec<Told> = self.told.extract_if(.., |told| !firing(&told.id)).collect();
+        for told in gone {
+            let chains = self.ended.iter().chain(self.now.chain());
+            let Some(last) = chains.filter(|c| (c.first..=c.last).contains(&told.anchor)).map(|c| c.last).next() else {
+                continue;
+            };
+            self.loose.retain(|entry| entry.time > last);
+            if self.frozen.chain().is_some_and(|chain| chain.first <= last) {
+                self.frozen = State::default();
+            }
+            self.replay(consumer);
+        }
+    }
+}
