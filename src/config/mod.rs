@@ -37,13 +37,14 @@ use crate::units::{ByteSize, Span};
 /// The default configuration as a commented text: what `kubesiren config default` prints.
 pub const DEFAULT_YAML: &str = include_str!("default.yaml");
 
-/// Everything the daemon can be told. Without a file it just works: see [`Config::default`].
+/// Everything the daemon can be told. Without a file it just works.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The label of events whose source names no cluster.
     pub cluster: String,
     /// Where the state database and the rejects file live.
+    #[schemars(extend("default" = "/var/lib/kubesiren"))]
     pub state_dir: PathBuf,
     /// Where events come from.
     pub sources: Vec<SourceConfig>,
