@@ -1,1 +1,6 @@
+//! Integration tests: one binary, so that the library is linked once.
 
+#[path = "it/cli.rs"]
+mod cli;
+#[path = "it/deploy.rs"]
+mod deploy;

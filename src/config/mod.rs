@@ -1,1 +1,295 @@
-//! Configuration: YAML, environment and flags into validated values.
+//! Configuration: YAML, then environment, into validated values.
+//!
+//! A text goes through five steps, none of which stops at the first mistake:
+//!
+//! ```text
+//! text → tree with places → environment laid over it → structs (serde) → what serde cannot know → files and hosts
+//!        crate::yaml         environment               read             validate                 files
+//! ```
+//!
+//! Nothing is opened or bound here but the files that are checked, and no finding ever shows a secret ([`mask`]).
+
+mod de;
+mod environment;
+mod files;
+mod mask;
+mod read;
+mod tree;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::alert::Level;
+use crate::diagnose::{Diagnostic, SourceText};
+use crate::notify::route::RouteConfig;
+use crate::sink::{SinkConfig, SinkKind, stdout::StdoutConfig};
+use crate::source::SourceConfig;
+use crate::source::webhook::WebhookConfig;
+use crate::units::{ByteSize, Span};
+
+/// The default configuration as a commented text: what `kubesiren config default` prints.
+pub const DEFAULT_YAML: &str = include_str!("default.yaml");
+
+/// Everything the daemon can be told. Without a file it just works.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The label of events whose source names no cluster.
+    pub cluster: String,
+    /// Where the state database and the rejects file live.
+    #[schemars(extend("default" = "/var/lib/kubesiren"))]
+    pub state_dir: PathBuf,
+    /// Where events come from.
+    pub sources: Vec<SourceConfig>,
+    /// Which rules run.
+    pub detections: DetectionsConfig,
+    /// Windows and episodes.
+    pub correlation: CorrelationConfig,
+    /// Where matches wait until they are correlated.
+    pub journal: JournalConfig,
+    /// Where alerts go.
+    pub sinks: Vec<SinkConfig>,
+    /// Which alerts go where; none means every alert to every sink.
+    pub routes: Vec<RouteConfig>,
+    /// Metrics, health and API.
+    pub admin: AdminConfig,
+    /// The daemon's own log, on standard error.
+    pub log: LogConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            cluster: "default".to_owned(),
+            state_dir: default_state_dir(),
+            sources: vec![SourceConfig::Webhook(WebhookConfig::default())],
+            detections: DetectionsConfig::default(),
+            correlation: CorrelationConfig::default(),
+            journal: JournalConfig::default(),
+            sinks: vec![SinkConfig { name: "console".to_owned(), kind: SinkKind::Stdout(StdoutConfig {}) }],
+            routes: Vec::new(),
+            admin: AdminConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+/// `detections:`
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DetectionsConfig {
+    /// Whether the built-in detections run.
+    pub builtin: bool,
+    /// Files and folders of Sigma or Falco rules; watched, a bad file keeps the old set.
+    pub paths: Vec<PathBuf>,
+    /// Ids of rules that do not run.
+    pub disable: Vec<String>,
+    /// Levels that replace those of the rules, by rule id.
+    pub level: BTreeMap<String, Level>,
+}
+
+impl Default for DetectionsConfig {
+    fn default() -> Self {
+        Self { builtin: true, paths: Vec::new(), disable: Vec::new(), level: BTreeMap::new() }
+    }
+}
+
+/// `correlation:`
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CorrelationConfig {
+    /// Windows are exact for events that come at most this late.
+    pub lateness: Span,
+    /// A single-event rule that fires again within this time on the same user and object is the same alert.
+    pub repeat_after: Span,
+    /// Groups with a window or an episode that one rule may keep; the one quiet for longest goes first.
+    pub max_keys: usize,
+    /// Cluster names (from URL paths) that get their own series in metrics; further ones count as `other`.
+    pub max_clusters: usize,
+}
+
+impl Default for CorrelationConfig {
+    fn default() -> Self {
+        Self {
+            lateness: Span(Duration::from_secs(60)),
+            repeat_after: Span(Duration::from_secs(300)),
+            max_keys: 100_000,
+            max_clusters: 100,
+        }
+    }
+}
+
+/// `journal:`, by `type`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum JournalConfig {
+    /// A database in the state directory.
+    Embedded(EmbeddedConfig),
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self::Embedded(EmbeddedConfig::default())
+    }
+}
+
+/// `journal: {type: embedded}`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmbeddedConfig {
+    /// Bytes the state directory may take; beyond that sources are told to wait (503).
+    pub max_size: ByteSize,
+    /// Ended alerts are forgotten after this time.
+    pub keep_alerts: Span,
+}
+
+impl Default for EmbeddedConfig {
+    fn default() -> Self {
+        Self { max_size: ByteSize(10 << 30), keep_alerts: Span(Duration::from_secs(30 * 86_400)) }
+    }
+}
+
+/// `admin:`
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// Address and port.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+    /// Allows plain HTTP off loopback.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub insecure: bool,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9766)), insecure: false }
+    }
+}
+
+/// `log:`
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// JSON lines or text.
+    pub format: LogFormat,
+    /// The least that is logged.
+    pub level: LogLevel,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// For people.
+    Text,
+}
+
+/// How much is logged, least first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// Data was lost or somebody must act.
+    Error,
+    /// Something failed and was recovered.
+    Warn,
+    /// Starts, stops, reloads.
+    #[default]
+    Info,
+    /// What a developer asks for first.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How far a configuration is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// The text alone: nothing outside it is looked at.
+    Text,
+    /// Files too: certificates, secrets, detections. The daemon's depth.
+    Files,
+    /// The hosts of sinks are looked up too.
+    Hosts,
+}
+
+/// The environment's variables. Secrets may be among them: never print one.
+pub type Environment = [(String, String)];
+
+/// Reads a configuration file, or the defaults when there is none, with the environment laid over it.
+///
+/// Every mistake is reported at once, at its place.
+pub fn load(path: Option<&Path>, environment: &Environment, depth: Depth) -> Result<Config, Vec<Diagnostic>> {
+    let Some(path) = path else { return parse(Path::new("<defaults>"), "", environment, depth) };
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(path, &text, environment, depth),
+        Err(error) => {
+            let source = SourceText::new(path, String::new());
+            let message = format!("cannot read the configuration: {error}");
+            Err(vec![Diagnostic::error(&source, crate::diagnose::Span::default(), message)])
+        }
+    }
+}
+
+/// The same for a text that is at hand; `name` is what findings call it.
+pub fn parse(name: &Path, text: &str, environment: &Environment, depth: Depth) -> Result<Config, Vec<Diagnostic>> {
+    let written = SourceText::new(name, text.to_owned());
+    let mut tree = tree::Tree::parse(&written);
+    environment::overlay(&mut tree, environment);
+    let parts = read::parts(&mut tree);
+    validate::check(&parts, &mut tree);
+    if depth >= Depth::Files {
+        files::check(&parts, &mut tree, depth);
+    }
+    let mut findings = tree.into_findings();
+    if findings.is_empty()
+        && let Some(config) = parts.into_config()
+    {
+        return Ok(config);
+    }
+    if findings.is_empty() {
+        // Cannot be: a part that is not there has a finding. Said here so that a mistake of ours is not silent.
+        let source: Arc<SourceText> = written;
+        findings.push(Diagnostic::error(&source, crate::diagnose::Span::default(), "this is not a configuration"));
+    }
+    Err(findings)
+}
+
+/// The JSON Schema of the file.
+#[must_use]
+pub fn schema() -> schemars::Schema {
+    schemars::schema_for!(Config)
+}
+
+/// `/var/lib/kubesiren` for root, else below `$XDG_STATE_HOME` or `~/.local/state`.
+fn default_state_dir() -> PathBuf {
+    if is_root() {
+        return PathBuf::from("/var/lib/kubesiren");
+    }
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    set("XDG_STATE_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".local/state")))
+        .unwrap_or_else(std::env::temp_dir)
+        .join("kubesiren")
+}
+
+/// Whether this process is root's: the owner of its own entry in /proc, which needs no call into libc.
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|entry| entry.uid() == 0)
+}
+
+#[cfg(test)]
+mod tests;

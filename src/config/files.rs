@@ -1,0 +1,109 @@
+//! What a configuration points at: secrets, certificates, detections, and the hosts of sinks.
+
+use std::net::ToSocketAddrs;
+use std::path::Path;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::Depth;
+use super::read::Parts;
+use super::tree::{Tree, each_entry};
+use super::validate::{item_nodes, url_nodes};
+use crate::diagnose::Span;
+use crate::yaml::{Node, Value};
+
+/// Reports what is not there or cannot be used.
+pub(super) fn check(parts: &Parts, tree: &mut Tree, depth: Depth) {
+    for node in item_nodes(parts) {
+        let mut wrong = Vec::new();
+        each_entry(node, &mut |_, key, value| {
+            if key.text.ends_with("_file")
+                && let Some(path) = value.as_str()
+                && let Err(message) = secret(Path::new(path))
+            {
+                wrong.push((value.span, message));
+            }
+            if key.text == "tls" {
+                wrong.extend(tls(value));
+            }
+        });
+        if depth >= Depth::Hosts {
+            wrong.extend(hosts(node));
+        }
+        for (span, message) in wrong {
+            tree.report(span, message, None);
+        }
+    }
+    detections(parts, tree);
+}
+
+fn detections(parts: &Parts, tree: &mut Tree) {
+    let paths = parts.root.get("detections").and_then(|node| node.get("paths"));
+    let Some(Value::Seq(paths)) = paths.map(|node| &node.value) else { return };
+    for node in paths {
+        let Some(path) = node.as_str() else { continue };
+        let readable = match std::fs::metadata(path) {
+            Ok(entry) if entry.is_dir() => std::fs::read_dir(path).map(|_| ()),
+            Ok(_) => std::fs::File::open(path).map(|_| ()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = readable {
+            tree.report(node.span, format!("cannot read {path}: {error}"), None);
+        }
+    }
+}
+
+/// A secret's file must hold something; what it holds is never shown.
+fn secret(path: &Path) -> Result<(), String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) if text.trim().is_empty() => Err(format!("{} is empty", path.display())),
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+    }
+}
+
+/// The mistakes in a `tls:` mapping: files that hold no certificate or key, or a key of another certificate.
+fn tls(node: &Node) -> Vec<(Span, String)> {
+    let mut wrong = Vec::new();
+    let mut certificates = |key: &str| {
+        let at = node.get(key)?;
+        let read = chain(Path::new(at.as_str()?));
+        read.map_err(|message| wrong.push((at.span, message))).ok()
+    };
+    let chain = certificates("cert");
+    certificates("client_ca");
+    let Some((at, path)) = node.get("key").and_then(|at| Some((at, at.as_str()?))) else { return wrong };
+    match (PrivateKeyDer::from_pem_file(path), chain) {
+        (Err(error), _) => wrong.push((at.span, format!("cannot read a private key from {path}: {error}"))),
+        (Ok(key), Some(chain)) => {
+            let provider = rustls::crypto::ring::default_provider();
+            if let Err(error) = rustls::sign::CertifiedKey::from_der(chain, key, &provider) {
+                wrong.push((at.span, format!("{path} does not fit its certificate: {error}")));
+            }
+        }
+        (Ok(_), None) => {}
+    }
+    wrong
+}
+
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let unreadable = |error| format!("cannot read certificates from {}: {error}", path.display());
+    let certificates: Vec<_> =
+        CertificateDer::pem_file_iter(path).map_err(unreadable)?.collect::<Result<_, _>>().map_err(unreadable)?;
+    if certificates.is_empty() { Err(format!("{} holds no certificate", path.display())) } else { Ok(certificates) }
+}
+
+fn hosts(node: &Node) -> Vec<(Span, String)> {
+    let mut wrong = Vec::new();
+    for (_, value) in url_nodes(node) {
+        let Some(url) = value.as_str().and_then(|text| reqwest::Url::parse(text).ok()) else { continue };
+        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { continue };
+        // An IPv6 address is written in brackets in a URL, and without them everywhere else.
+        let name = host.trim_matches(['[', ']']);
+        if let Err(error) = (name, port).to_socket_addrs() {
+            wrong.push((value.span, format!("cannot find the host {name}: {error}")));
+        }
+    }
+    wrong
+}

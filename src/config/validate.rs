@@ -1,0 +1,246 @@
+//! What serde cannot know: names that must exist or differ, values that fit together.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use super::read::{Item, Parts, head};
+use super::tree::{Tree, each_entry};
+use super::{Config, JournalConfig};
+use crate::diagnose::{Span, closest};
+use crate::sink::SinkKind;
+use crate::source::SourceConfig;
+use crate::units;
+use crate::yaml::{Node, Value};
+
+/// Reports every mistake that is left once all values have the right types.
+pub(super) fn check(parts: &Parts, tree: &mut Tree) {
+    sources(parts, tree);
+    listeners(parts, tree);
+    sinks(parts, tree);
+    routes(parts, tree);
+    rest(parts, tree);
+    for node in item_nodes(parts) {
+        secrets_given_twice(node, tree);
+    }
+}
+
+/// The nodes of all sources and sinks.
+pub(super) fn item_nodes(parts: &Parts) -> impl Iterator<Item = &Node> {
+    let sources = parts.sources.iter().flatten().map(|item| &item.node);
+    sources.chain(parts.sinks.iter().flatten().map(|item| &item.node))
+}
+
+/// Where a key's value is written, or the mapping's head.
+fn place(node: &Node, key: &str) -> Span {
+    node.get(key).map_or_else(|| head(node), |value| value.span)
+}
+
+fn sources(parts: &Parts, tree: &mut Tree) {
+    let Some(sources) = &parts.sources else { return };
+    if sources.is_empty() {
+        let span = Span::default();
+        tree.report(span, "`sources` is empty: nothing would be watched", Some("leave it out for a webhook".into()));
+    }
+    let mut names = HashMap::new();
+    for Item { node, value } in sources {
+        let Some(source) = value else { continue };
+        let (name, key) = match source {
+            SourceConfig::Webhook(webhook) => {
+                if webhook.max_body.0 == 0 {
+                    tree.report(place(node, "max_body"), "`max_body` is 0: no event would fit", None);
+                }
+                (&webhook.name, "listen")
+            }
+            SourceConfig::File(file) => (&file.name, "path"),
+        };
+        if names.insert(name.clone(), ()).is_some() {
+            let span = node.get("name").map_or_else(|| place(node, key), |name| name.span);
+            let message = format!("two sources are named `{name}`");
+            tree.report(span, message, Some("give each a `name` of its own: metrics tell them apart by it".into()));
+        }
+    }
+}
+
+/// One address that the daemon listens on.
+struct Listener {
+    address: SocketAddr,
+    name: &'static str,
+    span: Span,
+    /// TLS is on, or plain HTTP is wanted.
+    safe: bool,
+}
+
+fn listeners(parts: &Parts, tree: &mut Tree) {
+    let mut all = Vec::new();
+    for Item { node, value } in parts.sources.iter().flatten() {
+        if let Some(SourceConfig::Webhook(webhook)) = value {
+            let safe = webhook.tls.is_some() || webhook.insecure;
+            all.push(Listener { address: webhook.listen, name: "webhook", span: place(node, "listen"), safe });
+        }
+    }
+    if parts.sources.is_none() {
+        let address = crate::source::webhook::WebhookConfig::default().listen;
+        all.push(Listener { address, name: "webhook", span: Span::default(), safe: true });
+    }
+    if let Some(Config { admin, .. }) = &parts.rest {
+        let span = parts.root.get("admin").map_or_else(Span::default, |node| place(node, "listen"));
+        all.push(Listener { address: admin.listen, name: "admin", span, safe: admin.insecure });
+    }
+    for (at, listener) in all.iter().enumerate() {
+        if !listener.safe && !listener.address.ip().is_loopback() {
+            let help = match listener.name {
+                "admin" => "listen on 127.0.0.1, or say `insecure: true` if the network may see it",
+                _ => "give it `tls`, listen on 127.0.0.1, or say `insecure: true` if the network may see it",
+            };
+            let message = format!("{} would be served without TLS to the network", listener.address);
+            tree.report(listener.span, message, Some(help.to_owned()));
+        }
+        if let Some(other) = all[..at].iter().find(|other| clash(other.address, listener.address)) {
+            // The place that is written down is the one that can be changed.
+            let span = if listener.span == Span::default() { other.span } else { listener.span };
+            let message = format!("{} is taken by another listener ({})", listener.address, other.name);
+            tree.report(span, message, None);
+        }
+    }
+}
+
+/// Whether two addresses cannot both be bound.
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+fn sinks(parts: &Parts, tree: &mut Tree) {
+    let mut names = HashMap::new();
+    for Item { node, value } in parts.sinks.iter().flatten() {
+        if let Some(name) = node.get("name").and_then(Node::as_str)
+            && names.insert(name.to_owned(), ()).is_some()
+        {
+            tree.report(place(node, "name"), format!("two sinks are named `{name}`"), None);
+        }
+        if let Some(sink) = value {
+            sink_kind(node, &sink.kind, tree);
+        }
+        urls(node, tree);
+    }
+}
+
+fn sink_kind(node: &Node, kind: &SinkKind, tree: &mut Tree) {
+    match kind {
+        SinkKind::Slack(slack) => {
+            let hook = slack.webhook_url.is_some() || slack.webhook_url_file.is_some();
+            let token = slack.token.is_some() || slack.token_file.is_some();
+            let ways = "either `webhook_url_file`, or `token_file` and `channel`";
+            if hook && token {
+                let message = "both a webhook URL and a token are given: only one can be used";
+                tree.report(head(node), message, Some(format!("give {ways}")));
+            } else if !hook && !token {
+                let message = "this Slack sink has neither a webhook URL nor a token";
+                tree.report(head(node), message, Some(format!("give {ways}")));
+            } else if token && slack.channel.is_none() {
+                tree.report(head(node), "a Slack token needs a `channel`", None);
+            }
+        }
+        SinkKind::Alertmanager(alertmanager) => {
+            if alertmanager.urls.is_empty() {
+                tree.report(place(node, "urls"), "`urls` is empty: name every Alertmanager of the set", None);
+            }
+            zero(tree, alertmanager.resend, place(node, "resend"), "resend");
+        }
+        SinkKind::Stdout(_) | SinkKind::Webhook(_) => {}
+    }
+}
+
+/// The texts under keys that hold URLs, with their places.
+pub(super) fn url_nodes(node: &Node) -> Vec<(&str, &Node)> {
+    let mut found = Vec::new();
+    each_entry(node, &mut |_, key, value| {
+        if matches!(key.text.as_str(), "url" | "urls" | "webhook_url" | "api_url") {
+            match &value.value {
+                Value::Seq(items) => found.extend(items.iter().map(|item| (key.text.as_str(), item))),
+                _ => found.push((key.text.as_str(), value)),
+            }
+        }
+    });
+    found
+}
+
+fn urls(node: &Node, tree: &mut Tree) {
+    for (key, value) in url_nodes(node) {
+        let Some(text) = value.as_str() else { continue };
+        let wrong = match reqwest::Url::parse(text) {
+            Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+                Some("it must start with http:// or https://".into())
+            }
+            Ok(_) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(wrong) = wrong {
+            tree.report(value.span, format!("`{key}` holds no URL: {wrong}"), None);
+        }
+    }
+}
+
+fn routes(parts: &Parts, tree: &mut Tree) {
+    let Some(config) = &parts.rest else { return };
+    let mut known = vec!["console"];
+    if let Some(sinks) = &parts.sinks {
+        known = sinks.iter().filter_map(|item| item.node.get("name")?.as_str()).collect();
+    }
+    let Some(Value::Seq(nodes)) = parts.root.get("routes").map(|routes| &routes.value) else { return };
+    for (route, node) in config.routes.iter().zip(nodes) {
+        if route.sinks.is_empty() {
+            tree.report(place(node, "sinks"), "this route names no `sinks`", None);
+        }
+        let Some(Value::Seq(names)) = node.get("sinks").map(|sinks| &sinks.value) else { continue };
+        for (name, at) in route.sinks.iter().zip(names).filter(|(name, _)| !known.contains(&name.as_str())) {
+            let help = match closest(name, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the sinks are: {}", known.join(", ")),
+            };
+            tree.report(at.span, format!("there is no sink named `{name}`"), Some(help));
+        }
+    }
+}
+
+fn rest(parts: &Parts, tree: &mut Tree) {
+    let Some(config) = &parts.rest else { return };
+    let at = |section: &str, key: &str| parts.root.get(section).map_or_else(Span::default, |node| place(node, key));
+    zero(tree, config.correlation.repeat_after, at("correlation", "repeat_after"), "repeat_after");
+    if config.correlation.max_keys == 0 {
+        tree.report(at("correlation", "max_keys"), "`max_keys` is 0: no rule could keep a window", None);
+    }
+    if config.cluster.trim().is_empty() {
+        let span = parts.root.get("cluster").map(|node| node.span).unwrap_or_default();
+        tree.report(span, "`cluster` is empty: alerts must name a cluster", None);
+    }
+    if config.state_dir.as_os_str().is_empty() {
+        let span = parts.root.get("state_dir").map(|node| node.span).unwrap_or_default();
+        tree.report(span, "`state_dir` is empty", None);
+    }
+    if let Some(JournalConfig::Embedded(journal)) = parts.journal() {
+        let span = |key| parts.journal_node().map_or_else(Span::default, |node| place(node, key));
+        zero(tree, journal.keep_alerts, span("keep_alerts"), "keep_alerts");
+        if journal.max_size.0 == 0 {
+            tree.report(span("max_size"), "`max_size` is 0: no match could be kept", None);
+        }
+    }
+}
+
+fn zero(tree: &mut Tree, value: units::Span, place: Span, key: &str) {
+    if value.0.is_zero() {
+        tree.report(place, format!("`{key}` must be longer than nothing"), None);
+    }
+}
+
+/// `token` beside `token_file` leaves open which one counts.
+fn secrets_given_twice(node: &Node, tree: &mut Tree) {
+    let mut twice = Vec::new();
+    each_entry(node, &mut |parent, key, _| {
+        if let Some(inline) = key.text.strip_suffix("_file").filter(|inline| parent.get(inline).is_some()) {
+            twice.push((key.span, format!("both `{inline}` and `{}` are given: keep one", key.text)));
+        }
+    });
+    for (span, message) in twice {
+        tree.report(span, message, None);
+    }
+}

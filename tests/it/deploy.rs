@@ -1,0 +1,144 @@
+//! What is in deploy/ is right as far as it can be told without a cluster.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use kubesiren::config::{self, Depth};
+use kubesiren::diagnose::SourceText;
+use kubesiren::yaml;
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn documents(path: &str) -> Vec<Value> {
+    let (documents, findings) = yaml::parse(&SourceText::new(Path::new(path), read(path)));
+    assert!(findings.is_empty(), "{findings:#?}");
+    documents.iter().map(yaml::Node::to_json).collect()
+}
+
+fn of_kind(documents: &[Value], kind: &str) -> Value {
+    let found: Vec<_> = documents.iter().filter(|document| document["kind"] == kind).collect();
+    assert_eq!(found.len(), 1, "one {kind}");
+    found[0].clone()
+}
+
+#[test]
+fn every_yaml_file_is_yaml() {
+    for entry in std::fs::read_dir(root().join("deploy")).expect("deploy/").map(|entry| entry.expect("an entry")) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".yaml") {
+            assert!(!documents(&format!("deploy/{name}")).is_empty(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_pod_is_restricted() {
+    let all = documents("deploy/kubernetes.yaml");
+    let labels = &of_kind(&all, "Namespace")["metadata"]["labels"];
+    assert_eq!(labels["pod-security.kubernetes.io/enforce"], "restricted");
+    assert_eq!(of_kind(&all, "ServiceAccount")["automountServiceAccountToken"], false);
+
+    let pod = &of_kind(&all, "StatefulSet")["spec"]["template"]["spec"];
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    for forbidden in ["hostNetwork", "hostPID", "hostIPC"] {
+        assert!(pod[forbidden].is_null(), "{forbidden}");
+    }
+    for container in pod["containers"].as_array().expect("containers") {
+        let context = &container["securityContext"];
+        assert_eq!(context["allowPrivilegeEscalation"], false);
+        assert_eq!(context["readOnlyRootFilesystem"], true);
+        assert_eq!(context["capabilities"]["drop"], serde_json::json!(["ALL"]));
+        assert!(context["capabilities"]["add"].is_null() && context["privileged"].is_null());
+        for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+            assert_eq!(container[probe]["httpGet"]["port"], "admin", "{probe}");
+        }
+    }
+    for volume in pod["volumes"].as_array().expect("volumes") {
+        assert!(volume["hostPath"].is_null(), "{volume}");
+    }
+}
+
+#[test]
+fn everything_selects_the_same_pod() {
+    let all = documents("deploy/kubernetes.yaml");
+    let label = serde_json::json!({"app.kubernetes.io/name": "kubesiren"});
+    let stateful = of_kind(&all, "StatefulSet");
+    assert_eq!(stateful["spec"]["template"]["metadata"]["labels"], label);
+    assert_eq!(stateful["spec"]["selector"]["matchLabels"], label);
+    assert_eq!(of_kind(&all, "Service")["spec"]["selector"], label);
+    assert_eq!(of_kind(&all, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"], label);
+    assert_eq!(of_kind(&all, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"], label);
+}
+
+#[test]
+fn the_configuration_in_the_manifest_loads() {
+    let map = of_kind(&documents("deploy/kubernetes.yaml"), "ConfigMap");
+    let text = map["data"]["config.yaml"].as_str().expect("text");
+    let config = config::parse(Path::new("kubernetes.yaml"), text, &[], Depth::Text);
+    let config = config.unwrap_or_else(|findings| panic!("{findings:#?}"));
+    assert_eq!(config.admin.listen.port(), 9766);
+}
+
+#[test]
+fn alerts_use_metrics_that_exist() {
+    let definition = regex::Regex::new(r#"(?m)^    \w+: (.+), "(\w+)", "[^"]+";$"#).expect("a pattern");
+    let mut known = BTreeSet::new();
+    for found in definition.captures_iter(&read("src/metrics.rs")) {
+        let (kind, name) = (&found[1], &found[2]);
+        // As in the type's name: what the encoder appends to the metric's.
+        let endings: &[&str] = match kind {
+            kind if kind.contains("Counter") => &["_total"],
+            kind if kind.contains("Histogram") => &["_bucket", "_sum", "_count"],
+            _ => &[""],
+        };
+        known.extend(endings.iter().map(|ending| format!("kubesiren_{name}{ending}")));
+    }
+    assert!(known.len() > 20, "{known:?}");
+
+    let name = regex::Regex::new(r"kubesiren_\w+").expect("a pattern");
+    let mut used = BTreeSet::new();
+    for group in documents("deploy/prometheus-rules.yaml")[0]["groups"].as_array().expect("groups") {
+        for rule in group["rules"].as_array().expect("rules") {
+            assert!(rule["annotations"]["summary"].is_string(), "{rule}");
+            let expression = rule["expr"].as_str().expect("an expression");
+            used.extend(name.find_iter(expression).map(|found| found.as_str().to_owned()));
+        }
+    }
+    let unknown: Vec<_> = used.difference(&known).collect();
+    assert!(unknown.is_empty() && used.len() >= 10, "{unknown:?}");
+}
+
+#[test]
+fn the_audit_policy_logs_no_secret() {
+    let policy = &documents("deploy/audit-policy.yaml")[0];
+    assert_eq!(policy["omitStages"], serde_json::json!(["RequestReceived"]));
+    let rules = policy["rules"].as_array().expect("rules");
+    let mentions = |rule: &Value, group: &str, resource: &str| {
+        let resources = rule["resources"].as_array().cloned().unwrap_or_default();
+        resources.iter().any(|entry| {
+            let names = entry["resources"].as_array().cloned().unwrap_or_default();
+            entry["group"] == group && (names.is_empty() || names.iter().any(|name| name == resource))
+        })
+    };
+    let first = |group: &str, resource: &str| {
+        let rule = rules.iter().find(|rule| mentions(rule, group, resource));
+        rule.unwrap_or_else(|| panic!("no rule for {resource}"))["level"].clone()
+    };
+    for resource in ["secrets", "configmaps", "serviceaccounts/token"] {
+        assert_eq!(first("", resource), "Metadata", "{resource}");
+    }
+    assert_eq!(first("authentication.k8s.io", "tokenreviews"), "Metadata");
+    // Sessions come before the rules that drop the control plane's reads, because their verb is `get`.
+    assert_eq!(first("", "pods/exec"), "Request");
+    assert!(!rules.iter().any(|rule| rule["level"] == "RequestResponse"), "answers carry secrets");
+    assert_eq!(rules.last().expect("rules"), &serde_json::json!({"level": "Metadata"}));
+}
