@@ -80,6 +80,8 @@ pub enum Color {
 /// All commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Find alerts in audit logs and exit.
+    Scan(scan::Args),
     /// Check, print or describe the configuration.
     Config(config::Args),
     /// Print completions for a shell.
@@ -137,6 +139,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Outcome {
     match &cli.command {
+        Command::Scan(args) => scan::run(args, cli.globals),
         Command::Config(args) => config::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
