@@ -1,8 +1,8 @@
 //! The embedded store: SQLite in WAL mode, one writer thread with group commit.
 //!
 //! `state.db` can be opened with the `sqlite3` shell at any time; `.schema` explains the tables. What a call returned
-//! `Ok` for is on disk (`synchronous=FULL`); a crash loses only what nobody was told of. A full disk is
-//! [`StoreError::Full`] for everything that waits, and the next call simply tries again.
+//! `Ok` for is on disk (`synchronous=FULL`); a crash loses only what nobody was told of. On a full disk appends
+//! answer [`StoreError::Full`] until there is room again; what lowers the load goes on in the room held back for it.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -52,9 +52,9 @@ impl Store {
     /// Like [`Store::open`], with limits of one's own.
     pub fn open_with(dir: &Path, limits: Limits) -> Result<Self, StoreError> {
         let lock = schema::lock(dir)?;
-        let path = dir.join(schema::FILE);
-        let writer = Writer::start(&path, lock, limits)?;
-        Ok(Self { inner: Arc::new(Inner { readers: Readers::new(path), writer, handed: Mutex::default() }) })
+        let writer = Writer::start(dir, lock, limits)?;
+        let readers = Readers::new(dir.join(schema::FILE));
+        Ok(Self { inner: Arc::new(Inner { readers, writer, handed: Mutex::default() }) })
     }
 
     /// Appends a batch; `Ok` when it is durable.

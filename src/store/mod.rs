@@ -10,6 +10,7 @@ mod journal;
 mod outbox;
 mod prune;
 mod readers;
+mod reserve;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -151,6 +152,8 @@ pub struct Limits {
     pub alerts_max: u64,
     /// How long a dead letter is kept.
     pub dead_keep: Duration,
+    /// Bytes of disk held back, so that correlating, delivering and pruning can go on when the disk is full; 0 for none.
+    pub reserve_bytes: u64,
 }
 
 impl Default for Limits {
@@ -162,6 +165,7 @@ impl Default for Limits {
             alerts_keep: 30 * DAY,
             alerts_max: 1_000_000,
             dead_keep: 7 * DAY,
+            reserve_bytes: 8 << 20,
         }
     }
 }

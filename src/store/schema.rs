@@ -172,6 +172,9 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Refused> {
             remedy(path)
         )));
     }
+    if fresh {
+        connection.pragma_update(None, "auto_vacuum", "incremental")?; // Can be chosen before the first table only.
+    }
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "foreign_keys", true)?;
@@ -211,7 +214,7 @@ fn io_error(path: &Path, error: &io::Error) -> StoreError {
 }
 
 /// Opens a file, making it readable to its owner alone if it is new.
-fn private(path: &Path) -> Result<File, StoreError> {
+pub(super) fn private(path: &Path) -> Result<File, StoreError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     options.open(path).map_err(|error| io_error(path, &error))

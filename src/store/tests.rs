@@ -481,7 +481,8 @@ async fn a_position_moves_with_its_batch_or_not_at_all() {
 
 #[tokio::test]
 async fn a_full_disk_refuses_everything_and_recovers_by_itself() {
-    let (_dir, store) = open();
+    let dir = TempDir::new().unwrap();
+    let store = Store::open_with(dir.path(), Limits { reserve_bytes: 0, ..Limits::default() }).unwrap();
     store.append(batch(vec![found("a", "alice", 0)])).await.unwrap();
     store.sql("PRAGMA max_page_count = 1").await.unwrap(); // Answers with the size it has now.
     let large = |n| {
@@ -498,6 +499,30 @@ async fn a_full_disk_refuses_everything_and_recovers_by_itself() {
     large(4).await.unwrap();
     let seqs: Vec<i64> = store.journal_after(0, 10).await.unwrap().iter().map(|batch| batch.seq).collect();
     assert_eq!(seqs, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_full_disk_takes_the_reserve_and_gives_it_back() {
+    let (dir, store) = open();
+    let reserve = dir.path().join("reserve");
+    assert!(reserve.exists());
+    store.sql("PRAGMA max_page_count = 1").await.unwrap();
+    let large = || {
+        let mut found = found("a", "alice", 1);
+        found.event.user_agent = Some("x".repeat(100_000));
+        store.append(batch(vec![found]))
+    };
+    assert!(matches!(large().await, Err(StoreError::Full(_))));
+    assert!(!reserve.exists());
+    store.commit(Commit { cursor: 1, changes: Vec::new() }).await.unwrap();
+    store.prune(LATER, LATER).await.unwrap();
+    store.sql("PRAGMA max_page_count = 100000").await.unwrap();
+    assert!(matches!(large().await, Err(StoreError::Full(_))), "not before the reserve is back");
+    while let Err(error) = large().await {
+        assert!(matches!(error, StoreError::Full(_)), "{error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(reserve.exists());
 }
 
 #[tokio::test]

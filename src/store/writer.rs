@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::reserve::Reserve;
 use super::{FilePosition, Limits, Pruned, StoreError, journal, outbox, prune, schema};
 use crate::clock::{self, Timestamp};
 
@@ -53,6 +54,10 @@ struct Request {
     reply: oneshot::Sender<Result<Outcome, StoreError>>,
 }
 
+/// Pages that are given back to the disk at once, and how often after one step of pruning.
+const VACUUM_PAGES: u32 = 250;
+const VACUUM_ROUNDS: u32 = 20;
+
 /// Who waits for what the writer writes.
 pub(super) struct Wakes {
     /// The highest sequence number that is durable.
@@ -88,6 +93,8 @@ pub(super) struct Writing<'a> {
     pub(super) limits: &'a Limits,
     pub(super) now: Timestamp,
     pub(super) marks: Marks,
+    /// The disk is full: what is left of it is not for the journal.
+    starving: bool,
     /// Sinks that have something to do.
     pub(super) wake: BTreeSet<String>,
 }
@@ -100,15 +107,20 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread on the database at `path`. `lock` is let go when it has ended.
-    pub(super) fn start(path: &Path, lock: File, limits: Limits) -> Result<Self, StoreError> {
-        let connection = schema::open_writer(path)?;
+    /// Starts the thread on the database in `dir`. `lock` is let go when it has ended.
+    pub(super) fn start(dir: &Path, lock: File, limits: Limits) -> Result<Self, StoreError> {
+        let mut reserve = Reserve::new(dir, limits.reserve_bytes, clock::now());
+        let path = dir.join(schema::FILE);
+        let connection = match schema::open_writer(&path) {
+            Err(StoreError::Full(_)) if reserve.release(clock::now()) => schema::open_writer(&path)?,
+            opened => opened?,
+        };
         let cursor = journal::cursor(&connection)?;
         let last = journal::last(&connection)?.max(cursor);
         let marks = Marks { last, batch: journal::last_batch(&connection)?, cursor };
         let wakes = Arc::new(Wakes { appended: watch::Sender::new(last), sinks: Mutex::default() });
         let (requests, queue) = mpsc::channel(QUEUE_MAX);
-        let mut state = State { connection, limits, marks, wakes: Arc::clone(&wakes) };
+        let mut state = State { connection, limits, reserve, marks, wakes: Arc::clone(&wakes) };
         let run = move || {
             let closers = state.run(queue);
             drop(state); // The last connection to go folds the WAL into the database.
@@ -146,6 +158,7 @@ impl Drop for Writer {
 struct State {
     connection: Connection,
     limits: Limits,
+    reserve: Reserve,
     marks: Marks,
     wakes: Arc<Wakes>,
 }
@@ -166,23 +179,34 @@ impl State {
                 }
                 next = if group.len() < GROUP_MAX { queue.try_recv().ok() } else { None };
             }
-            self.write(group);
+            self.write(group, true);
         }
         closers
     }
 
-    fn write(&mut self, group: Vec<Request>) {
+    /// Writes `group` and answers it. `first` unless the disk was full a moment ago.
+    fn write(&mut self, group: Vec<Request>, first: bool) {
         let work: Vec<&Work> = group.iter().map(|request| &request.work).collect();
         match self.transact(&work) {
             Ok(results) => {
+                if work.iter().any(|work| matches!(work, Work::Prune { .. })) && !self.reserve.hold(clock::now()) {
+                    self.shrink();
+                }
                 for (request, result) in group.into_iter().zip(results) {
                     let _ = request.reply.send(result);
                 }
             }
+            Err(StoreError::Full(_)) if self.reserve.release(clock::now()) => {
+                self.fold();
+                if first {
+                    self.reserve.take(); // Often the log was all that was in the way.
+                }
+                self.write(group, false); // Without the reserve the journal's part is refused; the rest has room.
+            }
             Err(StoreError::Database(_)) if group.len() > 1 => {
                 // One of them is at fault; the others must not suffer for it.
                 for request in group {
-                    self.write(vec![request]);
+                    self.write(vec![request], first);
                 }
             }
             Err(error) => {
@@ -193,13 +217,43 @@ impl State {
         }
     }
 
+    /// Copies the log into the database and empties it. At worst it stays, and with it the space it takes.
+    fn fold(&self) {
+        let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
+
+    /// Gives pages that pruning has freed back to the disk. Otherwise they are kept for what comes next.
+    ///
+    /// In small rounds, as every page given back passes through the log, for which there is little room.
+    fn shrink(&self) {
+        let vacuum = || -> rusqlite::Result<usize> {
+            let mut vacuum = self.connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+            let mut pages = vacuum.query([])?;
+            let mut freed = 0;
+            while pages.next()?.is_some() {
+                freed += 1;
+            }
+            Ok(freed)
+        };
+        for _ in 0..VACUUM_ROUNDS {
+            self.fold();
+            if !vacuum().is_ok_and(|freed| freed > 0) {
+                break; // Done, or no room even for this; nothing depends on it.
+            }
+        }
+        self.fold();
+    }
+
     /// All of `work` in one transaction. An inner error was refused before anything of it was written.
     fn transact(&mut self, work: &[&Work]) -> Result<Vec<Result<Outcome, StoreError>>, StoreError> {
+        let now = clock::now();
+        let starving = !self.reserve.hold(now);
         let mut writing = Writing {
             transaction: self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?,
             limits: &self.limits,
-            now: clock::now(),
+            now,
             marks: self.marks,
+            starving,
             wake: BTreeSet::new(),
         };
         let mut results = Vec::with_capacity(work.len());
@@ -229,6 +283,9 @@ impl Writing<'_> {
             Work::Append { rows, .. } if !rows.is_empty() && waiting >= bound => Some(StoreError::Full(format!(
                 "{waiting} journal rows wait to be correlated, the bound is {bound} (journal_rows_max)"
             ))),
+            Work::Append { rows, .. } if !rows.is_empty() && self.starving => {
+                Some(StoreError::Full("the disk is full: less than reserve_bytes is left".to_owned()))
+            }
             _ => None,
         }
     }
