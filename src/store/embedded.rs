@@ -43,8 +43,8 @@ impl Inner {
 impl Store {
     /// Opens or creates `state.db` in `dir`, with the default [`Limits`].
     ///
-    /// Fails if another daemon uses the directory, and if the file is damaged, another program's or a newer version's; it
-    /// is left as it is then.
+    /// Fails if another daemon uses the directory, and if the file is damaged, another program's or a newer
+    /// version's; it is left as it is then.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         Self::open_with(dir, Limits::default())
     }
@@ -69,20 +69,21 @@ impl Store {
 
     /// Writes alerts, deliveries and the cursor in one transaction.
     ///
-    /// A new alert that is known already comes from a replay and is ignored with its deliveries; so is any change to an
-    /// alert that is not known, and one that would reopen a resolved alert. The cursor never moves back.
+    /// A new alert that is known already comes from a replay and is ignored with its deliveries; so is any change to
+    /// an alert that is not known, and one that would reopen a resolved alert. The cursor never moves back.
     pub async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
         let changes = outbox::rows(commit.changes)?;
         self.inner.writer.write(Work::Commit { cursor: commit.cursor, changes }).await.map(drop)
     }
 
-    /// Batches after `seq`, oldest first, at most `limit`. A batch is never split: one that ends after `seq` is whole.
+    /// Batches after `seq`, oldest first, at most `limit`. A batch is never split: one that ends after `seq` is
+    /// whole.
     pub async fn journal_after(&self, seq: i64, limit: usize) -> Result<Vec<JournalBatch>, StoreError> {
         self.inner.readers.run(move |connection| journal::after(connection, seq, limit)).await
     }
 
-    /// The first sequence number received at or after `time`, or the next one to be given: reading after the one before it
-    /// gives everything from `time` on.
+    /// The first sequence number received at or after `time`, or the next one to be given: reading after the one
+    /// before it gives everything from `time` on.
     pub async fn journal_seq_at(&self, time: Timestamp) -> Result<i64, StoreError> {
         self.inner.readers.run(move |connection| journal::seq_at(connection, time)).await
     }
@@ -121,8 +122,8 @@ impl Store {
 
     /// Deliveries of `sink` that are due at `now`, oldest first, at most `limit`.
     ///
-    /// An update or a resolve is not due before the alert's first message to the same sink is settled. What was handed out
-    /// and not settled is handed out again.
+    /// An update or a resolve is not due before the alert's first message to the same sink is settled. What was
+    /// handed out and not settled is handed out again.
     pub async fn due(&self, sink: &str, now: Timestamp, limit: usize) -> Result<Vec<Delivery>, StoreError> {
         let sink = sink.to_owned();
         let due = self.inner.readers.run(move |connection| outbox::due(connection, &sink, now, limit)).await?;
@@ -151,15 +152,15 @@ impl Store {
         Ok(())
     }
 
-    /// Resolves when a commit queued deliveries for `sink` since the last call, or a settlement made some due that had been
-    /// held back, or after `timeout`. One caller per sink.
+    /// Resolves when a commit queued deliveries for `sink` since the last call, or a settlement made some due that
+    /// had been held back, or after `timeout`. One caller per sink.
     pub async fn queued(&self, sink: &str, timeout: Duration) {
         let bell = self.inner.writer.wakes.sink(sink);
         let _ = within(timeout, bell.notified()).await;
     }
 
-    /// Alerts whose `firing` was sent to `sink` and that fire still, or ended at `since` or later by the wall clock: what
-    /// Alertmanager is told again.
+    /// Alerts whose `firing` was sent to `sink` and that fire still, or ended at `since` or later by the wall clock:
+    /// what Alertmanager is told again.
     pub async fn told(&self, sink: &str, since: Timestamp) -> Result<Vec<Alert>, StoreError> {
         let sink = sink.to_owned();
         self.inner.readers.run(move |connection| outbox::told(connection, &sink, since)).await

@@ -1,9 +1,9 @@
 //! The journal of matches: batches become rows, rows become batches again.
 //!
-//! Matches of one batch to the same rule, cluster and `fields` share a row: a script that reads a thousand secrets in one
-//! batch must not cost a thousand rows. The row keeps the first match whole; of the others it keeps what counts and tells
-//! apart (place in the batch, time, delivery, request, `auditID`, stage time). They come back with the first one's
-//! `event` and `matched`. That loss is intended: an alert shows one event of its group.
+//! Matches of one batch to the same rule, cluster and `fields` share a row: a script that reads a thousand secrets
+//! in one batch must not cost a thousand rows. The row keeps the first match whole; of the others it keeps what
+//! counts and tells apart (place in the batch, time, delivery, request, `auditID`, stage time). They come back with
+//! the first one's `event` and `matched`. That loss is intended: an alert shows one event of its group.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -140,11 +140,11 @@ pub struct Backlog {
 /// How much the store keeps. Every bound has a default; see [`Limits::default`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Journal rows beyond the cursor; at this many [`Store::append`] answers [`StoreError::Full`] until the correlator
-    /// has caught up.
+    /// Journal rows beyond the cursor; at this many [`Store::append`] answers [`StoreError::Full`] until the
+    /// correlator has caught up.
     pub journal_rows_max: u64,
-    /// Deliveries that wait for one sink; at this many a new alert's delivery becomes a dead letter of this sink at once,
-    /// so that a sink that is down takes no room from the others. The alert itself is kept.
+    /// Deliveries that wait for one sink; at this many a new alert's delivery becomes a dead letter of this sink at
+    /// once, so that a sink that is down takes no room from the others. The alert itself is kept.
     pub outbox_max_per_sink: u64,
     /// How long a resolved alert is kept after its last change.
     pub alerts_keep: Duration,
@@ -152,7 +152,8 @@ pub struct Limits {
     pub alerts_max: u64,
     /// How long a dead letter is kept.
     pub dead_keep: Duration,
-    /// Bytes of disk held back, so that correlating, delivering and pruning can go on when the disk is full; 0 for none.
+    /// Bytes of disk held back, so that correlating, delivering and pruning can go on when the disk is full; 0 for
+    /// none.
     pub reserve_bytes: u64,
 }
 

@@ -1,8 +1,8 @@
 //! The outbox: alerts, and what each sink is still owed of them.
 //!
-//! Every alert has a revision that grows with each change, and every delivery says which revision it wants told. A sink
-//! is always told the newest one, so whatever was sent settles a waiting update of that revision or an older one, and an
-//! update that comes in while an older state is on the wire stays.
+//! Every alert has a revision that grows with each change, and every delivery says which revision it wants told. A
+//! sink is always told the newest one, so whatever was sent settles a waiting update of that revision or an older
+//! one, and an update that comes in while an older state is on the wire stays.
 
 use std::collections::HashMap;
 
@@ -242,7 +242,8 @@ pub(super) fn settle(writing: &mut Writing<'_>, sink: &str, settled: &[Settled])
             select.query_row(params![one.seq, sink], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
         drop(select);
         let Some((alert_id, kind, wants)) = found else {
-            // Overtaken while it was on the wire, say by the end of the episode: what the sink said of it counts all the same.
+            // Overtaken while it was on the wire, say by the end of the episode: what the sink said of it counts all
+            // the same.
             if let (Some(handed), Settlement::Sent { remember: Some(value) }) = (&one.handed, &one.settlement) {
                 remember(writing, sink, &handed.alert_id, value)?;
             }
@@ -319,8 +320,8 @@ fn wake_for_more(writing: &mut Writing<'_>, sink: &str, alert_id: &str) -> rusql
     Ok(())
 }
 
-/// Deliveries of `sink` that are due at `now`, with what is handed out of each. An alert's first message goes before all
-/// its others, and the others wait until it is settled.
+/// Deliveries of `sink` that are due at `now`, with what is handed out of each. An alert's first message goes before
+/// all its others, and the others wait until it is settled.
 pub(super) fn due(
     connection: &Connection,
     sink: &str,

@@ -1,8 +1,8 @@
 //! Room kept back for the day the disk is full.
 //!
 //! A full database cannot even shrink: deleting takes space in the log first. So a file of zeros lies in the state
-//! directory; when the disk is full it is removed, and what lowers the load (correlating, delivering, pruning) goes on in
-//! its place. The journal does not grow again before the file is back.
+//! directory; when the disk is full it is removed, and what lowers the load (correlating, delivering, pruning) goes
+//! on in its place. The journal does not grow again before the file is back.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

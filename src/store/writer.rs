@@ -1,5 +1,5 @@
-//! The one thread that writes, with group commit: whatever has come in while the disk was busy becomes one transaction,
-//! so one fsync, however many batches wait for it.
+//! The one thread that writes, with group commit: whatever has come in while the disk was busy becomes one
+//! transaction, so one fsync, however many batches wait for it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
