@@ -3,19 +3,19 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Append, Backlog, Commit, Delivery, FilePosition, JournalBatch, Settlement, StoreError};
+use super::{AlertQuery, Append, Backlog, Commit, Delivery, FilePosition, JournalBatch, Settlement, StoreError};
 use crate::alert::Alert;
 use crate::clock::Timestamp;
 
 /// A handle to the embedded store; cheap to clone.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store(std::sync::Arc<std::sync::Mutex<Vec<Alert>>>);
 
 impl Store {
     /// Opens or creates `state.db` in `dir`.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let _ = dir;
-        Err(StoreError::Closed)
+        Ok(Self(std::sync::Arc::default()))
     }
     /// Appends a batch; `Ok` when it is durable.
     pub async fn append(&self, append: Append) -> Result<(), StoreError> {
@@ -24,8 +24,10 @@ impl Store {
     }
     /// Writes alerts, deliveries and the cursor in one transaction; returns the ids of alerts it knew already.
     pub async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
-        let _ = commit;
-        Err(StoreError::Closed)
+        let mut alerts = self.0.lock().map_err(|_| StoreError::Closed)?;
+        alerts.extend(commit.changes.into_iter().map(|change| change.alert));
+        alerts.sort_by_key(|alert| std::cmp::Reverse((alert.time, alert.id.clone())));
+        Ok(())
     }
     /// Batches after `seq`, oldest first, at most `limit`.
     pub async fn journal_after(&self, seq: i64, limit: usize) -> Result<Vec<JournalBatch>, StoreError> {
@@ -77,5 +79,16 @@ impl Store {
     pub async fn file_position(&self, path: &str) -> Result<Option<FilePosition>, StoreError> {
         let _ = path;
         Err(StoreError::Closed)
+    }
+    /// Alerts, newest first.
+    pub async fn alerts(&self, query: AlertQuery) -> Result<Vec<Alert>, StoreError> {
+        let alerts = self.0.lock().map_err(|_| StoreError::Closed)?;
+        let older = |alert: &&Alert| query.before.as_ref().is_none_or(|at| (alert.time, &alert.id) < (at.0, &at.1));
+        let bad = |alert: &&Alert| query.min_level.is_none_or(|level| alert.rule.level >= level);
+        Ok(alerts.iter().filter(older).filter(bad).take(query.limit).cloned().collect())
+    }
+    /// One alert by its id.
+    pub async fn alert(&self, id: &str) -> Result<Option<Alert>, StoreError> {
+        Ok(self.0.lock().map_err(|_| StoreError::Closed)?.iter().find(|alert| alert.id == id).cloned())
     }
 }

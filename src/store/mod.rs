@@ -8,7 +8,7 @@ pub mod embedded;
 
 use serde::{Deserialize, Serialize};
 
-use crate::alert::Alert;
+use crate::alert::{Alert, Level};
 use crate::clock::Timestamp;
 use crate::correlate::Match;
 
@@ -137,4 +137,29 @@ pub enum StoreError {
     /// The store is closed (the daemon is stopping).
     #[error("the store is closed")]
     Closed,
+}
+
+/// Which alerts to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AlertQuery {
+    /// Event time at or after.
+    pub since: Option<Timestamp>,
+    /// Event time before.
+    pub until: Option<Timestamp>,
+    /// This level and above.
+    pub min_level: Option<Level>,
+    /// Rule id.
+    pub rule: Option<String>,
+    /// Cluster label.
+    pub cluster: Option<String>,
+    /// User name.
+    pub user: Option<String>,
+    /// Namespace.
+    pub namespace: Option<String>,
+    /// Text anywhere in the alert.
+    pub text: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+    /// Only alerts before this one: time and id of the last alert of the page before.
+    pub before: Option<(Timestamp, String)>,
 }
