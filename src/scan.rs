@@ -266,7 +266,7 @@ impl<'s> Gather<'s> {
             self.alerts.insert(change.alert.id.clone(), change.alert);
         }
         let counted = self.correlator.take_stats();
-        self.scanned.stats.duplicates += counted.duplicates;
+        self.scanned.stats.duplicates += counted.duplicates.values().sum::<u64>();
         self.scanned.stats.matches += counted.matches.values().sum::<u64>();
     }
 

@@ -25,6 +25,9 @@ pub struct Match {
     pub rule: Arc<str>,
     /// The event's cluster label.
     pub cluster: Arc<str>,
+    /// The source that delivered it, by its name.
+    #[serde(default)]
+    pub source: Arc<str>,
     /// Event time (`stageTimestamp`).
     pub time: Timestamp,
     /// What was delivered: hash of auditID, stage, stageTimestamp and content.
@@ -197,6 +200,7 @@ impl Shown {
         Match {
             rule: Arc::clone(&rule.id),
             cluster: Arc::clone(cluster),
+            source: Arc::default(),
             time,
             delivery: self.meta.delivery,
             request: self.meta.request,

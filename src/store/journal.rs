@@ -31,6 +31,7 @@ pub(super) struct Row {
 /// The JSON of a row, to write.
 #[derive(Serialize)]
 struct Written<'a> {
+    source: &'a str,
     fields: &'a RawValue,
     event: &'a EventExcerpt,
     matched: &'a BTreeMap<String, Value>,
@@ -40,6 +41,7 @@ struct Written<'a> {
 /// The JSON of a row, to read.
 #[derive(Deserialize)]
 struct Read {
+    source: Arc<str>,
     fields: BTreeMap<Arc<str>, Vec<Value>>,
     event: EventExcerpt,
     matched: BTreeMap<String, Value>,
@@ -95,7 +97,8 @@ pub(super) fn rows(matches: &[Match]) -> Result<Vec<Row>, StoreError> {
 fn row(matches: &[Match], fields: &RawValue, members: &[usize]) -> Result<Row, StoreError> {
     let first = &matches[members[0]];
     let entries = members.iter().map(|&n| Entry::new(n, &matches[n], first)).collect();
-    let written = Written { fields, event: &first.event, matched: &first.matched, matches: entries };
+    let written =
+        Written { source: &first.source, fields, event: &first.event, matched: &first.matched, matches: entries };
     Ok(Row {
         rule: Arc::clone(&first.rule),
         cluster: Arc::clone(&first.cluster),
@@ -231,6 +234,7 @@ fn unpack(
         let found = Match {
             rule: Arc::clone(rule),
             cluster: Arc::clone(cluster),
+            source: Arc::clone(&read.source),
             time,
             delivery: entry.delivery,
             request: entry.request,

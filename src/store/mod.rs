@@ -24,6 +24,8 @@ use crate::alert::{Alert, Level};
 use crate::clock::Timestamp;
 use crate::correlate::Match;
 
+pub use crate::alert::Kind;
+
 pub use embedded::Store;
 
 /// What one accepted batch adds to the journal, in one transaction.
@@ -75,18 +77,6 @@ pub struct Change {
     pub kind: Kind,
     /// The sinks that shall hear of it (names; from the routes).
     pub sinks: Vec<String>,
-}
-
-/// Why a sink is told of an alert.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// The episode opened.
-    Firing,
-    /// It grew. At most one of these waits per sink and alert; the newest state is sent.
-    Update,
-    /// It ended.
-    Resolved,
 }
 
 /// One thing the outbox still owes a sink.

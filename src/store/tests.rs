@@ -24,6 +24,7 @@ fn found(rule: &str, user: &str, n: i64) -> Match {
     Match {
         rule: rule.into(),
         cluster: "prod".into(),
+        source: "webhook".into(),
         time,
         delivery: u64::MAX - u64::try_from(n).unwrap(),
         request: u64::try_from(n).unwrap(),

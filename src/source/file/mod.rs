@@ -98,7 +98,7 @@ impl<I: Intake> Follower<I> {
         Self {
             path: config.path.clone(),
             key: config.path.to_string_lossy().into_owned(),
-            origin: Origin { source: config.name.as_str().into(), cluster },
+            origin: Origin { source: config.name.as_str().into(), cluster, max_body: (LINE_MAX + BLOCK) as u64 },
             ingest,
             metrics,
             pace: Pace::default(),

@@ -187,6 +187,7 @@ impl<I: Intake> Receiver<I> {
         let origin = Origin {
             source: self.source.clone(),
             cluster: cluster.map_or_else(|| self.cluster.clone(), |name| name.into()),
+            max_body: self.max_body,
         };
         let answer = self.ingest.take(body.bytes(), encoding, &origin, None).await;
         self.metrics.ingest_seconds.observe(start.elapsed().as_secs_f64());
