@@ -79,11 +79,17 @@ macro_rules! metrics {
             /// All metrics, registered.
             #[must_use]
             pub fn new() -> Self {
+                Self::with_clusters(ClusterLabels::default())
+            }
+
+            /// The same with another bound on cluster labels.
+            #[must_use]
+            pub fn with_clusters(clusters: ClusterLabels) -> Self {
                 let mut registry = Registry::with_prefix("kubesiren");
                 $(let $field = <$type as NewMetric>::new_metric(); registry.register($name, $help, $field.clone());)*
                 let mut process = Registry::default();
                 process.register_collector(Box::new(Process));
-                let metrics = Self { registry, process, clusters: ClusterLabels::default(), $($field,)* };
+                let metrics = Self { registry, process, clusters, $($field,)* };
                 metrics.build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION").to_owned() }).set(1);
                 metrics
             }

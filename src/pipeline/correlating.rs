@@ -29,7 +29,16 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Which sinks hear of an alert.
-pub type Router = Box<dyn Fn(&Alert) -> Vec<String> + Send + Sync>;
+pub type Router = Box<dyn Fn(&Alert) -> Routed + Send + Sync>;
+
+/// The sinks of one alert.
+#[derive(Clone, Debug, Default)]
+pub struct Routed {
+    /// Those that are told when it fires and when it ends.
+    pub sinks: Vec<String>,
+    /// Those of them that can show it grow.
+    pub updates: Vec<String>,
+}
 
 /// The task that correlates.
 pub struct Correlating {
@@ -121,7 +130,8 @@ impl Correlating {
 
     fn routed(&self, change: correlate::Change) -> store::Change {
         let correlate::Change { kind, alert } = change;
-        let sinks = (self.router.load())(&alert);
+        let Routed { sinks, updates } = (self.router.load())(&alert);
+        let sinks = if kind == Kind::Update { updates } else { sinks };
         store::Change { alert, kind, sinks }
     }
 
