@@ -144,7 +144,7 @@ fn webhook(state: &mut State, payload: Option<Value>) -> Reply {
             Reply::new(200, "ok")
         }
         Err("no_text") => Reply::new(400, "no_text"),
-        Err(error) if error == "invalid_blocks" => Reply::new(400, "invalid_blocks"),
+        Err("invalid_blocks") => Reply::new(400, "invalid_blocks"),
         Err(_) => Reply::new(400, "invalid_payload"),
     }
 }

@@ -424,10 +424,9 @@ mod tests {
     #[test]
     fn whatever_an_event_says_slack_takes_it_and_nobody_is_pinged() {
         let evil = "<!channel> @here @Channel <@U123> <https://evil|x> & `` \u{202e}\n\0";
-        for text in
-            [evil, &evil.repeat(2_000), "", " ", "`", &"🙂".repeat(9_000), &"&".repeat(9_000), &"@here".repeat(500)]
-        {
-            for n in [1, 2, 30, 400] {
+        let (long, wide, amps) = (evil.repeat(60), "🙂".repeat(3_000), "&".repeat(3_000));
+        for text in [evil, &long, &wide, &amps, "", " ", "`", &"@here".repeat(500)] {
+            for n in [1, 2, 30] {
                 for kind in [Kind::Firing, Kind::Resolved] {
                     let items: Vec<_> = (0..n).map(|_| item(kind, hostile("id", text))).collect();
                     let digest = Message { items: items.clone(), digest: Some(Digest { alerts: n, rules: 1 }) };
