@@ -28,9 +28,9 @@ use crate::pipeline::correlating::Correlating;
 use crate::pipeline::rejects::Rejects;
 use crate::pipeline::watermarks::Watermarks;
 use crate::rule::{self, Loaded};
+use crate::source::SourceConfig;
 use crate::source::file::Follower;
 use crate::source::webhook::{Budget, Webhook};
-use crate::source::SourceConfig;
 use crate::store::{self, Store};
 
 use reload::{Delivery, Reloader};
@@ -99,7 +99,7 @@ struct Daemon {
     followers: Vec<Follower<Ingest>>,
 }
 
-/// Bound sockets.
+/// What runs, with its sockets.
 struct Bound {
     webhooks: Vec<(tokio::net::TcpListener, Webhook<Ingest>)>,
     followers: Vec<Follower<Ingest>>,
@@ -126,7 +126,17 @@ impl Daemon {
         let health = Arc::new(Health::starting());
         let (webhooks, followers) = sources(&config, &ingest, &metrics)?;
         let reloader = Reloader::new(origin, &config, rules, delivery, &store, &metrics, &health);
-        Ok(Self { config, metrics, health, store, ingest, reloader: Arc::new(reloader), watermarks, webhooks, followers })
+        Ok(Self {
+            config,
+            metrics,
+            health,
+            store,
+            ingest,
+            reloader: Arc::new(reloader),
+            watermarks,
+            webhooks,
+            followers,
+        })
     }
 
     fn bind(&self) -> anyhow::Result<(Vec<TcpListener>, TcpListener)> {
@@ -137,14 +147,16 @@ impl Daemon {
             tracing::info!(address = %listener.local_addr()?, "{what} listens");
             anyhow::Ok(listener)
         };
-        let webhooks = self.webhooks.iter().map(|(address, _)| listen("webhook", *address)).collect::<Result<_, _>>()?;
+        let webhooks =
+            self.webhooks.iter().map(|(address, _)| listen("webhook", *address)).collect::<Result<_, _>>()?;
         Ok((webhooks, listen("admin", self.config.admin.listen)?))
     }
 
     async fn serve(mut self, bound: (Vec<TcpListener>, TcpListener), stop: CancellationToken) -> anyhow::Result<()> {
         let (listeners, admin) = bound;
         let webhooks = std::mem::take(&mut self.webhooks).into_iter().zip(listeners);
-        let webhooks = webhooks.map(|((_, webhook), listener)| Ok((tokio::net::TcpListener::from_std(listener)?, webhook)));
+        let webhooks =
+            webhooks.map(|((_, webhook), listener)| Ok((tokio::net::TcpListener::from_std(listener)?, webhook)));
         let bound = Bound {
             webhooks: webhooks.collect::<std::io::Result<_>>()?,
             followers: std::mem::take(&mut self.followers),
@@ -207,7 +219,8 @@ impl Daemon {
     }
 
     fn admin_state(&self) -> AdminState {
-        let (rules, status, reload) = (Arc::clone(&self.reloader), Arc::clone(&self.reloader), Arc::clone(&self.reloader));
+        let (rules, status, reload) =
+            (Arc::clone(&self.reloader), Arc::clone(&self.reloader), Arc::clone(&self.reloader));
         AdminState {
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),
@@ -251,7 +264,8 @@ fn sources(config: &Config, ingest: &Ingest, metrics: &Arc<Metrics>) -> anyhow::
             SourceConfig::Webhook(source) => {
                 let (ingest, metrics, budget) = (ingest.clone(), Arc::clone(metrics), Arc::clone(&budget));
                 let webhook = Webhook::new(source, &config.cluster, ingest, metrics, budget);
-                let webhook = webhook.map_err(|wrong| anyhow::anyhow!("source {}: {}", source.name, wrong.join("; ")))?;
+                let webhook =
+                    webhook.map_err(|wrong| anyhow::anyhow!("source {}: {}", source.name, wrong.join("; ")))?;
                 webhooks.push((source.listen, webhook));
             }
             SourceConfig::File(source) => {

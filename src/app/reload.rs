@@ -16,8 +16,8 @@ use crate::config::Config;
 use crate::diagnose::{Diagnostic, Severity};
 use crate::engine::RuleSet;
 use crate::metrics::Metrics;
+use crate::notify;
 use crate::notify::route::Routes;
-use crate::notify::{self};
 use crate::pipeline::correlating::{Routed, Router};
 use crate::sink::Sink;
 use crate::store::Store;
@@ -42,13 +42,14 @@ impl Delivery {
             }
         }
         let names: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
-        let routes = Routes::new(&config.routes, &names).unwrap_or_else(|errors| {
-            wrong.extend(errors);
-            Routes::default()
-        });
-        if !wrong.is_empty() {
-            return Err(wrong);
-        }
+        let routes = match Routes::new(&config.routes, &names) {
+            Ok(routes) if wrong.is_empty() => routes,
+            Ok(_) => return Err(wrong),
+            Err(errors) => {
+                wrong.extend(errors);
+                return Err(wrong);
+            }
+        };
         let updated: Vec<String> =
             sinks.iter().filter(|(_, sink)| sink.traits().takes_updates).map(|(name, _)| name.clone()).collect();
         let router: Router = Box::new(move |alert: &Alert| {
