@@ -179,8 +179,9 @@ impl Default for Metrics {
 
 /// Answers that a webhook gives, as `requests_total` counts them.
 pub const REQUEST_CODES: [u16; 9] = [200, 400, 401, 404, 405, 408, 413, 415, 503];
-/// Why single events are refused, as `events_rejected_total` counts them.
-pub const REJECT_REASONS: [&str; 4] = ["malformed", "not_audit", "too_large", "too_deep"];
+/// Why single events are refused, as `events_rejected_total` counts them: the reasons of framing, and two of followed files
+/// (a block that is no audit log at all, a line beyond every bound).
+pub const REJECT_REASONS: [&str; 6] = ["syntax", "kind", "shape", "duplicate_key", "not_audit", "too_large"];
 /// Bounds of a webhook, as `bounds_reached_total` counts them.
 pub const WEBHOOK_BOUNDS: [&str; 5] = ["connections", "bytes_in_flight", "max_body", "read_time", "handshake_time"];
 /// Sigma's levels, lowest first.
@@ -449,7 +450,7 @@ mod tests {
         for series in [
             r#"events_total{source="webhook",cluster="prod"} 0"#,
             r#"event_bytes_total{source="file"} 0"#,
-            r#"events_rejected_total{source="webhook",reason="malformed"} 0"#,
+            r#"events_rejected_total{source="webhook",reason="syntax"} 0"#,
             r#"events_duplicate_total{source="webhook"} 0"#,
             r#"requests_total{source="webhook",code="503"} 0"#,
             r#"matches_total{rule="r1"} 0"#,

@@ -260,7 +260,7 @@ impl<I: Intake> Follower<I> {
                 }
                 // To read it again would be to stand still for ever.
                 Err(error @ (IngestError::NotAudit(_) | IngestError::TooLarge { .. })) => {
-                    let reason = if matches!(error, IngestError::NotAudit(_)) { "malformed" } else { "too_large" };
+                    let reason = if matches!(error, IngestError::NotAudit(_)) { "not_audit" } else { "too_large" };
                     let count = memchr::memchr_iter(b'\n', lines).count().max(1);
                     tracing::warn!(path = self.key, offset = reader.offset, lines = count, %error, "lines refused");
                     self.count_rejected(reason, count as u64);

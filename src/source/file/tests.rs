@@ -224,12 +224,19 @@ async fn refused_lines_are_counted_and_passed() {
     case.start();
     let metrics = case.metrics.clone();
     until("they are counted", || {
-        metrics.encode().contains("events_rejected_total{source=\"file\",reason=\"malformed\"} 2")
+        metrics.encode().contains("events_rejected_total{source=\"file\",reason=\"not_audit\"} 2")
     })
     .await;
     case.append("audit.log", "three\n");
     case.ingested("three\n").await;
     assert_eq!(case.position().map(|position| position.offset), Some(14));
+}
+
+#[test]
+fn every_reason_of_framing_is_counted_from_the_start() {
+    for reason in crate::event::frame::Reason::ALL {
+        assert!(crate::metrics::REJECT_REASONS.contains(&reason.as_str()), "{reason:?}");
+    }
 }
 
 #[tokio::test]

@@ -210,7 +210,7 @@ async fn no_room_is_503_with_retry_after() {
 #[tokio::test]
 async fn slow_heads_and_slow_bodies_are_cut_off() {
     let limits = Limits {
-        head_time: Duration::from_millis(100),
+        head_time: Duration::from_millis(500),
         body_time: Duration::from_millis(100),
         drain_time: Duration::from_millis(100),
         ..Limits::default()
@@ -225,10 +225,10 @@ async fn slow_heads_and_slow_bodies_are_cut_off() {
 
 #[tokio::test]
 async fn kept_connections_outlive_the_time_of_a_head() {
-    let limits = Limits { head_time: Duration::from_millis(50), ..Limits::default() };
+    let limits = Limits { head_time: Duration::from_millis(500), ..Limits::default() };
     let server = start(WebhookConfig::default(), limits, Recorder::default()).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    for pause in [0, 300] {
+    for pause in [0, 1_200] {
         tokio::time::sleep(Duration::from_millis(pause)).await;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         let mut answer = vec![0; 1024];
