@@ -2,7 +2,7 @@
 //! the rate is told in a digest. Nothing here reads a clock or sends anything.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::alert::Status;
@@ -104,12 +104,12 @@ fn merge(due: Vec<Delivery>) -> Vec<Item> {
     items
 }
 
-/// An alert that is resolved before Alertmanager's first notification is never notified. Where beginning and end come
-/// at once, because the sink was away or the events were old, the end is held back as long as a firing alert lives.
+/// An alert that is resolved before Alertmanager's first notification is never notified. Where it had ended before the
+/// sink heard of it, because the sink was away or the events were old, the end is held back as long as a firing alert
+/// lives.
 fn hold(due: &[Delivery], until: Timestamp, memory: &mut Memory) {
-    let began: HashSet<&str> = due.iter().filter(|d| d.kind == Kind::Firing).map(|d| d.alert.id.as_str()).collect();
-    let ended = due.iter().filter(|d| d.kind == Kind::Resolved).map(|d| d.alert.id.as_str());
-    memory.held.extend(ended.filter(|id| began.contains(id)).map(|id| (id.to_owned(), until)));
+    let late = due.iter().filter(|d| d.kind == Kind::Firing && d.alert.status == Status::Resolved);
+    memory.held.extend(late.map(|d| (d.alert.id.clone(), until)));
 }
 
 /// Settles what needs no message, or not yet; returns the others.
@@ -259,7 +259,9 @@ mod tests {
     fn the_end_waits_until_alertmanager_has_seen_the_beginning() {
         let traits = Traits { resend: Some(Duration::from_secs(60)), ..machine() };
         let mut memory = Memory::default();
-        let both = vec![due(1, Kind::Firing, "a", "r", Level::Low), due(2, Kind::Resolved, "a", "r", Level::Low)];
+        let mut both = vec![due(1, Kind::Firing, "a", "r", Level::Low), due(2, Kind::Resolved, "a", "r", Level::Low)];
+        // The store hands out the alert as it is now: ended.
+        both.iter_mut().for_each(|delivery| delivery.alert.status = Status::Resolved);
         let first = plan(both, &traits, usize::MAX, &mut memory, NOW);
         assert_eq!(seqs(&first), [[1]]);
         let after = NOW.plus(Duration::from_secs(240));

@@ -6,3 +6,6 @@ pub mod route;
 pub mod worker;
 
 pub use worker::{send_test, spawn};
+
+#[cfg(test)]
+mod flow;
