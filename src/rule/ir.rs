@@ -29,6 +29,8 @@ pub struct Rule {
     pub names_stage: bool,
     /// The file it is from.
     pub file: PathBuf,
+    /// The document as it is written.
+    pub text: Arc<str>,
     /// Hash of all that decides what it matches.
     pub fingerprint: u64,
 }
@@ -50,6 +52,8 @@ pub struct Correlation {
     pub generate: bool,
     /// The file it is from.
     pub file: PathBuf,
+    /// The document as it is written.
+    pub text: Arc<str>,
     /// Hash of all that decides what it does.
     pub fingerprint: u64,
 }
