@@ -23,12 +23,12 @@
 //! | layer | modules |
 //! |---|---|
 //! | 1 | clock, diagnose |
-//! | 2 | alert, yaml, metrics, units |
+//! | 2 | alert, metrics, text, units, yaml |
 //! | 3 | event |
 //! | 4 | rule |
 //! | 5 | engine |
 //! | 6 | correlate |
-//! | 7 | cases, store |
+//! | 7 | cases, scan, store |
 //! | 8 | sink, pipeline |
 //! | 9 | notify, source |
 //! | 10 | config |
@@ -61,8 +61,10 @@ pub mod metrics;
 pub mod notify;
 pub mod pipeline;
 pub mod rule;
+pub mod scan;
 pub mod sink;
 pub mod source;
 pub mod store;
+pub mod text;
 pub mod units;
 pub mod yaml;

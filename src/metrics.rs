@@ -1,13 +1,20 @@
 //! Every metric of the daemon in one struct, all series at zero from the start, added to once per batch.
 //!
-//! Labels come from configuration and rules only, never from events.
+//! Labels come from configuration and rules only, never from events. The one exception, cluster names in a webhook's
+//! path, goes through [`ClusterLabels`], which bounds them. Names carry the prefix `kubesiren_`; only the four of the
+//! process (`process_cpu_seconds_total` and its like) have none, because every dashboard knows them by that name.
 
+use std::collections::HashSet;
+use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -41,6 +48,8 @@ labels! {
     DeliveryLabels { sink, result }
     /// Labels of loaded rules.
     RuleKind { kind }
+    /// Labels of bounds.
+    Bound { source, bound }
     /// Labels of listeners.
     Listener { listener }
     /// The version label.
@@ -64,15 +73,23 @@ macro_rules! metrics {
     ($($field:ident: $type:ty, $name:literal, $help:literal;)*) => {
         /// The daemon's metrics; names are those of the public interface, with the prefix `kubesiren_`.
         #[allow(missing_docs, reason = "each field's help text says it")]
-        pub struct Metrics { registry: Registry, $(pub $field: $type,)* }
+        pub struct Metrics { registry: Registry, process: Registry, pub clusters: ClusterLabels, $(pub $field: $type,)* }
 
         impl Metrics {
             /// All metrics, registered.
             #[must_use]
             pub fn new() -> Self {
+                Self::with_clusters(ClusterLabels::default())
+            }
+
+            /// The same with another bound on cluster labels.
+            #[must_use]
+            pub fn with_clusters(clusters: ClusterLabels) -> Self {
                 let mut registry = Registry::with_prefix("kubesiren");
                 $(let $field = <$type as NewMetric>::new_metric(); registry.register($name, $help, $field.clone());)*
-                let metrics = Self { registry, $($field,)* };
+                let mut process = Registry::default();
+                process.register_collector(Box::new(Process));
+                let metrics = Self { registry, process, clusters, $($field,)* };
                 metrics.build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION").to_owned() }).set(1);
                 metrics
             }
@@ -133,6 +150,7 @@ metrics! {
     events_duplicate: Family<Source, Counter>, "events_duplicate", "Matching events that had been delivered before";
     events_late: Family<Source, Counter>, "events_late", "Matching events older than the lateness bound";
     requests: Family<Request, Counter>, "requests", "HTTP requests to a source's listener, by answer";
+    bounds_reached: Family<Bound, Counter>, "bounds_reached", "Times a source came to one of its bounds";
     matches: Family<Rule, Counter>, "matches", "Requests of which a rule was true";
     alerts: Family<AlertLabels, Counter>, "alerts", "Episodes opened";
     alerts_firing: Family<LevelLabel, Gauge>, "alerts_firing", "Episodes open now";
@@ -159,13 +177,354 @@ impl Default for Metrics {
     }
 }
 
+/// Answers that a webhook gives, as `requests_total` counts them.
+pub const REQUEST_CODES: [u16; 9] = [200, 400, 401, 404, 405, 408, 413, 415, 503];
+/// Why single events are refused, as `events_rejected_total` counts them: the reasons of framing, and two of followed files
+/// (a block that is no audit log at all, a line beyond every bound).
+pub const REJECT_REASONS: [&str; 6] = ["syntax", "kind", "shape", "duplicate_key", "not_audit", "too_large"];
+/// Bounds of a webhook, as `bounds_reached_total` counts them.
+pub const WEBHOOK_BOUNDS: [&str; 5] = ["connections", "bytes_in_flight", "max_body", "read_time", "handshake_time"];
+/// Sigma's levels, lowest first.
+const LEVELS: [&str; 5] = ["informational", "low", "medium", "high", "critical"];
+/// What becomes of a delivery attempt.
+const DELIVERY_RESULTS: [&str; 3] = ["ok", "retry", "dead"];
+
+/// The content type of [`Metrics::encode`].
+pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The content type of [`Metrics::encode_plain`].
+pub const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The names that configuration and rules give to series.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Series<'a> {
+    /// Names of all sources.
+    pub sources: &'a [&'a str],
+    /// Names of the webhook sources, and whether each has a certificate.
+    pub listeners: &'a [(&'a str, bool)],
+    /// Cluster labels that the configuration names.
+    pub clusters: &'a [&'a str],
+    /// Id and level of every rule.
+    pub rules: &'a [(&'a str, &'a str)],
+    /// Kinds of rules, as `rules_loaded` counts them.
+    pub rule_kinds: &'a [&'a str],
+    /// Names of all sinks.
+    pub sinks: &'a [&'a str],
+}
+
 impl Metrics {
-    /// The exposition text.
+    /// Makes every series that these names can have, at 0: a rate over a series that is born at 1 misses its first
+    /// event. May be called again after a reload; series that exist keep their values.
+    pub fn prepare(&self, series: Series<'_>) {
+        self.prepare_sources(series);
+        for &(rule, level) in series.rules {
+            touch(&self.matches, &Rule { rule: rule.to_owned() });
+            touch(&self.window_keys, &Rule { rule: rule.to_owned() });
+            touch(&self.window_evictions, &Rule { rule: rule.to_owned() });
+            for &cluster in series.clusters {
+                let (rule, level, cluster) = (rule.to_owned(), level.to_owned(), cluster.to_owned());
+                touch(&self.alerts, &AlertLabels { rule, level, cluster });
+            }
+        }
+        for kind in series.rule_kinds {
+            touch(&self.rules_loaded, &RuleKind { kind: (*kind).to_owned() });
+        }
+        for level in LEVELS {
+            touch(&self.alerts_firing, &LevelLabel { level: level.to_owned() });
+        }
+        for sink in series.sinks {
+            let label = SinkLabel { sink: (*sink).to_owned() };
+            touch(&self.outbox_records, &label);
+            touch(&self.outbox_oldest, &label);
+            touch(&self.delivery_seconds, &label);
+            for result in DELIVERY_RESULTS {
+                let (sink, result) = (label.sink.clone(), result.to_owned());
+                touch(&self.deliveries, &DeliveryLabels { sink, result });
+            }
+        }
+    }
+
+    fn prepare_sources(&self, series: Series<'_>) {
+        for source in series.sources {
+            let source = (*source).to_owned();
+            let label = Source { source: source.clone() };
+            touch(&self.event_bytes, &label);
+            touch(&self.events_duplicate, &label);
+            touch(&self.events_late, &label);
+            for reason in REJECT_REASONS {
+                touch(&self.events_rejected, &Rejected { source: source.clone(), reason: reason.to_owned() });
+            }
+            for cluster in series.clusters {
+                let cluster = self.clusters.label(cluster).to_string();
+                let label = SourceCluster { source: source.clone(), cluster };
+                touch(&self.events, &label);
+                touch(&self.last_event, &label);
+            }
+        }
+        for &(listener, has_certificate) in series.listeners {
+            for code in REQUEST_CODES {
+                touch(&self.requests, &Request { source: listener.to_owned(), code: code.to_string() });
+            }
+            for bound in WEBHOOK_BOUNDS {
+                touch(&self.bounds_reached, &Bound { source: listener.to_owned(), bound: bound.to_owned() });
+            }
+            // A certificate that ends in 1970 would page somebody, so plain listeners have none.
+            if has_certificate {
+                touch(&self.certificate_expiry, &Listener { listener: listener.to_owned() });
+            }
+        }
+    }
+
+    /// Counts that a source came to one of its bounds.
+    pub fn bound_reached(&self, source: &str, bound: &str) {
+        self.bounds_reached.get_or_create(&Bound { source: source.to_owned(), bound: bound.to_owned() }).inc();
+    }
+
+    /// The exposition in the OpenMetrics format; its content type is [`OPENMETRICS`].
     #[must_use]
     pub fn encode(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String cannot fail.
-        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        let mut text = self.families();
+        text.push_str("# EOF\n");
         text
+    }
+
+    /// The exposition in the older text format, whose families of counters are called like their series; its content
+    /// type is [`PLAIN_TEXT`].
+    #[must_use]
+    pub fn encode_plain(&self) -> String {
+        let text = self.families();
+        let mut plain = String::with_capacity(text.len());
+        let mut help: Option<(&str, &str)> = None;
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                help = rest.split_once(' ');
+            } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+                let suffix = if kind == "counter" { "_total" } else { "" };
+                let said = help.take().map_or("", |(_, said)| said);
+                // Writing to a String cannot fail.
+                let _ = write!(plain, "# HELP {name}{suffix} {said}\n# TYPE {name}{suffix} {kind}\n");
+            } else {
+                plain.push_str(line);
+                plain.push('\n');
+            }
+        }
+        plain
+    }
+
+    fn families(&self) -> String {
+        let mut text = String::new();
+        for registry in [&self.registry, &self.process] {
+            // Writing to a String cannot fail.
+            let _ = prometheus_client::encoding::text::encode_registry(&mut text, registry);
+        }
+        text
+    }
+}
+
+/// Makes one series, at 0.
+fn touch<L, M, C>(family: &Family<L, M, C>, labels: &L)
+where
+    L: Clone + std::hash::Hash + Eq,
+    C: MetricConstructor<M>,
+{
+    drop(family.get_or_create(labels));
+}
+
+/// The cluster labels in use: a bounded set, because a client of the webhook may name any cluster in its path and
+/// every new name is a new series for ever.
+pub struct ClusterLabels {
+    max: usize,
+    other: Arc<str>,
+    known: RwLock<HashSet<Arc<str>>>,
+}
+
+impl ClusterLabels {
+    /// Names kept apart by default.
+    pub const MAX_CLUSTERS: usize = 100;
+    /// The label of all names beyond the bound.
+    pub const OTHER: &'static str = "other";
+
+    /// Keeps at most `max` names apart, first come first served.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        Self { max, other: Self::OTHER.into(), known: RwLock::default() }
+    }
+
+    /// The label under which `cluster` is counted: its own name, or `other` once the set is full.
+    #[must_use]
+    pub fn label(&self, cluster: &str) -> Arc<str> {
+        // The set is whole after every step, so a panic elsewhere while the lock was held cannot have broken it.
+        if let Some(known) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(cluster) {
+            return known.clone();
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= self.max && !known.contains(cluster) {
+            return self.other.clone();
+        }
+        let label: Arc<str> = cluster.into();
+        known.insert(label.clone());
+        label
+    }
+}
+
+impl Default for ClusterLabels {
+    fn default() -> Self {
+        Self::new(Self::MAX_CLUSTERS)
+    }
+}
+
+/// The process as Linux tells of it in `/proc`; elsewhere its series are absent.
+#[derive(Debug)]
+struct Process;
+
+/// Clock ticks a second in `/proc`: the kernel's `USER_HZ`, which is 100 on every platform Rust supports.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut gauge = |name: &str, help: &str, value: f64| {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+        };
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let (stat, status, machine) = (read("/proc/self/stat"), read("/proc/self/status"), read("/proc/stat"));
+        if let Some(bytes) = resident_bytes(&status) {
+            gauge("process_resident_memory_bytes", "Memory in use.", bytes)?;
+        }
+        if let Some(start) = start_seconds(&stat, &machine) {
+            gauge("process_start_time_seconds", "When the process started.", start)?;
+        }
+        if let Ok(folder) = std::fs::read_dir("/proc/self/fd") {
+            #[expect(clippy::cast_precision_loss, reason = "a process has far fewer than 2^52 files open")]
+            gauge("process_open_fds", "Open file descriptors.", folder.count() as f64)?;
+        }
+        if let Some(seconds) = cpu_seconds(&stat) {
+            let counter = ConstCounter::new(seconds);
+            let (name, help) = ("process_cpu_seconds", "Processor time used, user and system.");
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+/// A field of `/proc/self/stat` by its number in `proc(5)`; the second, the name, may itself hold spaces.
+fn stat_field(stat: &str, number: usize) -> Option<f64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
+}
+
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    Some((stat_field(stat, 14)? + stat_field(stat, 15)?) / TICKS_PER_SECOND)
+}
+
+fn start_seconds(stat: &str, machine: &str) -> Option<f64> {
+    let boot: f64 = machine.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Some(boot + stat_field(stat, 22)? / TICKS_PER_SECOND)
+}
+
+fn resident_bytes(status: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepared() -> Metrics {
+        let metrics = Metrics::new();
+        metrics.prepare(Series {
+            sources: &["webhook", "file"],
+            listeners: &[("webhook", true), ("plain", false)],
+            clusters: &["prod"],
+            rules: &[("r1", "high")],
+            rule_kinds: &["sigma"],
+            sinks: &["console"],
+        });
+        metrics
+    }
+
+    #[test]
+    fn every_series_of_the_interface_exists_at_zero() {
+        let text = prepared().encode();
+        for series in [
+            r#"events_total{source="webhook",cluster="prod"} 0"#,
+            r#"event_bytes_total{source="file"} 0"#,
+            r#"events_rejected_total{source="webhook",reason="syntax"} 0"#,
+            r#"events_duplicate_total{source="webhook"} 0"#,
+            r#"requests_total{source="webhook",code="503"} 0"#,
+            r#"matches_total{rule="r1"} 0"#,
+            r#"alerts_total{rule="r1",level="high",cluster="prod"} 0"#,
+            r#"alerts_firing{level="critical"} 0"#,
+            r#"last_event_timestamp_seconds{source="webhook",cluster="prod"} 0.0"#,
+            "ingest_seconds_count 0",
+            r#"ingest_seconds_bucket{le="+Inf"} 0"#,
+            "detection_latency_seconds_count 0",
+            "journal_records 0",
+            r#"window_keys{rule="r1"} 0"#,
+            r#"window_evictions_total{rule="r1"} 0"#,
+            r#"outbox_records{sink="console"} 0"#,
+            r#"outbox_oldest_seconds{sink="console"} 0.0"#,
+            r#"deliveries_total{sink="console",result="ok"} 0"#,
+            r#"delivery_seconds_count{sink="console"} 0"#,
+            r#"rules_loaded{kind="sigma"} 0"#,
+            "rule_load_errors 0",
+            "config_last_reload_success 0",
+            r#"certificate_expiry_timestamp_seconds{listener="webhook"} 0.0"#,
+            concat!(r#"build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
+        ] {
+            assert!(text.contains(&format!("\nkubesiren_{series}\n")), "{series} is not in\n{text}");
+        }
+        assert!(!text.contains(r#"certificate_expiry_timestamp_seconds{listener="plain"}"#));
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn the_plain_format_names_families_like_their_series() {
+        let text = prepared().encode_plain();
+        assert!(text.contains("# TYPE kubesiren_events_total counter\nkubesiren_events_total{"), "{text}");
+        assert!(text.contains("# TYPE kubesiren_alerts_firing gauge\n"));
+        assert!(text.contains("# TYPE kubesiren_ingest_seconds histogram\n"));
+        assert!(!text.contains("# EOF"));
+    }
+
+    #[test]
+    fn the_process_is_told_without_prefix() {
+        let text = Metrics::new().encode();
+        for name in [
+            "process_cpu_seconds_total",
+            "process_resident_memory_bytes",
+            "process_start_time_seconds",
+            "process_open_fds",
+        ] {
+            let value = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+            let value: f64 = value.unwrap_or_else(|| panic!("{name} is not in\n{text}")).parse().expect("a number");
+            assert!(value >= 0.0, "{name} {value}");
+        }
+    }
+
+    #[test]
+    fn stat_is_read_behind_a_name_with_spaces_and_parentheses() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 9 0 0 0 150 50 0 0 20 0 9 0 1000 0 0";
+        assert_eq!(cpu_seconds(stat), Some(2.0));
+        assert_eq!(start_seconds(stat, "cpu 1 2\nbtime 1700000000\n"), Some(1_700_000_010.0));
+        assert_eq!(resident_bytes("VmRSS:\t    2048 kB\n"), Some(2_097_152.0));
+        assert_eq!(cpu_seconds(""), None);
+    }
+
+    #[test]
+    fn cluster_labels_are_bounded() {
+        let labels = ClusterLabels::new(2);
+        assert_eq!(&*labels.label("a"), "a");
+        assert_eq!(&*labels.label("b"), "b");
+        assert_eq!(&*labels.label("c"), "other");
+        assert_eq!(&*labels.label("a"), "a");
+    }
+
+    #[test]
+    fn label_values_are_escaped() {
+        let metrics = Metrics::new();
+        touch(&metrics.matches, &Rule { rule: "a\"b\\c\nd".to_owned() });
+        assert!(metrics.encode().contains(r#"{rule="a\"b\\c\nd"} 0"#));
     }
 }

@@ -80,6 +80,12 @@ pub enum Color {
 /// All commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the daemon.
+    Run(run::Args),
+    /// Find alerts in audit logs and exit.
+    Scan(scan::Args),
+    /// Try a sink.
+    Sinks(sinks::Args),
     /// Check, print or describe the configuration.
     Config(config::Args),
     /// Look at rules, check them, test them, ask why.
@@ -139,6 +145,9 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Outcome {
     match &cli.command {
+        Command::Run(args) => run::run(args, cli.globals),
+        Command::Sinks(args) => sinks::run(args),
+        Command::Scan(args) => scan::run(args, cli.globals),
         Command::Config(args) => config::run(args),
         Command::Rules(args) => rules::run(args, &cli.globals),
         Command::Completions(args) => completions::run(args),

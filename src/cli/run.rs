@@ -1,6 +1,14 @@
 //! `kubesiren run`: the daemon.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, Globals, Outcome, logging};
+use crate::app::{self, Origin, StartError};
+use crate::config::LogConfig;
 
 /// `kubesiren run`
 #[derive(Debug, clap::Args)]
@@ -12,4 +20,34 @@ pub struct Args {
     /// Where state lives, whatever the configuration says.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+pub fn run(args: &Args, globals: Globals) -> Outcome {
+    let environment = std::env::vars().filter(|(name, _)| name.starts_with("KUBESIREN_")).collect();
+    let origin = Origin { path: args.config.clone(), environment, state_dir: args.state_dir.clone() };
+    let config = origin.load()?;
+    logging::init(LogConfig { level: globals.level(config.log.level), ..config.log });
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        stop_on_signals(&stop)?;
+        match app::run(origin, config, stop).await {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(StartError::Findings(findings)) => Err(Failure::Findings(findings)),
+            Err(StartError::Other(error)) => Err(Failure::Other(error)),
+        }
+    })
+}
+
+fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals = signal(kind)?;
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            signals.recv().await;
+            stop.cancel();
+        });
+    }
+    Ok(())
 }

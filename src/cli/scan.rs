@@ -1,9 +1,23 @@
 //! `kubesiren scan`: alerts from audit logs, offline.
 
+use std::fs::File;
+use std::io::{IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::alert::Level;
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Failure, Globals, Outcome, out};
+use crate::alert::{Alert, Level, Status};
+use crate::correlate::{self, Limits};
+use crate::engine::RuleSet;
+use crate::rule::{self, Options};
+use crate::scan::{Input, Scan, Scanned, Stats};
+use crate::text::printable;
 
 /// `kubesiren scan`
 #[derive(Debug, clap::Args)]
@@ -35,7 +49,7 @@ pub struct Args {
     pub threads: Option<NonZeroUsize>,
     /// Write what was read and found as standard error's last line.
     #[arg(long, value_enum, value_name = "FORMAT")]
-    pub stats: Option<Stats>,
+    pub stats: Option<StatsFormat>,
 }
 
 /// How alerts are written.
@@ -49,7 +63,152 @@ pub enum Format {
 
 /// How statistics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Stats {
+pub enum StatsFormat {
     /// One object.
     Json,
+}
+
+/// Scans the files.
+pub fn run(args: &Args, globals: Globals) -> Outcome {
+    let started = Instant::now();
+    let rules = rules(args)?;
+    let threads = args.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let scan = Scan { rules, cluster: args.cluster.as_str().into(), limits: Limits::default(), threads };
+    let bar = progress_bar(args, globals);
+    let mut scanned = scan.run(inputs(&args.files)?, &mut |bytes| bar.inc(bytes));
+    bar.finish_and_clear();
+    if let Some(min) = args.min_level {
+        scanned.alerts.retain(|alert| alert.rule.level >= min);
+    }
+    scanned.stats.alerts = scanned.alerts.len() as u64;
+    scanned.stats.seconds = started.elapsed().as_secs_f64();
+    let mut out = out::stdout();
+    let terminal = std::io::stdout().is_terminal();
+    match args.format.unwrap_or(if terminal { Format::Table } else { Format::Json }) {
+        Format::Json => json(&mut out, &scanned.alerts)?,
+        Format::Table => table(&mut out, &scanned.alerts)?,
+    }
+    out.flush()?;
+    report(args, globals, &scanned)?;
+    let reached = args.fail_on.is_some_and(|level| scanned.alerts.iter().any(|alert| alert.rule.level >= level));
+    Ok(if !scanned.failures.is_empty() {
+        ExitCode::from(2)
+    } else if reached {
+        ExitCode::from(1)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn rules(args: &Args) -> Result<Arc<RuleSet>, Failure> {
+    let options = Options { builtin: !args.no_builtin, paths: args.rules.clone(), ..Options::default() };
+    let loaded = rule::load(&options);
+    if loaded.has_errors() {
+        return Err(loaded.findings.into());
+    }
+    if loaded.rules.rules.is_empty() {
+        return Err(
+            anyhow::anyhow!("there is no rule to scan with; give --rules PATH, or leave --no-builtin out").into()
+        );
+    }
+    Ok(Arc::new(RuleSet::compile(loaded.rules, correlate::REPEAT_AFTER)))
+}
+
+fn inputs(files: &[PathBuf]) -> Result<Vec<Input>, Failure> {
+    if files.is_empty() && std::io::stdin().is_terminal() {
+        return Err(anyhow::anyhow!("name the audit logs to scan, or pipe one in").into());
+    }
+    if files.is_empty() {
+        return Ok(vec![stdin()]);
+    }
+    let open = |path: &PathBuf| {
+        if path.as_os_str() == "-" {
+            return Ok(stdin());
+        }
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        Ok(Input { name: path.display().to_string(), reader: Box::new(file) })
+    };
+    files.iter().map(open).collect::<anyhow::Result<_>>().map_err(Failure::Other)
+}
+
+fn stdin() -> Input {
+    Input { name: "standard input".to_owned(), reader: Box::new(std::io::stdin()) }
+}
+
+/// A bar where somebody looks at it. Inputs are packed, so that only what was read can be told, not how much is left.
+fn progress_bar(args: &Args, globals: Globals) -> ProgressBar {
+    let wanted = std::io::stderr().is_terminal() && globals.quiet == 0 && args.stats.is_none();
+    if !wanted {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {bytes} read, {bytes_per_sec}, {elapsed}");
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+fn json(out: &mut impl Write, alerts: &[Alert]) -> Result<(), Failure> {
+    for alert in alerts {
+        serde_json::to_writer(&mut *out, alert).map_err(std::io::Error::from)?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+/// One alert in two lines: when, how bad, how often, which rule; then who did what.
+fn table(out: &mut impl Write, alerts: &[Alert]) -> Result<(), Failure> {
+    for alert in alerts {
+        let (on, off) = colors(alert.rule.level);
+        let time = alert.time.to_string();
+        let time = time.split('.').next().unwrap_or(&time).replace('T', " ");
+        let times = if alert.count > 1 { format!("  ×{}", alert.count) } else { String::new() };
+        let status = if alert.status == Status::Firing { "" } else { "\x1b[2m  over\x1b[0m" };
+        writeln!(
+            out,
+            "{time}  {on}{:<13}{off} \x1b[1m{}\x1b[0m{times}{status}",
+            alert.rule.level,
+            printable(&alert.rule.title)
+        )?;
+        writeln!(out, "                     {}", printable(&alert.summary))?;
+    }
+    Ok(())
+}
+
+fn colors(level: Level) -> (&'static str, &'static str) {
+    let on = match level {
+        Level::Critical => "\x1b[1;97;41m",
+        Level::High => "\x1b[1;31m",
+        Level::Medium => "\x1b[33m",
+        Level::Low => "\x1b[36m",
+        Level::Informational => "\x1b[2m",
+    };
+    (on, "\x1b[0m")
+}
+
+/// What was wrong with the input, a closing line for people, and the statistics.
+fn report(args: &Args, globals: Globals, scanned: &Scanned) -> Result<(), Failure> {
+    let mut err = out::stderr();
+    for (name, reason) in &scanned.failures {
+        out::error(&format!("{name}: {reason}"));
+    }
+    let Stats { events, rejected, alerts, seconds, .. } = scanned.stats;
+    if globals.quiet == 0 {
+        for (name, reject) in &scanned.rejects {
+            writeln!(err, "\x1b[33mrejected\x1b[0m {name}: {}: {}", reject.place, reject.detail)?;
+        }
+        let more = rejected.saturating_sub(scanned.rejects.len() as u64);
+        if more > 0 {
+            writeln!(err, "… and {more} more rejected")?;
+        }
+    }
+    if globals.quiet == 0 && args.stats.is_none() {
+        let count = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let bad = if rejected > 0 { format!(", {rejected} rejected") } else { String::new() };
+        writeln!(err, "{} in {}{bad}, {seconds:.2} s", count(alerts, "alert"), count(events, "event"))?;
+    }
+    if args.stats.is_some() {
+        writeln!(err, "{}", serde_json::to_string(&scanned.stats)?)?;
+    }
+    Ok(())
 }

@@ -1,8 +1,16 @@
 //! `kubesiren sinks`: does a sink work.
 
+use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Subcommand;
+
+use super::{Outcome, out};
+use crate::app::Origin;
+use crate::clock;
+use crate::notify;
+use crate::sink::Sink;
 
 /// `kubesiren sinks …`
 #[derive(Debug, clap::Args)]
@@ -30,4 +38,32 @@ pub struct TestArgs {
     /// The configuration.
     #[arg(long, value_name = "FILE", env = "KUBESIREN_CONFIG")]
     pub config: Option<PathBuf>,
+}
+
+/// Runs a command below `sinks`.
+pub fn run(args: &Args) -> Outcome {
+    let SinksCommand::Test(args) = &args.command;
+    test(args)
+}
+
+fn test(args: &TestArgs) -> Outcome {
+    let environment = std::env::vars().filter(|(name, _)| name.starts_with("KUBESIREN_")).collect();
+    let origin = Origin { path: args.config.clone(), environment, state_dir: None };
+    let config = origin.load()?;
+    let Some(sink) = config.sinks.iter().find(|sink| sink.name == args.name) else {
+        let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
+        return Err(anyhow::anyhow!("no sink is called `{}`; there are: {}", args.name, names.join(", ")).into());
+    };
+    let built = Sink::build(sink).map_err(anyhow::Error::msg)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(notify::send_test(&built, &sink.name, clock::now())) {
+        Ok(()) => {
+            writeln!(out::stderr(), "the test alert was taken by {}", sink.name)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            out::error(&format!("{}: {error}", sink.name));
+            Ok(ExitCode::from(1))
+        }
+    }
 }

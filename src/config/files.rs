@@ -96,12 +96,13 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 
 fn hosts(node: &Node) -> Vec<(Span, String)> {
     let mut wrong = Vec::new();
-    for (_, value) in url_nodes(node) {
+    for (key, value) in url_nodes(node) {
         let Some(url) = value.as_str().and_then(|text| reqwest::Url::parse(text).ok()) else { continue };
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { continue };
         // An IPv6 address is written in brackets in a URL, and without them everywhere else.
         let name = host.trim_matches(['[', ']']);
         if let Err(error) = (name, port).to_socket_addrs() {
+            let name = if super::mask::is_secret(key) { "of this URL" } else { name };
             wrong.push((value.span, format!("cannot find the host {name}: {error}")));
         }
     }

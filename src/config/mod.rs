@@ -7,7 +7,7 @@
 //!        crate::yaml         environment               read             validate                 files
 //! ```
 //!
-//! Nothing is opened or bound here but the files that are checked, and no finding ever shows a secret ([`mask`]).
+//! Nothing is opened or bound here but the files that are checked, and no finding ever shows a secret (`mask`).
 
 mod de;
 mod environment;

@@ -53,10 +53,10 @@ pub struct Change {
 pub struct Stats {
     /// Requests of which a rule was true.
     pub matches: BTreeMap<Arc<str>, u64>,
-    /// Matching events that had been delivered before.
-    pub duplicates: u64,
-    /// Matches past the lateness bound.
-    pub late: u64,
+    /// Matching events that had been delivered before, by source.
+    pub duplicates: BTreeMap<Arc<str>, u64>,
+    /// Matches past the lateness bound, by source.
+    pub late: BTreeMap<Arc<str>, u64>,
     /// Groups dropped because of `max_keys`, by rule.
     pub evictions: BTreeMap<String, u64>,
 }
@@ -168,6 +168,22 @@ impl Correlator {
         std::mem::take(&mut self.changes)
     }
 
+    /// The rules in use.
+    #[must_use]
+    pub fn rules(&self) -> Arc<RuleSet> {
+        Arc::clone(&self.rules)
+    }
+
+    /// Open episodes that were told, by level from the lowest.
+    #[must_use]
+    pub fn firing(&self) -> [usize; 5] {
+        let mut firing = [0; 5];
+        for held in self.held.iter().flatten() {
+            firing[self.rules.consumers()[held.id.0].info.level as usize] += held.key.told.len();
+        }
+        firing
+    }
+
     /// Counts since the last call.
     pub fn take_stats(&mut self) -> Stats {
         std::mem::take(&mut self.stats)
@@ -251,12 +267,16 @@ impl Correlator {
             Novelty::New => {}
             Novelty::LaterStage => return,
             Novelty::Duplicate(first) => {
-                self.stats.duplicates += u64::from(first);
+                if first {
+                    *self.stats.duplicates.entry(Arc::clone(&found.source)).or_default() += 1;
+                }
                 return;
             }
         }
         *self.stats.matches.entry(Arc::clone(&found.rule)).or_default() += 1;
-        self.stats.late += u64::from(found.time < safe);
+        if found.time < safe {
+            *self.stats.late.entry(Arc::clone(&found.source)).or_default() += 1;
+        }
         let rules = Arc::clone(&self.rules);
         let shown = Arc::new(Shown { event: found.event.clone(), matched: found.matched.clone() });
         for &(consumer, member) in rules.consumers_of(&found.rule) {

@@ -6,6 +6,8 @@
 //! decided past that bound is frozen, the rest is run again when one comes late. So the episodes depend on the matches,
 //! not on the order of their arrival.
 
+use std::time::Duration;
+
 mod correlator;
 mod key;
 mod summary;
@@ -15,3 +17,6 @@ pub use correlator::{Change, Correlator, Limits, Stats};
 pub use summary::sentence;
 
 pub use crate::engine::Match;
+
+/// How long matches of a single-event rule join the same alert, unless configured.
+pub const REPEAT_AFTER: Duration = Duration::from_secs(300);

@@ -11,9 +11,10 @@ use super::excerpt;
 use super::predicate::{Answers, Case};
 use crate::alert::EventExcerpt;
 use crate::clock::Timestamp;
+use crate::event::frame::frame_from;
 use crate::event::frame::{Reason, Reject};
 use crate::event::project::CLUSTER;
-use crate::event::{FrameError, Framed, Scratch, Val, frame};
+use crate::event::{FrameError, Framed, Scratch, Val};
 #[cfg(debug_assertions)]
 use crate::rule::naive;
 
@@ -24,6 +25,9 @@ pub struct Match {
     pub rule: Arc<str>,
     /// The event's cluster label.
     pub cluster: Arc<str>,
+    /// The source that delivered it, by its name.
+    #[serde(default)]
+    pub source: Arc<str>,
     /// Event time (`stageTimestamp`).
     pub time: Timestamp,
     /// What was delivered: hash of auditID, stage, stageTimestamp and content.
@@ -85,7 +89,8 @@ pub struct Detector {
 }
 
 impl Detector {
-    /// Looks at every event of a body and adds what it finds to `found`.
+    /// Looks at every event of a body and adds what it finds to `found`. An error means that the body as a whole is
+    /// not what it should be; what was refused in it is in `found` nevertheless.
     pub fn body(
         &mut self,
         rules: &RuleSet,
@@ -93,16 +98,22 @@ impl Detector {
         body: &[u8],
         found: &mut Detected,
     ) -> Result<(), FrameError> {
-        let (events, rejects) = (found.events, found.rejects.len());
-        let framed = frame(body, |piece| match piece {
+        self.lines(rules, cluster, body, 0, found)
+    }
+
+    /// Like [`Self::body`], for a block of lines that follows `lines_before` others.
+    pub fn lines(
+        &mut self,
+        rules: &RuleSet,
+        cluster: &Arc<str>,
+        block: &[u8],
+        lines_before: usize,
+        found: &mut Detected,
+    ) -> Result<(), FrameError> {
+        let framed = frame_from(block, lines_before, |piece| match piece {
             Framed::Event(bytes) => self.event(rules, cluster, bytes, found),
             Framed::Bad(reject) => found.rejects.push(rejected(&reject)),
         });
-        if framed.is_err() {
-            // The body as a whole is refused: it leaves no trace.
-            found.events = events;
-            found.rejects.truncate(rejects);
-        }
         framed.map(drop)
     }
 
@@ -189,6 +200,7 @@ impl Shown {
         Match {
             rule: Arc::clone(&rule.id),
             cluster: Arc::clone(cluster),
+            source: Arc::default(),
             time,
             delivery: self.meta.delivery,
             request: self.meta.request,

@@ -99,11 +99,27 @@ pub struct Frame {
 /// Splits a body and hands each piece to `each`, in order.
 ///
 /// An error means that nothing was handed out as an event: the body as a whole is not what it should be.
-pub fn frame<'b>(body: &'b [u8], mut each: impl FnMut(Framed<'b>)) -> Result<Frame, FrameError> {
+pub fn frame<'b>(body: &'b [u8], each: impl FnMut(Framed<'b>)) -> Result<Frame, FrameError> {
+    frame_from(body, 0, each)
+}
+
+/// Like [`frame`], for a block of lines that follows `lines_before` others.
+pub fn frame_from<'b>(
+    body: &'b [u8],
+    lines_before: usize,
+    mut each: impl FnMut(Framed<'b>),
+) -> Result<Frame, FrameError> {
     let start = body.iter().position(|b| !b.is_ascii_whitespace()).ok_or(FrameError::Empty)?;
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body[start..]);
-    let mut framer = Framer { whole: body, found: Frame::default(), declared: false, first_bad: None, each: &mut each };
-    if first_line_is_complete(body) {
+    let mut framer = Framer {
+        whole: body,
+        found: Frame::default(),
+        declared: false,
+        first_bad: None,
+        lines_before,
+        each: &mut each,
+    };
+    if lines_before > 0 || is_lines(body) {
         framer.lines(body);
     } else {
         framer.sequence(body);
@@ -115,13 +131,17 @@ pub fn frame<'b>(body: &'b [u8], mut each: impl FnMut(Framed<'b>)) -> Result<Fra
 }
 
 /// Whether the body is a sequence of lines, each a JSON text of its own. A pretty-printed document is not.
-fn first_line_is_complete(body: &[u8]) -> bool {
+#[must_use]
+pub fn is_lines(body: &[u8]) -> bool {
     let Some(end) = memchr::memchr(b'\n', body) else { return true };
     let line = body[..end].trim_ascii();
     // A line that opens a document without closing it ends in the middle; anything else, right or wrong, is a line.
     match serde_json::from_slice::<IgnoredAny>(line) {
-        Ok(_) => true,
-        Err(error) => !error.is_eof(),
+        Err(error) if error.is_eof() => {
+            // Cut off, and the next object begins: lines after all. A printed object goes on with white space or a key.
+            line.len() > 1 && line.first() == Some(&b'{') && body[end..].trim_ascii_start().starts_with(b"{")
+        }
+        _ => true,
     }
 }
 
@@ -132,6 +152,7 @@ struct Framer<'b, 'f> {
     declared: bool,
     /// What to say of the first bad piece if nothing good follows.
     first_bad: Option<FrameError>,
+    lines_before: usize,
     each: &'f mut dyn FnMut(Framed<'b>),
 }
 
@@ -146,7 +167,7 @@ enum Place {
 impl<'b> Framer<'b, '_> {
     fn lines(&mut self, body: &'b [u8]) {
         let mut rest = body;
-        let mut number = 0;
+        let mut number = self.lines_before;
         while !rest.is_empty() {
             let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
             let line = rest[..end].trim_ascii();

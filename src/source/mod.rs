@@ -6,6 +6,9 @@ pub mod webhook;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::pipeline::{Encoding, Ingest, IngestError, Origin, Receipt};
+use crate::store::FilePosition;
+
 /// One entry of `sources:`, by `type`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -14,4 +17,125 @@ pub enum SourceConfig {
     Webhook(webhook::WebhookConfig),
     /// A log file that is followed.
     File(file::FileConfig),
+}
+
+/// What a source hands its batches to: [`Ingest`], or a recording double in tests of the sources themselves.
+pub trait Intake: Clone + Send + Sync + 'static {
+    /// As [`Ingest::ingest`]: `Ok` is the acknowledgement, and a refused batch left no trace.
+    fn take(
+        &self,
+        body: &[u8],
+        encoding: Encoding,
+        origin: &Origin,
+        position: Option<FilePosition>,
+    ) -> impl Future<Output = Result<Receipt, IngestError>> + Send;
+}
+
+impl Intake for Ingest {
+    async fn take(
+        &self,
+        body: &[u8],
+        encoding: Encoding,
+        origin: &Origin,
+        position: Option<FilePosition>,
+    ) -> Result<Receipt, IngestError> {
+        self.ingest(body, encoding, origin, position).await
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! An intake that records what it is given and answers as it is told.
+
+    use std::collections::VecDeque;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// One batch as it was handed over.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Taken {
+        pub(crate) body: Vec<u8>,
+        pub(crate) encoding: Encoding,
+        pub(crate) origin: Origin,
+        pub(crate) position: Option<FilePosition>,
+    }
+
+    /// Records batches that it accepts; the next answers can be set, and it can be held.
+    #[derive(Clone)]
+    pub(crate) struct Recorder {
+        taken: Arc<Mutex<Vec<Taken>>>,
+        refusals: Arc<Mutex<VecDeque<IngestError>>>,
+        gate: Arc<Semaphore>,
+        pub(crate) entered: Arc<Semaphore>,
+    }
+
+    impl Default for Recorder {
+        fn default() -> Self {
+            Self {
+                taken: Arc::default(),
+                refusals: Arc::default(),
+                gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+                entered: Arc::new(Semaphore::new(0)),
+            }
+        }
+    }
+
+    impl Recorder {
+        /// Holds every batch until [`Self::release`].
+        pub(crate) fn held() -> Self {
+            Self { gate: Arc::new(Semaphore::new(0)), ..Self::default() }
+        }
+
+        pub(crate) fn release(&self) {
+            self.gate.add_permits(Semaphore::MAX_PERMITS);
+        }
+
+        /// Refuses the next batch so.
+        pub(crate) fn refuse(&self, error: IngestError) {
+            self.refusals.lock().unwrap().push_back(error);
+        }
+
+        pub(crate) fn taken(&self) -> Vec<Taken> {
+            self.taken.lock().unwrap().clone()
+        }
+
+        /// All bodies one after the other.
+        pub(crate) fn text(&self) -> String {
+            self.taken().iter().map(|taken| String::from_utf8_lossy(&taken.body).into_owned()).collect()
+        }
+    }
+
+    impl Intake for Recorder {
+        async fn take(
+            &self,
+            body: &[u8],
+            encoding: Encoding,
+            origin: &Origin,
+            position: Option<FilePosition>,
+        ) -> Result<Receipt, IngestError> {
+            self.entered.add_permits(1);
+            self.gate.acquire().await.unwrap().forget();
+            if let Some(error) = self.refusals.lock().unwrap().pop_front() {
+                return Err(error);
+            }
+            let events = body.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            self.taken.lock().unwrap().push(Taken { body: body.to_vec(), encoding, origin: origin.clone(), position });
+            Ok(Receipt { events, rejected: 0, matches: 0 })
+        }
+    }
+
+    /// Awaits that something becomes true, at most ten seconds.
+    pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+        for _ in 0..2_000 {
+            if condition() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("waited in vain: {what}");
+    }
 }

@@ -1,81 +1,211 @@
 //! The embedded store: SQLite in WAL mode, one writer thread with group commit.
+//!
+//! `state.db` can be opened with the `sqlite3` shell at any time; `.schema` explains the tables. What a call returned
+//! `Ok` for is on disk (`synchronous=FULL`); a crash loses only what nobody was told of. On a full disk appends
+//! answer [`StoreError::Full`] until there is room again; what lowers the load goes on in the room held back for it.
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Append, Backlog, Commit, Delivery, FilePosition, JournalBatch, Settlement, StoreError};
+use tokio::time::timeout as within;
+
+use super::outbox::{Handed, Settled};
+use super::readers::Readers;
+use super::writer::{Outcome, Work, Writer};
+use super::{
+    AlertQuery, Append, Backlog, Commit, DeadLetter, Delivery, FilePosition, JournalBatch, Limits, Pruned, Settlement,
+    StoreError, alerts, journal, outbox, schema,
+};
 use crate::alert::Alert;
 use crate::clock::Timestamp;
 
-/// A handle to the embedded store; cheap to clone.
+/// A handle to the embedded store; cheap to clone. Dropping the last one waits for what was handed to the writer.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    readers: Arc<Readers>,
+    writer: Writer,
+    /// Deliveries on the wire by their `seq`. Only memory: after a restart nothing is on the wire.
+    handed: Mutex<HashMap<i64, Handed>>,
+}
+
+impl Inner {
+    fn handed(&self) -> MutexGuard<'_, HashMap<i64, Handed>> {
+        self.handed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Store {
-    /// Opens or creates `state.db` in `dir`.
+    /// Opens or creates `state.db` in `dir`, with the default [`Limits`].
+    ///
+    /// Fails if another daemon uses the directory, and if the file is damaged, another program's or a newer
+    /// version's; it is left as it is then.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let _ = dir;
-        Err(StoreError::Closed)
+        Self::open_with(dir, Limits::default())
     }
+
+    /// Like [`Store::open`], with limits of one's own.
+    pub fn open_with(dir: &Path, limits: Limits) -> Result<Self, StoreError> {
+        let lock = schema::lock(dir)?;
+        let writer = Writer::start(dir, lock, limits)?;
+        let readers = Readers::new(dir.join(schema::FILE));
+        Ok(Self { inner: Arc::new(Inner { readers, writer, handed: Mutex::default() }) })
+    }
+
     /// Appends a batch; `Ok` when it is durable.
     pub async fn append(&self, append: Append) -> Result<(), StoreError> {
-        let _ = append;
-        Err(StoreError::Closed)
+        let Append { matches, position } = append;
+        if matches.is_empty() && position.is_none() {
+            return Ok(());
+        }
+        let rows = journal::rows(&matches)?;
+        self.inner.writer.write(Work::Append { rows, position }).await.map(drop)
     }
-    /// Writes alerts, deliveries and the cursor in one transaction; returns the ids of alerts it knew already.
+
+    /// Writes alerts, deliveries and the cursor in one transaction.
+    ///
+    /// A new alert that is known already comes from a replay and is ignored with its deliveries; so is any change to
+    /// an alert that is not known, and one that would reopen a resolved alert. The cursor never moves back.
     pub async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
-        let _ = commit;
-        Err(StoreError::Closed)
+        let changes = outbox::rows(commit.changes)?;
+        self.inner.writer.write(Work::Commit { cursor: commit.cursor, changes }).await.map(drop)
     }
-    /// Batches after `seq`, oldest first, at most `limit`.
+
+    /// Batches after `seq`, oldest first, at most `limit`. A batch is never split: one that ends after `seq` is
+    /// whole.
     pub async fn journal_after(&self, seq: i64, limit: usize) -> Result<Vec<JournalBatch>, StoreError> {
-        let _ = (seq, limit);
-        Err(StoreError::Closed)
+        self.inner.readers.run(move |connection| journal::after(connection, seq, limit)).await
     }
-    /// The first sequence number received at or after `time`.
+
+    /// The first sequence number received at or after `time`, or the next one to be given: reading after the one
+    /// before it gives everything from `time` on.
     pub async fn journal_seq_at(&self, time: Timestamp) -> Result<i64, StoreError> {
-        let _ = time;
-        Err(StoreError::Closed)
+        self.inner.readers.run(move |connection| journal::seq_at(connection, time)).await
     }
+
+    /// Batches beyond the cursor.
+    pub async fn journal_backlog(&self) -> Result<u64, StoreError> {
+        self.inner.readers.run(journal::backlog).await
+    }
+
     /// The cursor: everything up to it has been correlated.
     pub async fn cursor(&self) -> Result<i64, StoreError> {
-        Err(StoreError::Closed)
+        self.inner.readers.run(|connection| Ok(journal::cursor(connection)?)).await
     }
+
     /// Resolves when something was appended after `seq`, or after `timeout`.
     pub async fn appended_after(&self, seq: i64, timeout: Duration) {
-        let _ = (seq, timeout);
+        let mut appended = self.inner.writer.wakes.appended.subscribe();
+        let _ = within(timeout, appended.wait_for(|last| *last > seq)).await;
     }
-    /// Alerts that are still firing.
+
+    /// Alerts that are still firing, in the order of their times.
     pub async fn firing(&self) -> Result<Vec<Alert>, StoreError> {
-        Err(StoreError::Closed)
+        self.inner.readers.run(alerts::firing).await
     }
+
+    /// One alert by its id.
+    pub async fn alert(&self, id: &str) -> Result<Option<Alert>, StoreError> {
+        let id = id.to_owned();
+        self.inner.readers.run(move |connection| alerts::one(connection, &id)).await
+    }
+
+    /// Alerts that answer `query`, newest first by `(time, id)`.
+    pub async fn alerts(&self, query: AlertQuery) -> Result<Vec<Alert>, StoreError> {
+        self.inner.readers.run(move |connection| alerts::list(connection, &query)).await
+    }
+
     /// Deliveries of `sink` that are due at `now`, oldest first, at most `limit`.
+    ///
+    /// An update or a resolve is not due before the alert's first message to the same sink is settled. What was
+    /// handed out and not settled is handed out again.
     pub async fn due(&self, sink: &str, now: Timestamp, limit: usize) -> Result<Vec<Delivery>, StoreError> {
-        let _ = (sink, now, limit);
-        Err(StoreError::Closed)
+        let sink = sink.to_owned();
+        let due = self.inner.readers.run(move |connection| outbox::due(connection, &sink, now, limit)).await?;
+        let mut on_the_wire = self.inner.handed();
+        let handed = due.into_iter().map(|(delivery, handed)| {
+            // The older state stays noted: at worst an update is sent twice, never too few times.
+            on_the_wire.entry(delivery.seq).or_insert(handed);
+            delivery
+        });
+        Ok(handed.collect())
     }
-    /// Settles deliveries of `sink`.
+
+    /// Settles deliveries of `sink`. Those that are settled already, or were overtaken, are passed over.
     pub async fn settle(&self, sink: &str, settled: Vec<(i64, Settlement)>) -> Result<(), StoreError> {
-        let _ = (sink, settled);
-        Err(StoreError::Closed)
+        let seqs: Vec<i64> = settled.iter().map(|(seq, _)| *seq).collect();
+        let settled = {
+            let on_the_wire = self.inner.handed();
+            let with_handed = |(seq, settlement)| Settled { seq, handed: on_the_wire.get(&seq).cloned(), settlement };
+            settled.into_iter().map(with_handed).collect()
+        };
+        self.inner.writer.write(Work::Settle { sink: sink.to_owned(), settled }).await?;
+        let mut on_the_wire = self.inner.handed();
+        for seq in seqs {
+            on_the_wire.remove(&seq);
+        }
+        Ok(())
     }
-    /// Resolves when a commit queued deliveries for `sink` since the last call, or after `timeout`.
+
+    /// Resolves when a commit queued deliveries for `sink` since the last call, or a settlement made some due that
+    /// had been held back, or after `timeout`. One caller per sink.
     pub async fn queued(&self, sink: &str, timeout: Duration) {
-        let _ = (sink, timeout);
+        let bell = self.inner.writer.wakes.sink(sink);
+        let _ = within(timeout, bell.notified()).await;
     }
-    /// Alerts whose `firing` was sent to `sink` and that fire still, or ended after `since`: what Alertmanager is told again.
+
+    /// Alerts whose `firing` was sent to `sink` and that fire still, or ended at `since` or later by the wall clock:
+    /// what Alertmanager is told again.
     pub async fn told(&self, sink: &str, since: Timestamp) -> Result<Vec<Alert>, StoreError> {
-        let _ = (sink, since);
-        Err(StoreError::Closed)
+        let sink = sink.to_owned();
+        self.inner.readers.run(move |connection| outbox::told(connection, &sink, since)).await
     }
+
     /// How much waits for `sink`.
     pub async fn backlog(&self, sink: &str) -> Result<Backlog, StoreError> {
-        let _ = sink;
-        Err(StoreError::Closed)
+        let sink = sink.to_owned();
+        self.inner.readers.run(move |connection| outbox::backlog(connection, &sink)).await
     }
+
+    /// What `sink` was never told, with the reasons; newest first, at most a thousand.
+    pub async fn dead_letters(&self, sink: &str) -> Result<Vec<DeadLetter>, StoreError> {
+        let sink = sink.to_owned();
+        self.inner.readers.run(move |connection| outbox::dead_letters(connection, &sink)).await
+    }
+
     /// Where a followed file had been read up to.
     pub async fn file_position(&self, path: &str) -> Result<Option<FilePosition>, StoreError> {
-        let _ = path;
-        Err(StoreError::Closed)
+        let path = path.to_owned();
+        self.inner.readers.run(move |connection| journal::file_position(connection, &path)).await
+    }
+
+    /// Removes what [`Limits`] no longer keeps at `now`, and the correlated part of the journal received before
+    /// `journal_keep_from`. Goes in small steps, between which batches are accepted.
+    pub async fn prune(&self, now: Timestamp, journal_keep_from: Timestamp) -> Result<Pruned, StoreError> {
+        let mut total = Pruned::default();
+        loop {
+            match self.inner.writer.write(Work::Prune { now, journal_keep_from }).await? {
+                Outcome::Pruned(step) if !step.is_nothing() => total.add(step),
+                Outcome::Pruned(_) | Outcome::Done => return Ok(total),
+            }
+        }
+    }
+
+    /// Writes what was handed over, folds the log into the database and lets go of the directory. Later calls, on any
+    /// handle, answer [`StoreError::Closed`].
+    pub async fn close(&self) {
+        self.inner.readers.close().await; // First: the writer, the last to go, cleans up the log.
+        let _ = self.inner.writer.write(Work::Close).await;
+    }
+
+    /// Runs any statement on the writer's connection, in a transaction of its own or of a group.
+    #[cfg(test)]
+    pub(super) async fn sql(&self, sql: &str) -> Result<(), StoreError> {
+        self.inner.writer.write(Work::Sql(sql.to_owned())).await.map(drop)
     }
 }

@@ -4,13 +4,27 @@
 //! acknowledgement. [`Store::commit`] writes alerts, deliveries and the cursor in one transaction, so that a
 //! crash repeats nothing and loses nothing.
 
+mod alerts;
 pub mod embedded;
+mod journal;
+mod outbox;
+mod prune;
+mod readers;
+mod reserve;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::alert::Alert;
+use crate::alert::{Alert, Level};
 use crate::clock::Timestamp;
 use crate::correlate::Match;
+
+pub use crate::alert::Kind;
 
 pub use embedded::Store;
 
@@ -65,18 +79,6 @@ pub struct Change {
     pub sinks: Vec<String>,
 }
 
-/// Why a sink is told of an alert.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// The episode opened.
-    Firing,
-    /// It grew. At most one of these waits per sink and alert; the newest state is sent.
-    Update,
-    /// It ended.
-    Resolved,
-}
-
 /// One thing the outbox still owes a sink.
 #[derive(Clone, Debug)]
 pub struct Delivery {
@@ -125,8 +127,119 @@ pub struct Backlog {
     pub dead: u64,
 }
 
+/// How much the store keeps. Every bound has a default; see [`Limits::default`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Journal rows beyond the cursor; at this many [`Store::append`] answers [`StoreError::Full`] until the
+    /// correlator has caught up.
+    pub journal_rows_max: u64,
+    /// Deliveries that wait for one sink; at this many a new alert's delivery becomes a dead letter of this sink at
+    /// once, so that a sink that is down takes no room from the others. The alert itself is kept.
+    pub outbox_max_per_sink: u64,
+    /// How long a resolved alert is kept after its last change.
+    pub alerts_keep: Duration,
+    /// Alerts kept; beyond it the resolved ones that changed longest ago go, however young.
+    pub alerts_max: u64,
+    /// How long a dead letter is kept.
+    pub dead_keep: Duration,
+    /// Bytes of disk held back, so that correlating, delivering and pruning can go on when the disk is full; 0 for
+    /// none.
+    pub reserve_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        Self {
+            journal_rows_max: 1_000_000,
+            outbox_max_per_sink: 100_000,
+            alerts_keep: 30 * DAY,
+            alerts_max: 1_000_000,
+            dead_keep: 7 * DAY,
+            reserve_bytes: 8 << 20,
+        }
+    }
+}
+
+/// Which alerts to list. Everything that is set must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertQuery {
+    /// Event time at or after.
+    pub since: Option<Timestamp>,
+    /// Event time before.
+    pub until: Option<Timestamp>,
+    /// This level or higher.
+    pub min_level: Option<Level>,
+    /// The rule's id.
+    pub rule: Option<String>,
+    /// The cluster label.
+    pub cluster: Option<String>,
+    /// Who authenticated, or whom they acted as.
+    pub user: Option<String>,
+    /// The object's namespace.
+    pub namespace: Option<String>,
+    /// Stands in any value of the alert; upper and lower case of ASCII letters are the same.
+    pub text: Option<String>,
+    /// At most so many, and never more than [`AlertQuery::LIMIT_MAX`].
+    pub limit: usize,
+    /// Only what comes after this `(time, id)` in the listing: the last one of the previous page.
+    pub before: Option<(Timestamp, String)>,
+}
+
+impl AlertQuery {
+    /// The longest page.
+    pub const LIMIT_MAX: usize = 1_000;
+}
+
+impl Default for AlertQuery {
+    fn default() -> Self {
+        Self {
+            since: None,
+            until: None,
+            min_level: None,
+            rule: None,
+            cluster: None,
+            user: None,
+            namespace: None,
+            text: None,
+            limit: 100,
+            before: None,
+        }
+    }
+}
+
+/// A delivery that was given up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// The delivery it was.
+    pub seq: i64,
+    /// Why the sink should have been told.
+    pub kind: Kind,
+    /// The alert as it is now.
+    pub alert: Alert,
+    /// Attempts that failed.
+    pub attempts: u32,
+    /// For people.
+    pub reason: String,
+    /// When it was queued, wall clock.
+    pub queued: Timestamp,
+    /// When it was given up, wall clock.
+    pub died: Timestamp,
+}
+
+/// What pruning removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Journal rows.
+    pub journal_rows: u64,
+    /// Alerts, with their deliveries.
+    pub alerts: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+}
+
 /// Why the store did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The disk is full or the configured bound is reached: nothing was written; there may be room later.
     #[error("no room in the state directory: {0}")]

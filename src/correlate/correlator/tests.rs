@@ -33,6 +33,7 @@ fn at(rule: &str, user: &str, second: i64, request: u64) -> Match {
     Match {
         rule: rule.into(),
         cluster: "k".into(),
+        source: "s".into(),
         time: Timestamp(second * SECOND),
         delivery: request * 10,
         request,
@@ -162,7 +163,7 @@ fn stages_and_deliveries_of_one_request_count_once() {
     run.0.take(&[Match { delivery: 99, time: Timestamp(SECOND), ..first }], None);
     assert_eq!(show(&run.0.drain()), ["firing base x1 0-0"]);
     let stats = run.0.take_stats();
-    assert_eq!((stats.duplicates, stats.matches["base"]), (1, 1));
+    assert_eq!((stats.duplicates["s"], stats.matches["base"]), (1, 1));
 }
 
 #[test]

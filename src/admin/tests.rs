@@ -1,0 +1,178 @@
+//! Through real sockets.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use reqwest::Client;
+use serde_json::json;
+
+use super::*;
+use crate::alert::{Alert, EventExcerpt, Level, RuleInfo, Status};
+use crate::store::{Change, Commit, Kind};
+
+struct Running {
+    address: SocketAddr,
+    health: Arc<Health>,
+    store: Store,
+    reloads: Arc<AtomicUsize>,
+    shutdown: CancellationToken,
+    thread: JoinHandle<()>,
+    client: Client,
+    _folder: tempfile::TempDir,
+}
+
+fn start() -> Running {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let (health, reloads) = (Arc::new(Health::starting()), Arc::new(AtomicUsize::new(0)));
+    let state = AdminState {
+        metrics: Arc::default(),
+        health: health.clone(),
+        store: store.clone(),
+        rules: Box::new(|| json!([{"id": "r1"}])),
+        status: Box::new(|| json!({"cluster": "home"})),
+        reload: Box::new({
+            let reloads = reloads.clone();
+            move || {
+                let first = reloads.fetch_add(1, Ordering::SeqCst) == 0;
+                Box::pin(async move { if first { Ok(json!({"rules": 1})) } else { Err("a.yml: wrong".to_owned()) } })
+            }
+        }),
+    };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let thread = spawn(listener, state, shutdown.clone()).unwrap();
+    // Another test may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
+    Running { address, health, store, reloads, shutdown, thread, client, _folder: folder }
+}
+
+impl Running {
+    fn get(&self, path: &str) -> reqwest::RequestBuilder {
+        self.client.get(format!("http://{}{path}", self.address))
+    }
+
+    fn post(&self, path: &str) -> reqwest::RequestBuilder {
+        self.client.post(format!("http://{}{path}", self.address))
+    }
+}
+
+async fn text(request: reqwest::RequestBuilder) -> (u16, String) {
+    let answer = request.send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+async fn json(request: reqwest::RequestBuilder) -> (u16, Value) {
+    let (status, body) = text(request).await;
+    (status, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}")))
+}
+
+fn alert(id: &str, seconds: i64, level: Level) -> Change {
+    let time = Timestamp(seconds * 1_000_000);
+    let alert = Alert {
+        id: id.to_owned(),
+        status: Status::Firing,
+        time,
+        cluster: "home".to_owned(),
+        rule: Arc::new(RuleInfo { id: "r1".to_owned(), level, ..RuleInfo::default() }),
+        summary: "something".to_owned(),
+        count: 1,
+        first_seen: time,
+        last_seen: time,
+        group: std::collections::BTreeMap::default(),
+        event: EventExcerpt::default(),
+        matched: std::collections::BTreeMap::default(),
+        audit_ids: Vec::new(),
+    };
+    Change { alert, kind: Kind::Firing, sinks: Vec::new() }
+}
+
+#[tokio::test]
+async fn probes() {
+    let admin = start();
+    assert_eq!(text(admin.get("/livez")).await, (200, "ok\n".to_owned()));
+    assert_eq!(text(admin.get("/readyz")).await, (503, "starting\n".to_owned()));
+    admin.health.clear(Unready::Starting);
+    assert_eq!(text(admin.get("/readyz")).await, (200, "ok\n".to_owned()));
+    admin.health.set(Unready::ReloadFailed, "reload: a.yml");
+    admin.health.set(Unready::Draining, "draining");
+    assert_eq!(text(admin.get("/readyz")).await, (503, "draining\nreload: a.yml\n".to_owned()));
+    assert_eq!(text(admin.get("/livez")).await.0, 200);
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_format_that_is_asked_for() {
+    let admin = start();
+    let answer = admin.get("/metrics").send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], PLAIN_TEXT);
+    assert!(answer.text().await.unwrap().contains("# TYPE process_cpu_seconds_total counter\n"));
+    // As Prometheus 3 asks.
+    let accept = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.3";
+    let answer = admin.get("/metrics").header("accept", accept).send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], OPENMETRICS);
+    assert!(answer.text().await.unwrap().ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn alerts_are_listed_page_by_page() {
+    let admin = start();
+    assert_eq!(json(admin.get("/api/v1/alerts")).await, (200, json!({"alerts": []})));
+    let changes = vec![alert("a1", 1, Level::High), alert("a2", 2, Level::Low), alert("a3", 3, Level::High)];
+    admin.store.commit(Commit { cursor: 0, changes }).await.unwrap();
+    let mut ids = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let (status, page) = json(admin.get(&format!("/api/v1/alerts?limit=2{cursor}"))).await;
+        assert_eq!(status, 200);
+        ids.extend(page["alerts"].as_array().unwrap().iter().map(|alert| alert["id"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(ids, ["a3", "a2", "a1"]);
+    let (_, high) = json(admin.get("/api/v1/alerts?level=high")).await;
+    assert_eq!(high["alerts"].as_array().map(Vec::len), Some(2));
+    let (status, one) = json(admin.get("/api/v1/alerts/a2")).await;
+    assert_eq!((status, &one["summary"]), (200, &json!("something")));
+    let (status, none) = json(admin.get("/api/v1/alerts/a9")).await;
+    assert_eq!((status, none), (404, json!({"error": "no alert has this id"})));
+    let (status, wrong) = json(admin.get("/api/v1/alerts?levle=high")).await;
+    assert_eq!(status, 400);
+    assert!(wrong["error"].as_str().is_some_and(|words| words.contains("`levle`")), "{wrong}");
+}
+
+#[tokio::test]
+async fn rules_status_and_reload() {
+    let admin = start();
+    assert_eq!(json(admin.get("/api/v1/rules")).await, (200, json!({"rules": [{"id": "r1"}]})));
+    let (status, body) = json(admin.get("/api/v1/status")).await;
+    assert_eq!((status, &body["cluster"], &body["ready"]), (200, &json!("home"), &json!(false)));
+    assert_eq!(body["reasons"], json!(["starting"]));
+    let foreign = admin.post("/api/v1/reload").header("sec-fetch-site", "cross-site");
+    assert_eq!(json(foreign).await.0, 403);
+    assert_eq!(admin.reloads.load(Ordering::SeqCst), 0);
+    assert_eq!(json(admin.post("/api/v1/reload")).await, (200, json!({"rules": 1})));
+    assert_eq!(json(admin.post("/api/v1/reload")).await, (500, json!({"error": "a.yml: wrong"})));
+}
+
+#[tokio::test]
+async fn other_paths_and_methods() {
+    let admin = start();
+    for path in ["/nothing", "/api/v1/alerts/", "/api/v1/alerts/a/b", "/api/v2/alerts"] {
+        assert_eq!(json(admin.get(path)).await.0, 404, "{path}");
+    }
+    let answer = admin.get("/api/v1/reload").send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers()["allow"].to_str().unwrap()), (405, "POST"));
+    assert_eq!(json(admin.post("/metrics")).await.0, 405);
+    let (status, page) = text(admin.get("/")).await;
+    assert!(status == 200 && page.contains("/api/v1/alerts"));
+}
+
+#[tokio::test]
+async fn it_stops_when_it_is_told() {
+    let admin = start();
+    assert_eq!(text(admin.get("/livez")).await.0, 200);
+    admin.shutdown.cancel();
+    tokio::task::spawn_blocking(|| admin.thread.join().unwrap()).await.unwrap();
+}

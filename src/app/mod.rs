@@ -1,0 +1,322 @@
+//! The only place where the parts are wired together: config → build → bind → spawn → drain.
+//!
+//! Everything that can be wrong is found before anything is bound; everything is bound before anything is spawned. A stop
+//! goes the way of the data: sources first, then correlation, then delivery, and the admin listener last of all.
+
+mod reload;
+mod watch;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, AdminState, Health, Unready};
+use crate::config::{Config, JournalConfig};
+use crate::correlate;
+use crate::diagnose::Diagnostic;
+use crate::engine::RuleSet;
+use crate::metrics::{ClusterLabels, Metrics, RuleKind, Series};
+use crate::pipeline::Ingest;
+use crate::pipeline::correlating::Correlating;
+use crate::pipeline::rejects::Rejects;
+use crate::pipeline::watermarks::Watermarks;
+use crate::rule::{self, Loaded};
+use crate::source::SourceConfig;
+use crate::source::file::Follower;
+use crate::source::webhook::{Budget, Webhook};
+use crate::store::{self, Store};
+
+use reload::{Delivery, Reloader};
+
+/// Deliveries that wait when the daemon stops get this long; what is left is sent after the next start.
+const FLUSH_MAX: Duration = Duration::from_secs(5);
+
+/// How often the store's room is looked at.
+const HEALTH_EVERY: Duration = Duration::from_millis(500);
+
+/// Where the configuration comes from, so that it can be read again.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The file; without one the defaults.
+    pub path: Option<PathBuf>,
+    /// Variables laid over it.
+    pub environment: Vec<(String, String)>,
+    /// Replaces `state_dir`.
+    pub state_dir: Option<PathBuf>,
+}
+
+impl Origin {
+    /// Reads and checks the configuration.
+    pub fn load(&self) -> Result<Config, Vec<Diagnostic>> {
+        let mut config = crate::config::load(self.path.as_deref(), &self.environment, crate::config::Depth::Files)?;
+        if let Some(dir) = &self.state_dir {
+            config.state_dir.clone_from(dir);
+        }
+        Ok(config)
+    }
+}
+
+/// Why the daemon does not run.
+#[derive(Debug)]
+pub enum StartError {
+    /// Mistakes in configuration or rules.
+    Findings(Vec<Diagnostic>),
+    /// A file, an address, the state directory.
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for StartError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Runs the daemon until `stop`.
+pub async fn run(origin: Origin, config: Config, stop: CancellationToken) -> Result<(), StartError> {
+    let daemon = Daemon::build(origin, config)?;
+    let bound = daemon.bind()?;
+    daemon.serve(bound, stop).await?;
+    Ok(())
+}
+
+/// Everything that is built before anything is bound.
+struct Daemon {
+    config: Config,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    store: Store,
+    ingest: Ingest,
+    reloader: Arc<Reloader>,
+    watermarks: Arc<Watermarks>,
+    webhooks: Vec<(SocketAddr, Webhook<Ingest>)>,
+    followers: Vec<Follower<Ingest>>,
+}
+
+/// What runs, with its sockets.
+struct Bound {
+    webhooks: Vec<(tokio::net::TcpListener, Webhook<Ingest>)>,
+    followers: Vec<Follower<Ingest>>,
+    admin: TcpListener,
+}
+
+impl Daemon {
+    fn build(origin: Origin, config: Config) -> Result<Self, StartError> {
+        let loaded = load_rules(&config);
+        if loaded.has_errors() {
+            return Err(StartError::Findings(loaded.findings));
+        }
+        let metrics = Arc::new(Metrics::with_clusters(ClusterLabels::new(config.correlation.max_clusters)));
+        prepare(&metrics, &config, &loaded);
+        let rules = RuleSet::compile(loaded.rules, config.correlation.repeat_after.0);
+        let rules = Arc::new(ArcSwap::from_pointee(rules));
+        let delivery = Delivery::build(&config).map_err(|wrong| anyhow::anyhow!("{}", wrong.join("\n")))?;
+        let store = Store::open_with(&config.state_dir, limits(&config))
+            .with_context(|| format!("state directory {}", config.state_dir.display()))?;
+        let watermarks = Arc::new(Watermarks::default());
+        let rejects = Rejects::new(&config.state_dir);
+        let ingest =
+            Ingest::new(Arc::clone(&rules), store.clone(), Arc::clone(&metrics), Arc::clone(&watermarks), rejects);
+        let health = Arc::new(Health::starting());
+        let (webhooks, followers) = sources(&config, &ingest, &metrics)?;
+        let reloader = Reloader::new(origin, &config, rules, delivery, &store, &metrics, &health);
+        Ok(Self {
+            config,
+            metrics,
+            health,
+            store,
+            ingest,
+            reloader: Arc::new(reloader),
+            watermarks,
+            webhooks,
+            followers,
+        })
+    }
+
+    fn bind(&self) -> anyhow::Result<(Vec<TcpListener>, TcpListener)> {
+        let listen = |what: &str, address: SocketAddr| {
+            let listener = TcpListener::bind(address).with_context(|| format!("{what}: cannot listen on {address}"))?;
+            listener.set_nonblocking(true)?;
+            // Named in the log because port 0 means any free one.
+            tracing::info!(address = %listener.local_addr()?, "{what} listens");
+            anyhow::Ok(listener)
+        };
+        let webhooks =
+            self.webhooks.iter().map(|(address, _)| listen("webhook", *address)).collect::<Result<_, _>>()?;
+        Ok((webhooks, listen("admin", self.config.admin.listen)?))
+    }
+
+    async fn serve(mut self, bound: (Vec<TcpListener>, TcpListener), stop: CancellationToken) -> anyhow::Result<()> {
+        let (listeners, admin) = bound;
+        let webhooks = std::mem::take(&mut self.webhooks).into_iter().zip(listeners);
+        let webhooks =
+            webhooks.map(|((_, webhook), listener)| Ok((tokio::net::TcpListener::from_std(listener)?, webhook)));
+        let bound = Bound {
+            webhooks: webhooks.collect::<std::io::Result<_>>()?,
+            followers: std::mem::take(&mut self.followers),
+            admin,
+        };
+        self.spawn_and_wait(bound, stop).await
+    }
+
+    async fn spawn_and_wait(self, bound: Bound, stop: CancellationToken) -> anyhow::Result<()> {
+        let (stop_admin, stop_sources, stop_correlating) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let admin = admin::spawn(bound.admin, self.admin_state(), stop_admin.clone())?;
+        self.reloader.start_delivery();
+        let correlating = self.correlating(stop_correlating.clone());
+        let mut sources = JoinSet::new();
+        for (listener, webhook) in bound.webhooks {
+            sources.spawn(webhook.run(listener, stop_sources.clone()));
+        }
+        for follower in bound.followers {
+            let start = self.store.file_position(follower.key()).await.context("file positions")?;
+            sources.spawn(follower.run(start, stop_sources.clone()));
+        }
+        let watching = tokio::spawn(watch::watch(Arc::clone(&self.reloader), stop.clone()));
+        let health = tokio::spawn(watch_room(self.ingest.clone(), Arc::clone(&self.health), stop.clone()));
+        stop.cancelled().await;
+
+        tracing::info!("stopping: no more events are taken, what was taken is finished");
+        self.health.set(Unready::Draining, "stopping");
+        let _ = tokio::join!(watching, health);
+        stop_sources.cancel();
+        while sources.join_next().await.is_some() {}
+        stop_correlating.cancel();
+        let _ = correlating.await;
+        self.reloader.stop_delivery(FLUSH_MAX).await;
+        self.store.close().await;
+        stop_admin.cancel();
+        let _ = tokio::task::spawn_blocking(move || admin.join()).await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn correlating(&self, stop: CancellationToken) -> tokio::task::JoinHandle<()> {
+        let correlation = self.config.correlation;
+        let correlating = Correlating {
+            rules: self.reloader.rules(),
+            store: self.store.clone(),
+            metrics: Arc::clone(&self.metrics),
+            watermarks: Arc::clone(&self.watermarks),
+            router: self.reloader.router(),
+            limits: correlate::Limits { lateness: correlation.lateness.0, max_keys: correlation.max_keys },
+        };
+        let health = Arc::clone(&self.health);
+        tokio::spawn(correlating.run(
+            move || {
+                health.clear(Unready::Starting);
+                tracing::info!("ready");
+            },
+            stop,
+        ))
+    }
+
+    fn admin_state(&self) -> AdminState {
+        let (rules, status, reload) =
+            (Arc::clone(&self.reloader), Arc::clone(&self.reloader), Arc::clone(&self.reloader));
+        AdminState {
+            metrics: Arc::clone(&self.metrics),
+            health: Arc::clone(&self.health),
+            store: self.store.clone(),
+            rules: Box::new(move || rules.rules_view()),
+            status: Box::new(move || status.status_view()),
+            reload: Box::new(move || {
+                let reloader = Arc::clone(&reload);
+                Box::pin(async move {
+                    let reloaded = tokio::task::spawn_blocking(move || reloader.reload()).await;
+                    reloaded.map_err(|error| error.to_string())?.map(|rules| json!({"rules": rules}))
+                })
+            }),
+        }
+    }
+}
+
+/// Loads the rules that a configuration names.
+fn load_rules(config: &Config) -> Loaded {
+    rule::load(&rule::Options {
+        builtin: config.detections.builtin,
+        paths: config.detections.paths.clone(),
+        disable: config.detections.disable.clone(),
+        levels: config.detections.level.clone(),
+    })
+}
+
+fn limits(config: &Config) -> store::Limits {
+    let JournalConfig::Embedded(embedded) = &config.journal;
+    store::Limits { alerts_keep: embedded.keep_alerts.0, ..store::Limits::default() }
+}
+
+/// What the configured sources become.
+type Sources = (Vec<(SocketAddr, Webhook<Ingest>)>, Vec<Follower<Ingest>>);
+
+fn sources(config: &Config, ingest: &Ingest, metrics: &Arc<Metrics>) -> anyhow::Result<Sources> {
+    let budget = Arc::new(Budget::default());
+    let (mut webhooks, mut followers) = (Vec::new(), Vec::new());
+    for source in &config.sources {
+        match source {
+            SourceConfig::Webhook(source) => {
+                let (ingest, metrics, budget) = (ingest.clone(), Arc::clone(metrics), Arc::clone(&budget));
+                let webhook = Webhook::new(source, &config.cluster, ingest, metrics, budget);
+                let webhook =
+                    webhook.map_err(|wrong| anyhow::anyhow!("source {}: {}", source.name, wrong.join("; ")))?;
+                webhooks.push((source.listen, webhook));
+            }
+            SourceConfig::File(source) => {
+                followers.push(Follower::new(source, &config.cluster, ingest.clone(), Arc::clone(metrics)));
+            }
+        }
+    }
+    Ok((webhooks, followers))
+}
+
+/// Makes every series that configuration and rules can have.
+fn prepare(metrics: &Metrics, config: &Config, loaded: &Loaded) {
+    let (mut sources, mut listeners, mut clusters) = (Vec::new(), Vec::new(), vec![config.cluster.as_str()]);
+    for source in &config.sources {
+        let (name, cluster) = match source {
+            SourceConfig::Webhook(webhook) => {
+                listeners.push((webhook.name.as_str(), webhook.tls.is_some()));
+                (webhook.name.as_str(), &webhook.cluster)
+            }
+            SourceConfig::File(file) => (file.name.as_str(), &file.cluster),
+        };
+        sources.push(name);
+        clusters.extend(cluster.as_deref());
+    }
+    let infos = loaded.rules.rules.iter().map(|rule| &rule.info);
+    let infos = infos.chain(loaded.rules.correlations.iter().map(|correlation| &correlation.info));
+    let rules: Vec<(&str, &str)> = infos.map(|info| (info.id.as_str(), info.level.as_str())).collect();
+    let sinks: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    metrics.prepare(Series {
+        sources: &sources,
+        listeners: &listeners,
+        clusters: &clusters,
+        rules: &rules,
+        rule_kinds: &["rule", "correlation"],
+        sinks: &sinks,
+    });
+    for (kind, count) in [("rule", loaded.rules.rules.len()), ("correlation", loaded.rules.correlations.len())] {
+        let gauge = metrics.rules_loaded.get_or_create(&RuleKind { kind: kind.to_owned() });
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+    metrics.rule_load_errors.set(0);
+    metrics.config_last_reload_success.set(1);
+}
+
+/// Tells on `/readyz` while nothing can be made durable.
+async fn watch_room(ingest: Ingest, health: Arc<Health>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(HEALTH_EVERY)).await.is_some() {
+        if ingest.is_full() {
+            health.set(Unready::JournalFull, "no room in the state directory: batches are refused");
+        } else {
+            health.clear(Unready::JournalFull);
+        }
+    }
+}

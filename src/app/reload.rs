@@ -1,0 +1,275 @@
+//! Reloading: rules, routes and sinks are read and built aside, then swapped whole; a mistake anywhere keeps what runs.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Origin, load_rules, prepare};
+use crate::admin::{Health, Unready};
+use crate::alert::Alert;
+use crate::clock;
+use crate::config::Config;
+use crate::diagnose::{Diagnostic, Severity};
+use crate::engine::RuleSet;
+use crate::metrics::Metrics;
+use crate::notify;
+use crate::notify::route::Routes;
+use crate::pipeline::correlating::{Routed, Router};
+use crate::sink::Sink;
+use crate::store::Store;
+
+/// How long workers of replaced sinks may finish what they are sending.
+const REPLACE_MAX: Duration = Duration::from_secs(10);
+
+/// Sinks and routes of one configuration.
+pub(super) struct Delivery {
+    sinks: Vec<(String, Sink)>,
+    router: Router,
+}
+
+impl Delivery {
+    /// Builds every sink and route; the error lists all that is wrong.
+    pub(super) fn build(config: &Config) -> Result<Self, Vec<String>> {
+        let (mut sinks, mut wrong) = (Vec::new(), Vec::new());
+        for sink in &config.sinks {
+            match Sink::build(sink) {
+                Ok(built) => sinks.push((sink.name.clone(), built)),
+                Err(error) => wrong.push(format!("sink {}: {error}", sink.name)),
+            }
+        }
+        let names: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
+        let routes = match Routes::new(&config.routes, &names) {
+            Ok(routes) if wrong.is_empty() => routes,
+            Ok(_) => return Err(wrong),
+            Err(errors) => {
+                wrong.extend(errors);
+                return Err(wrong);
+            }
+        };
+        let updated: Vec<String> =
+            sinks.iter().filter(|(_, sink)| sink.traits().takes_updates).map(|(name, _)| name.clone()).collect();
+        let router: Router = Box::new(move |alert: &Alert| {
+            let sinks = routes.sinks_for(alert);
+            let updates = sinks.iter().filter(|name| updated.contains(name)).cloned().collect();
+            Routed { sinks, updates }
+        });
+        Ok(Self { sinks, router })
+    }
+}
+
+/// Workers that run, and how to stop them.
+struct Running {
+    workers: JoinSet<()>,
+    cancel: CancellationToken,
+}
+
+/// Holds what a reload may swap.
+pub(super) struct Reloader {
+    origin: Origin,
+    rules: Arc<ArcSwap<RuleSet>>,
+    router: Arc<ArcSwap<Router>>,
+    store: Store,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    runtime: tokio::runtime::Handle,
+    /// The configuration in use.
+    config: Mutex<Config>,
+    /// Sinks that wait to be started.
+    built: Mutex<Vec<(String, Sink)>>,
+    running: Mutex<Option<Running>>,
+    /// One reload at a time.
+    reloading: Mutex<()>,
+}
+
+impl Reloader {
+    pub(super) fn new(
+        origin: Origin,
+        config: &Config,
+        rules: Arc<ArcSwap<RuleSet>>,
+        delivery: Delivery,
+        store: &Store,
+        metrics: &Arc<Metrics>,
+        health: &Arc<Health>,
+    ) -> Self {
+        Self {
+            origin,
+            rules,
+            router: Arc::new(ArcSwap::from_pointee(delivery.router)),
+            store: store.clone(),
+            metrics: Arc::clone(metrics),
+            health: Arc::clone(health),
+            runtime: tokio::runtime::Handle::current(),
+            config: Mutex::new(config.clone()),
+            built: Mutex::new(delivery.sinks),
+            running: Mutex::new(None),
+            reloading: Mutex::new(()),
+        }
+    }
+
+    pub(super) fn rules(&self) -> Arc<ArcSwap<RuleSet>> {
+        Arc::clone(&self.rules)
+    }
+
+    pub(super) fn router(&self) -> Arc<ArcSwap<Router>> {
+        Arc::clone(&self.router)
+    }
+
+    /// Starts the workers of the sinks that were built last.
+    pub(super) fn start_delivery(&self) {
+        let sinks = std::mem::take(&mut *lock(&self.built));
+        let cancel = CancellationToken::new();
+        let _entered = self.runtime.enter();
+        let workers = notify::spawn(sinks, &self.store, &self.metrics, &cancel);
+        *lock(&self.running) = Some(Running { workers, cancel });
+    }
+
+    /// Lets the workers send what is due for at most `flush`, then stops them.
+    pub(super) async fn stop_delivery(&self, flush: Duration) {
+        let Some(running) = lock(&self.running).take() else { return };
+        let names: Vec<String> = lock(&self.config).sinks.iter().map(|sink| sink.name.clone()).collect();
+        let _ = tokio::time::timeout(flush, self.flushed(&names)).await;
+        stop(running).await;
+    }
+
+    /// Resolves when nothing that could be sent at once waits for any sink.
+    async fn flushed(&self, sinks: &[String]) {
+        for sink in sinks {
+            while let Ok(due) = self.store.due(sink, clock::now(), 1).await {
+                if due.is_empty() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    /// Reads everything again. `Ok` is the number of rules that run now; an error says what was wrong, and what ran goes
+    /// on running. Blocks: rules are compiled.
+    pub(super) fn reload(&self) -> Result<usize, String> {
+        let _one_at_a_time = lock(&self.reloading);
+        match self.try_reload() {
+            Ok(rules) => {
+                self.health.clear(Unready::ReloadFailed);
+                tracing::info!(rules, "reloaded");
+                Ok(rules)
+            }
+            Err(wrong) => {
+                self.metrics.config_last_reload_success.set(0);
+                let words = wrong.join("\n");
+                self.health.set(Unready::ReloadFailed, format!("the last reload failed, the old set runs on: {words}"));
+                tracing::error!(mistakes = wrong.len(), "reload failed, the old set runs on: {words}");
+                Err(words)
+            }
+        }
+    }
+
+    fn try_reload(&self) -> Result<usize, Vec<String>> {
+        let config = self.origin.load().map_err(|findings| say(&findings))?;
+        let loaded = load_rules(&config);
+        let errors = loaded.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+        self.metrics.rule_load_errors.set(i64::try_from(errors).unwrap_or(i64::MAX));
+        if errors > 0 {
+            return Err(say(&loaded.findings));
+        }
+        let delivery = Delivery::build(&config)?;
+        prepare(&self.metrics, &config, &loaded);
+        let rules = loaded.rules.rules.len() + loaded.rules.correlations.len();
+        self.rules.store(Arc::new(RuleSet::compile(loaded.rules, config.correlation.repeat_after.0)));
+        self.router.store(Arc::new(delivery.router));
+        let mut running = lock(&self.config);
+        warn_of_restart(&running, &config);
+        if shown(&running.sinks) != shown(&config.sinks) || secrets_may_differ(&config) {
+            self.replace_sinks(delivery.sinks);
+        }
+        *running = config;
+        Ok(rules)
+    }
+
+    /// Stops the old workers, then starts new ones: two workers of one sink would send things twice.
+    fn replace_sinks(&self, sinks: Vec<(String, Sink)>) {
+        *lock(&self.built) = sinks;
+        let old = lock(&self.running).take();
+        if let Some(old) = old {
+            self.runtime.block_on(async { tokio::time::timeout(REPLACE_MAX, stop(old)).await }).ok();
+        }
+        self.start_delivery();
+    }
+
+    /// `/api/v1/rules`.
+    pub(super) fn rules_view(&self) -> Value {
+        let rules = self.rules.load();
+        let loaded = rules.loaded();
+        let alerting = loaded.alerting();
+        let single = loaded.rules.iter().map(|rule| {
+            json!({"id": rule.info.id, "title": rule.info.title, "level": rule.info.level, "tags": rule.info.tags,
+                "kind": "rule", "alerts": alerting.get(rule.info.id.as_str()), "file": rule.file})
+        });
+        let correlations = loaded.correlations.iter().map(|rule| {
+            json!({"id": rule.info.id, "title": rule.info.title, "level": rule.info.level, "tags": rule.info.tags,
+                "kind": rule.kind.as_str(), "alerts": true, "file": rule.file})
+        });
+        single.chain(correlations).collect()
+    }
+
+    /// What `/api/v1/status` shows of the configuration.
+    pub(super) fn status_view(&self) -> Value {
+        let config = lock(&self.config);
+        let rules = self.rules.load();
+        json!({
+            "cluster": config.cluster,
+            "state_dir": config.state_dir,
+            "rules": rules.rules().len(),
+            "correlations": rules.loaded().correlations.len(),
+            "sinks": config.sinks.iter().map(|sink| &sink.name).collect::<Vec<_>>(),
+        })
+    }
+
+    /// Files whose change asks for a reload.
+    pub(super) fn watched(&self) -> Vec<std::path::PathBuf> {
+        let config = lock(&self.config);
+        self.origin.path.iter().chain(&config.detections.paths).cloned().collect()
+    }
+}
+
+async fn stop(mut running: Running) {
+    running.cancel.cancel();
+    while running.workers.join_next().await.is_some() {}
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn say(findings: &[Diagnostic]) -> Vec<String> {
+    findings.iter().map(ToString::to_string).collect()
+}
+
+/// A part of the configuration as text; secrets show as `[redacted]`.
+fn shown(part: &impl serde::Serialize) -> String {
+    serde_json::to_string(part).unwrap_or_default()
+}
+
+/// Secrets print alike, so sinks that hold one are started anew at every reload.
+fn secrets_may_differ(config: &Config) -> bool {
+    let text = shown(&config.sinks);
+    text.contains("[redacted]") || text.contains("_file\"")
+}
+
+/// Some settings are bound when the daemon starts.
+fn warn_of_restart(old: &Config, new: &Config) {
+    let parts = [
+        ("sources", shown(&old.sources) != shown(&new.sources)),
+        ("admin", shown(&old.admin) != shown(&new.admin)),
+        ("state_dir", old.state_dir != new.state_dir),
+        ("journal", shown(&old.journal) != shown(&new.journal)),
+        ("log", shown(&old.log) != shown(&new.log)),
+        ("cluster", old.cluster != new.cluster),
+    ];
+    for (part, _) in parts.into_iter().filter(|(_, changed)| *changed) {
+        tracing::warn!(part, "this part of the configuration changed; it takes effect after a restart");
+    }
+}

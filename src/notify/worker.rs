@@ -1,0 +1,453 @@
+//! The worker in front of each sink: what is due → plan → send → settle.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::group::{Memory, digest, plan};
+use super::retry::{Breaker, Bucket, jitter, wait};
+use crate::alert::{Alert, EventExcerpt, Level, RuleInfo, Status};
+use crate::clock::{self, Timestamp};
+use crate::metrics::{DeliveryLabels, Metrics, SinkLabel};
+use crate::sink::{Item, Message, SendError, Sent, Sink, Traits};
+use crate::store::{Kind, Settlement, Store, StoreError};
+
+/// Deliveries taken from the outbox at once.
+const DUE_MAX: usize = 1_000;
+/// A retry that has become due is seen within this time.
+const POLL: Duration = Duration::from_secs(1);
+/// The outbox gauges are at most this old.
+const GAUGES: Duration = Duration::from_secs(5);
+/// A sink has its own timeouts per request; this bounds a message of several requests.
+const SEND_MAX: Duration = Duration::from_secs(60);
+/// What is being sent when the daemon stops gets this long.
+const STOP_MAX: Duration = Duration::from_secs(5);
+/// An ended alert is told again this long to sinks that must be told again.
+const RESOLVED_FOR: Duration = Duration::from_secs(15 * 60);
+/// From this failure in a row on, a few minutes in, somebody has to look.
+const FAILURES_LOUD: u32 = 8;
+
+/// Starts one worker per sink. They end when `cancel` is cancelled, or the store is closed; one that ends otherwise
+/// has panicked.
+pub fn spawn(
+    sinks: Vec<(String, Sink)>,
+    store: &Store,
+    metrics: &Arc<Metrics>,
+    cancel: &CancellationToken,
+) -> JoinSet<()> {
+    let mut workers = JoinSet::new();
+    for (name, sink) in sinks {
+        let worker = Worker::new(name, sink, store.clone(), Arc::clone(metrics), cancel.clone());
+        workers.spawn(worker.run());
+    }
+    workers
+}
+
+/// Sends one clearly marked alert through a sink, past outbox and retry. The error is for people, without secrets.
+pub async fn send_test(sink: &Sink, name: &str, now: Timestamp) -> Result<(), String> {
+    let item =
+        Item { seqs: Vec::new(), kind: Kind::Firing, alert: test_alert(name, now), attempts: 0, remembered: None };
+    let message = Message { items: vec![item], digest: None };
+    match timeout(SEND_MAX, sink.send(&message, now)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", SEND_MAX.as_secs())),
+    }
+}
+
+fn test_alert(sink: &str, now: Timestamp) -> Alert {
+    let id = blake3::hash(format!("kubesiren test {sink} {now}").as_bytes()).to_hex()[..32].to_owned();
+    let rule = RuleInfo {
+        id: "kubesiren-test".to_owned(),
+        title: "TEST: Kubesiren reaches this sink".to_owned(),
+        level: Level::Informational,
+        tags: vec!["kubesiren.test".to_owned()],
+        references: Vec::new(),
+        runbook: Some("Nothing to do: somebody ran `kubesiren sinks test`.".to_owned()),
+    };
+    Alert {
+        id,
+        status: Status::Firing,
+        time: now,
+        cluster: "test".to_owned(),
+        rule: Arc::new(rule),
+        summary: format!("This is a test of the sink {sink}. Nothing happened in any cluster."),
+        count: 1,
+        first_seen: now,
+        last_seen: now,
+        group: std::collections::BTreeMap::new(),
+        event: EventExcerpt {
+            stage: "ResponseComplete".to_owned(),
+            verb: "test".to_owned(),
+            stage_timestamp: now.to_string(),
+            ..EventExcerpt::default()
+        },
+        matched: std::collections::BTreeMap::new(),
+        audit_ids: Vec::new(),
+    }
+}
+
+struct Worker {
+    name: String,
+    sink: Sink,
+    traits: Traits,
+    store: Store,
+    metrics: Arc<Metrics>,
+    cancel: CancellationToken,
+    breaker: Breaker,
+    bucket: Bucket,
+    memory: Memory,
+    /// Settlements that the store could not write yet. Nothing is sent before they are: it would be sent twice.
+    owed: Vec<(i64, Settlement)>,
+    /// When firing alerts are to be told again.
+    resend_at: Timestamp,
+    /// When the gauges are to be read again.
+    gauges_at: Timestamp,
+}
+
+/// Why a round ended.
+enum Round {
+    /// There may be more to do at once.
+    Again,
+    /// Until something is queued, or for a while.
+    Idle,
+    /// The store is closed.
+    Over,
+}
+
+impl Worker {
+    fn new(name: String, sink: Sink, store: Store, metrics: Arc<Metrics>, cancel: CancellationToken) -> Self {
+        let traits = sink.traits();
+        let worker = Self {
+            bucket: Bucket::new(traits.rate),
+            breaker: Breaker::default(),
+            memory: Memory::default(),
+            owed: Vec::new(),
+            resend_at: Timestamp::MIN,
+            gauges_at: Timestamp::MIN,
+            name,
+            sink,
+            traits,
+            store,
+            metrics,
+            cancel,
+        };
+        for result in ["ok", "retry", "dead"] {
+            worker.count(result, 0);
+        }
+        drop(worker.metrics.delivery_seconds.get_or_create(&worker.label()));
+        drop(worker.metrics.outbox_records.get_or_create(&worker.label()));
+        drop(worker.metrics.outbox_oldest.get_or_create(&worker.label()));
+        worker
+    }
+
+    async fn run(mut self) {
+        while !self.cancel.is_cancelled() {
+            let round = match self.round(clock::now()).await {
+                Ok(round) => round,
+                Err(StoreError::Closed) => Round::Over,
+                Err(error) => {
+                    tracing::warn!(sink = %self.name, %error, "cannot read or write the outbox; trying again");
+                    Round::Idle
+                }
+            };
+            match round {
+                Round::Again => {}
+                Round::Idle => self.idle(clock::now()).await,
+                Round::Over => return,
+            }
+        }
+    }
+
+    /// Waits for work. While the breaker is open nothing can be done, whatever is queued.
+    async fn idle(&self, now: Timestamp) {
+        let cancelled = self.cancel.cancelled();
+        match self.breaker.open_for(now) {
+            Some(left) => tokio::select! { () = cancelled => {}, () = sleep(left.min(POLL)) => {} },
+            // The store may answer at once as long as something waits; the bucket then says how long to rest.
+            None if self.bucket.tokens(now) == 0 || !self.owed.is_empty() => {
+                tokio::select! { () = cancelled => {}, () = sleep(POLL / 4) => {} }
+            }
+            None => tokio::select! { () = cancelled => {}, () = self.store.queued(&self.name, POLL) => {} },
+        }
+    }
+
+    /// Does everything that is to be done at `now`.
+    async fn round(&mut self, now: Timestamp) -> Result<Round, StoreError> {
+        self.pay().await?;
+        if now >= self.gauges_at {
+            self.read_gauges(now).await?;
+        }
+        if self.breaker.open_for(now).is_some() {
+            return Ok(Round::Idle);
+        }
+        if self.traits.resend.is_some() && now >= self.resend_at {
+            self.tell_again(now).await?;
+        }
+        if self.breaker.open_for(now).is_some() || self.cancel.is_cancelled() {
+            return Ok(Round::Idle);
+        }
+        let due = self.store.due(&self.name, now, DUE_MAX).await?;
+        if due.is_empty() {
+            return Ok(Round::Idle);
+        }
+        let full = due.len() >= DUE_MAX;
+        let plan = plan(due, &self.traits, self.bucket.tokens(now), &mut self.memory, now);
+        self.owed.extend(plan.settled);
+        self.pay().await?;
+        for message in plan.messages {
+            if self.cancel.is_cancelled() || self.breaker.open_for(clock::now()).is_some() {
+                break; // What is left is due again.
+            }
+            self.deliver(message).await?;
+        }
+        self.read_gauges(clock::now()).await?;
+        Ok(if full && !plan.waits { Round::Again } else { Round::Idle })
+    }
+
+    /// Sends one message and settles it. Where it is refused, one of its alerts may be why: each half is tried.
+    async fn deliver(&mut self, message: Message) -> Result<(), StoreError> {
+        let mut parts = vec![message];
+        while let Some(message) = parts.pop() {
+            if self.breaker.open_for(clock::now()).is_some() {
+                break;
+            }
+            let Some(result) = self.send(&message).await else { break };
+            match result {
+                Err(SendError::Reject { .. }) if message.items.len() > 1 => parts.extend(halves(message)),
+                result => {
+                    self.report(&message, &result);
+                    self.owed.extend(settlements(&message, &result, clock::now(), jitter()));
+                    self.pay().await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends one message, in bounded time; `None` when the daemon stops before there is an answer.
+    async fn send(&mut self, message: &Message) -> Option<Result<Sent, SendError>> {
+        let started = Instant::now();
+        let now = clock::now();
+        self.bucket.take(now);
+        let stop = async {
+            self.cancel.cancelled().await;
+            sleep(STOP_MAX).await;
+        };
+        let result = tokio::select! {
+            result = timeout(SEND_MAX, self.sink.send(message, now)) => result.unwrap_or_else(|_| {
+                Err(SendError::Retry { after: None, reason: format!("no answer within {} s", SEND_MAX.as_secs()) })
+            }),
+            () = stop => return None,
+        };
+        self.metrics.delivery_seconds.get_or_create(&self.label()).observe(started.elapsed().as_secs_f64());
+        let now = clock::now();
+        match &result {
+            Err(SendError::Retry { after, reason }) => {
+                self.breaker.fail(*after, now, jitter());
+                let wait = self.breaker.open_for(now).unwrap_or_default();
+                match self.breaker.failures() {
+                    1 => tracing::warn!(sink = %self.name, %reason, ?wait, "the sink did not take alerts; they wait"),
+                    FAILURES_LOUD => {
+                        tracing::error!(sink = %self.name, %reason, "the sink still takes no alerts; they wait, and somebody has to look");
+                    }
+                    _ => tracing::debug!(sink = %self.name, %reason, ?wait, "the sink did not take alerts"),
+                }
+            }
+            Ok(_) | Err(SendError::Reject { .. }) => {
+                let failures = self.breaker.close();
+                if failures > 0 {
+                    tracing::info!(sink = %self.name, failures, "the sink answers again");
+                }
+            }
+        }
+        Some(result)
+    }
+
+    fn report(&self, message: &Message, result: &Result<Sent, SendError>) {
+        let count = message.items.iter().map(|item| item.seqs.len() as u64).sum();
+        self.count(
+            match result {
+                Ok(_) => "ok",
+                Err(SendError::Retry { .. }) => "retry",
+                Err(SendError::Reject { .. }) => "dead",
+            },
+            count,
+        );
+        if let Err(SendError::Reject { reason }) = result {
+            let alert = message.items.first().map_or("", |item| item.alert.id.as_str());
+            tracing::error!(sink = %self.name, %alert, %reason, "the sink refused an alert for good; it is kept as a dead letter");
+        }
+    }
+
+    /// Tells the sink what fires, and what ended of late. Nothing is settled: what fails is told the next time.
+    async fn tell_again(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let told = self.store.told(&self.name, now.minus(RESOLVED_FOR)).await?;
+        self.resend_at = now.plus(self.traits.resend.unwrap_or(POLL));
+        let items: Vec<Item> = told.into_iter().map(|alert| again(alert, &self.memory, now)).collect();
+        for items in items.chunks(self.traits.batch_max.max(1)) {
+            let message = Message { items: items.to_vec(), digest: None };
+            match self.send(&message).await {
+                None | Some(Err(SendError::Retry { .. })) => {
+                    self.resend_at = now; // As soon as the breaker closes.
+                    break;
+                }
+                Some(Err(SendError::Reject { reason })) => {
+                    tracing::warn!(sink = %self.name, %reason, "the sink refused alerts that are told again");
+                }
+                Some(Ok(_)) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn pay(&mut self) -> Result<(), StoreError> {
+        if !self.owed.is_empty() {
+            self.store.settle(&self.name, self.owed.clone()).await?;
+            self.owed.clear();
+        }
+        Ok(())
+    }
+
+    async fn read_gauges(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let backlog = self.store.backlog(&self.name).await?;
+        let records = i64::try_from(backlog.records).unwrap_or(i64::MAX);
+        let oldest = backlog.oldest.map_or(0.0, |time| now.since(time).as_secs_f64());
+        self.metrics.outbox_records.get_or_create(&self.label()).set(records);
+        self.metrics.outbox_oldest.get_or_create(&self.label()).set(oldest);
+        self.gauges_at = now.plus(GAUGES);
+        Ok(())
+    }
+
+    fn count(&self, result: &str, n: u64) {
+        let labels = DeliveryLabels { sink: self.name.clone(), result: result.to_owned() };
+        self.metrics.deliveries.get_or_create(&labels).inc_by(n);
+    }
+
+    fn label(&self) -> SinkLabel {
+        SinkLabel { sink: self.name.clone() }
+    }
+}
+
+fn again(mut alert: Alert, memory: &Memory, now: Timestamp) -> Item {
+    if memory.holds(&alert.id, now) {
+        alert.status = Status::Firing;
+    }
+    let kind = if alert.status == Status::Firing { Kind::Firing } else { Kind::Resolved };
+    Item { seqs: Vec::new(), kind, alert, attempts: 0, remembered: None }
+}
+
+/// Two halves of a message, the first one last, since the last one is sent first.
+fn halves(mut message: Message) -> [Message; 2] {
+    let second = message.items.split_off(message.items.len() / 2);
+    let make = |items| if message.digest.is_some() { digest(items) } else { Message { items, digest: None } };
+    [make(second), make(message.items)]
+}
+
+/// What becomes of the deliveries of a message that was sent.
+fn settlements(
+    message: &Message,
+    result: &Result<Sent, SendError>,
+    now: Timestamp,
+    jitter: f64,
+) -> Vec<(i64, Settlement)> {
+    let of = |item: &Item| match result {
+        Ok(sent) => {
+            let remember = sent.remember.iter().find(|(id, _)| *id == item.alert.id).map(|(_, text)| text.clone());
+            Settlement::Sent { remember }
+        }
+        // By its own failures, so that an alert that breaks its receiver gets out of the way of the others.
+        Err(SendError::Retry { after, reason }) => {
+            let not_before = now.plus(wait(*after, item.attempts.saturating_add(1), jitter));
+            Settlement::Retry { not_before, reason: reason.clone() }
+        }
+        Err(SendError::Reject { reason }) => Settlement::Dead { reason: reason.clone() },
+    };
+    message
+        .items
+        .iter()
+        .flat_map(|item| {
+            let settlement = of(item);
+            item.seqs.iter().map(move |seq| (*seq, settlement.clone()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::fake::{Receiver, Reply};
+    use crate::sink::samples::{alert, item, message};
+    use crate::sink::{SinkConfig, SinkKind};
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
+
+    fn two() -> Message {
+        let mut first = item(Kind::Firing, alert("a", "r", Level::High));
+        first.seqs = vec![1, 2];
+        first.attempts = 5;
+        let mut second = item(Kind::Firing, alert("b", "r", Level::High));
+        second.seqs = vec![3];
+        message(vec![first, second])
+    }
+
+    #[test]
+    fn what_was_taken_is_settled_with_what_to_remember() {
+        let sent = Sent { remember: vec![("a".to_owned(), "C 1".to_owned())] };
+        let settled = settlements(&two(), &Ok(sent), NOW, 0.5);
+        let remembered: Vec<_> = settled
+            .iter()
+            .map(|(seq, settlement)| match settlement {
+                Settlement::Sent { remember } => (*seq, remember.as_deref()),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(remembered, [(1, Some("C 1")), (2, Some("C 1")), (3, None)]);
+    }
+
+    #[test]
+    fn a_retry_waits_by_its_own_failures_or_as_long_as_it_was_told() {
+        let waits = |after| {
+            let error = SendError::Retry { after, reason: "busy".to_owned() };
+            let settled = settlements(&two(), &Err(error), NOW, 1.0);
+            let wait = |settlement: &Settlement| match settlement {
+                Settlement::Retry { not_before, .. } => not_before.since(NOW).as_secs(),
+                other => panic!("{other:?}"),
+            };
+            settled.iter().map(|(_, settlement)| wait(settlement)).collect::<Vec<_>>()
+        };
+        assert_eq!(waits(None), [64, 64, 2]);
+        assert_eq!(waits(Some(Duration::from_secs(30))), [30, 30, 30]);
+    }
+
+    #[test]
+    fn what_is_refused_is_a_dead_letter() {
+        let settled = settlements(&two(), &Err(SendError::Reject { reason: "no".to_owned() }), NOW, 1.0);
+        assert_eq!(settled.len(), 3);
+        assert!(
+            settled.iter().all(|(_, settlement)| matches!(settlement, Settlement::Dead { reason } if reason == "no"))
+        );
+    }
+
+    #[test]
+    fn halves_keep_everything_and_the_order() {
+        let [second, first] = halves(two());
+        assert_eq!((first.items[0].seqs[0], second.items[0].seqs[0]), (1, 3));
+    }
+
+    #[tokio::test]
+    async fn a_test_alert_says_that_it_is_one() {
+        let receiver = Receiver::start(|_| Reply::new(200, "")).await;
+        let config = format!(r#"{{"name":"soc","type":"webhook","url":"{}"}}"#, receiver.url("/"));
+        let config: SinkConfig = serde_json::from_str(&config).unwrap();
+        assert!(matches!(config.kind, SinkKind::Webhook(_)));
+        let sink = Sink::build(&config).unwrap();
+        send_test(&sink, "soc", NOW).await.unwrap();
+        let body = receiver.requests()[0].json();
+        assert_eq!(body["rule"]["id"], "kubesiren-test");
+        assert!(body["summary"].as_str().unwrap().contains("a test of the sink soc"));
+    }
+}

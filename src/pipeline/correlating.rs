@@ -1,0 +1,231 @@
+//! From the journal to the outbox: reads batches in order, correlates them, and writes alerts, deliveries and the cursor
+//! in one transaction. After a crash the same batches give the same alerts, which the store knows already.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+
+use super::watermarks::Watermarks;
+use crate::alert::{Alert, Kind, Level};
+use crate::clock::{self, Timestamp};
+use crate::correlate::{self, Correlator, Limits};
+use crate::engine::RuleSet;
+use crate::metrics::{AlertLabels, LevelLabel, Metrics, Rule, Source};
+use crate::store::{self, Commit, Store, StoreError};
+
+/// Batches that are correlated in one transaction.
+const BATCHES: usize = 256;
+
+/// How often event time is looked at while nothing arrives.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often old records are removed.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
+/// Before trying again after the store failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Which sinks hear of an alert.
+pub type Router = Box<dyn Fn(&Alert) -> Routed + Send + Sync>;
+
+/// The sinks of one alert.
+#[derive(Clone, Debug, Default)]
+pub struct Routed {
+    /// Those that are told when it fires and when it ends.
+    pub sinks: Vec<String>,
+    /// Those of them that can show it grow.
+    pub updates: Vec<String>,
+}
+
+/// The task that correlates.
+pub struct Correlating {
+    /// The rule set in use; a new one is taken up before the next batch.
+    pub rules: Arc<ArcSwap<RuleSet>>,
+    /// The store.
+    pub store: Store,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// How far event time has come.
+    pub watermarks: Arc<Watermarks>,
+    /// Which sinks hear of an alert; swapped by a reload.
+    pub router: Arc<ArcSwap<Router>>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Correlating {
+    /// Rebuilds the windows from the journal, then correlates until `shutdown`; `ready` is told when the past is
+    /// rebuilt. What was acknowledged before the end is still correlated.
+    pub async fn run(self, ready: impl FnOnce(), shutdown: CancellationToken) {
+        let Some((mut correlator, mut cursor)) = self.rebuild_until(&shutdown).await else { return };
+        ready();
+        let (mut pruned, mut gauged) = (clock::now(), Timestamp::MIN);
+        let mut running = self.rules.load_full();
+        loop {
+            let stopping = shutdown.is_cancelled();
+            let loaded = self.rules.load_full();
+            if !Arc::ptr_eq(&running, &loaded) {
+                running = Arc::clone(&loaded);
+                correlator.reload(loaded);
+            }
+            match self.step(&mut correlator, cursor).await {
+                // Everything acknowledged is correlated: now the task may end.
+                Ok(reached) if stopping && reached == cursor => return,
+                Ok(reached) if reached > cursor => cursor = reached,
+                Ok(_) => {
+                    let wait = self.store.appended_after(cursor, TICK);
+                    shutdown.run_until_cancelled(wait).await;
+                }
+                Err(StoreError::Closed) => return,
+                Err(error) => {
+                    // The correlator has seen the batches, but the store has not: only a rebuild makes them one again.
+                    tracing::error!(%error, "alerts could not be written; trying again");
+                    shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+                    if stopping {
+                        return;
+                    }
+                    let Some(rebuilt) = self.rebuild_until(&shutdown).await else { return };
+                    (correlator, cursor) = rebuilt;
+                    running = correlator.rules();
+                }
+            }
+            let now = clock::now();
+            if now.since(gauged) >= TICK {
+                gauged = now;
+                self.gauges(&correlator).await;
+            }
+            if now.since(pruned) > PRUNE_EVERY {
+                pruned = now;
+                self.prune(now).await;
+            }
+        }
+    }
+
+    /// Correlates what is in the journal after the cursor, and what time has decided. Returns the new cursor.
+    async fn step(&self, correlator: &mut Correlator, cursor: i64) -> Result<i64, StoreError> {
+        // Looked at before the journal: what is acknowledged later must not be overtaken by its own time.
+        let times = self.watermarks.at(clock::now());
+        let batches = self.store.journal_after(cursor, BATCHES).await?;
+        let reached = batches.last().map_or(cursor, |batch| batch.seq);
+        for batch in &batches {
+            correlator.take(&batch.matches, Some(batch.received));
+        }
+        // Event time goes on only when everything before it has been correlated.
+        if batches.len() < BATCHES {
+            for (cluster, time) in times {
+                correlator.advance(&cluster, time);
+            }
+        }
+        let changes = correlator.drain();
+        self.count(correlator, &changes);
+        if reached > cursor || !changes.is_empty() {
+            let routed = changes.into_iter().map(|change| self.routed(change)).collect();
+            self.store.commit(Commit { cursor: reached, changes: routed }).await?;
+        }
+        Ok(reached)
+    }
+
+    fn routed(&self, change: correlate::Change) -> store::Change {
+        let correlate::Change { kind, alert } = change;
+        let Routed { sinks, updates } = (self.router.load())(&alert);
+        let sinks = if kind == Kind::Update { updates } else { sinks };
+        store::Change { alert, kind, sinks }
+    }
+
+    fn count(&self, correlator: &mut Correlator, changes: &[correlate::Change]) {
+        let stats = correlator.take_stats();
+        for (rule, count) in stats.matches {
+            self.metrics.matches.get_or_create(&Rule { rule: rule.to_string() }).inc_by(count);
+        }
+        for (source, count) in stats.duplicates {
+            self.metrics.events_duplicate.get_or_create(&Source { source: source.to_string() }).inc_by(count);
+        }
+        for (source, count) in stats.late {
+            self.metrics.events_late.get_or_create(&Source { source: source.to_string() }).inc_by(count);
+        }
+        for (rule, count) in stats.evictions {
+            self.metrics.window_evictions.get_or_create(&Rule { rule }).inc_by(count);
+        }
+        let now = clock::now();
+        for change in changes.iter().filter(|change| change.kind == Kind::Firing) {
+            let alert = &change.alert;
+            let labels = AlertLabels {
+                rule: alert.rule.id.clone(),
+                level: alert.rule.level.as_str().to_owned(),
+                cluster: self.metrics.clusters.label(&alert.cluster).to_string(),
+            };
+            self.metrics.alerts.get_or_create(&labels).inc();
+            self.metrics.detection_latency.observe(now.since(alert.time).as_secs_f64());
+        }
+    }
+
+    async fn gauges(&self, correlator: &Correlator) {
+        let mut keys: BTreeMap<&str, usize> = BTreeMap::new();
+        for (rule, count) in correlator.keys() {
+            *keys.entry(rule).or_default() += count;
+        }
+        for (rule, count) in keys {
+            let gauge = self.metrics.window_keys.get_or_create(&Rule { rule: rule.to_owned() });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        for (level, count) in Level::ALL.into_iter().zip(correlator.firing()) {
+            let labels = LevelLabel { level: level.as_str().to_owned() };
+            self.metrics.alerts_firing.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        if let Ok(backlog) = self.store.journal_backlog().await {
+            self.metrics.journal_records.set(i64::try_from(backlog).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Retries the rebuild until it succeeds; `None` when told to stop.
+    async fn rebuild_until(&self, shutdown: &CancellationToken) -> Option<(Correlator, i64)> {
+        loop {
+            match self.rebuild().await {
+                Ok(rebuilt) => return Some(rebuilt),
+                Err(StoreError::Closed) => return None,
+                Err(error) => tracing::error!(%error, "the windows could not be rebuilt; trying again"),
+            }
+            shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await?;
+        }
+    }
+
+    /// Reads the longest window before the cursor again, silently, and takes over the alerts that are firing.
+    async fn rebuild(&self) -> Result<(Correlator, i64), StoreError> {
+        let rules = self.rules.load_full();
+        let cursor = self.store.cursor().await?;
+        let from = clock::now().minus(self.reach(&rules));
+        let mut at = (self.store.journal_seq_at(from).await? - 1).min(cursor);
+        let mut correlator = Correlator::new(rules, self.limits);
+        while at < cursor {
+            let batches = self.store.journal_after(at, BATCHES).await?;
+            let Some(last) = batches.last() else { break };
+            at = last.seq;
+            for batch in batches.iter().take_while(|batch| batch.seq <= cursor) {
+                correlator.take(&batch.matches, Some(batch.received));
+                correlator.drain();
+            }
+        }
+        correlator.adopt(&self.store.firing().await?);
+        let now = clock::now();
+        for (cluster, time) in correlator.watermarks() {
+            self.watermarks.seen(cluster, time, now);
+        }
+        Ok((correlator, cursor))
+    }
+
+    /// How far back the journal can still matter: the longest window, twice because an episode may have begun in one and
+    /// go on in the next, and what comes late.
+    fn reach(&self, rules: &RuleSet) -> Duration {
+        rules.longest_window() * 2 + self.limits.lateness * 2
+    }
+
+    async fn prune(&self, now: Timestamp) {
+        let keep_from = now.minus(self.reach(&self.rules.load()));
+        if let Err(error) = self.store.prune(now, keep_from).await {
+            tracing::warn!(%error, "old records could not be removed");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The way in and what follows it: [`Ingest::ingest`] journals matches and acknowledges, [`correlating`] turns the
+//! journal into alerts.
+
+pub mod correlating;
+pub mod rejects;
+pub mod watermarks;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use crate::clock;
+use crate::engine::{Detected, Detector, RuleSet};
+use crate::event::compress::{DecompressError, decompress};
+use crate::metrics::{Metrics, Rejected as RejectedLabel, Source, SourceCluster};
+use crate::store::{Append, FilePosition, Store, StoreError};
+
+use rejects::Rejects;
+use watermarks::Watermarks;
+
+pub use crate::event::compress::Encoding;
+
+/// Scratches that are kept for the next batch.
+const POOL_MAX: usize = 64;
+
+/// Where a batch came from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The source's name in metrics: `webhook`, `file`, or the configured `name`.
+    pub source: Arc<str>,
+    /// The cluster label for events that name none.
+    pub cluster: Arc<str>,
+    /// Bytes that a body may have after decompression.
+    pub max_body: u64,
+}
+
+/// What an accepted batch held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Good events.
+    pub events: u64,
+    /// Rejected events; each is counted and kept in the rejects file.
+    pub rejected: u64,
+    /// Rules that were true, summed over the events.
+    pub matches: u64,
+}
+
+/// Why a batch was not taken. It left no trace, except in metrics.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// No JSON at all, or not audit.k8s.io/v1: sending it again cannot help (webhook: 400).
+    #[error("{0}")]
+    NotAudit(String),
+    /// Larger than `max_body` after decompression (webhook: 413).
+    #[error("the body is larger than {limit} bytes after decompression; raise max_body")]
+    TooLarge {
+        /// The bound, in bytes.
+        limit: u64,
+    },
+    /// No room now: memory budget, journal, outbox, or stopping (webhook: 503 with Retry-After; file: wait).
+    #[error("{0}")]
+    NoRoom(String),
+}
+
+/// The way in, shared by all sources. Cheap to clone.
+#[derive(Clone)]
+pub struct Ingest {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    rules: Arc<ArcSwap<RuleSet>>,
+    store: Store,
+    metrics: Arc<Metrics>,
+    watermarks: Arc<Watermarks>,
+    rejects: Rejects,
+    /// Set while the store has refused a batch for want of room.
+    full: AtomicBool,
+    /// Scratches that no batch is using.
+    pool: Mutex<Vec<Box<Worker>>>,
+}
+
+#[derive(Default)]
+struct Worker {
+    detector: Detector,
+    detected: Detected,
+}
+
+impl Ingest {
+    /// A way in to `store`. `rules` may be swapped at any time; a batch sees one set from its beginning to its end.
+    #[must_use]
+    pub fn new(
+        rules: Arc<ArcSwap<RuleSet>>,
+        store: Store,
+        metrics: Arc<Metrics>,
+        watermarks: Arc<Watermarks>,
+        rejects: Rejects,
+    ) -> Self {
+        let pool = Mutex::new(Vec::new());
+        Self {
+            inner: Arc::new(Inner { rules, store, metrics, watermarks, rejects, full: AtomicBool::new(false), pool }),
+        }
+    }
+
+    /// Takes one batch: decompresses, frames, matches, journals. Returns when everything that an alert may need is
+    /// durable. CPU work happens on the caller's task.
+    pub async fn ingest(
+        &self,
+        body: &[u8],
+        encoding: Encoding,
+        origin: &Origin,
+        position: Option<FilePosition>,
+    ) -> Result<Receipt, IngestError> {
+        let mut worker = self.worker();
+        let outcome = self.detect(body, encoding, origin, &mut worker);
+        let bytes = match outcome {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.give_back(worker);
+                return Err(error);
+            }
+        };
+        let matches = std::mem::take(&mut worker.detected.matches);
+        let receipt = Receipt {
+            events: worker.detected.events,
+            rejected: worker.detected.rejects.len() as u64,
+            matches: matches.len() as u64,
+        };
+        let outcome = self.inner.store.append(Append { matches, position }).await;
+        self.inner.full.store(matches!(outcome, Err(StoreError::Full(_))), Ordering::Relaxed);
+        if outcome.is_ok() {
+            self.count(&worker.detected, bytes, origin);
+        }
+        self.give_back(worker);
+        match outcome {
+            Ok(()) => Ok(receipt),
+            Err(error @ (StoreError::Full(_) | StoreError::Closed)) => Err(IngestError::NoRoom(error.to_string())),
+            Err(error) => {
+                tracing::error!(%error, source = &*origin.source, "a batch could not be journaled; it was refused");
+                Err(IngestError::NoRoom(error.to_string()))
+            }
+        }
+    }
+
+    /// Whether the last batch with matches was refused for want of room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.inner.full.load(Ordering::Relaxed)
+    }
+
+    /// Finds the matches of a body; returns its size after decompression.
+    fn detect(
+        &self,
+        body: &[u8],
+        encoding: Encoding,
+        origin: &Origin,
+        worker: &mut Worker,
+    ) -> Result<u64, IngestError> {
+        let body = decompress(body, encoding, origin.max_body).map_err(|error| match error {
+            DecompressError::TooLarge(limit) => IngestError::TooLarge { limit },
+            corrupt @ DecompressError::Corrupt(..) => IngestError::NotAudit(format!("the body is {corrupt}")),
+        })?;
+        worker.detected.clear();
+        let rules = self.inner.rules.load();
+        let looked = worker.detector.body(&rules, &origin.cluster, &body, &mut worker.detected);
+        looked.map_err(|error| IngestError::NotAudit(error.to_string()))?;
+        for found in &mut worker.detected.matches {
+            found.source = Arc::clone(&origin.source);
+        }
+        Ok(body.len() as u64)
+    }
+
+    /// Counts an accepted batch, and keeps what was rejected in it.
+    fn count(&self, detected: &Detected, bytes: u64, origin: &Origin) {
+        let Inner { metrics, watermarks, rejects, .. } = &*self.inner;
+        let source = origin.source.to_string();
+        let cluster = metrics.clusters.label(&origin.cluster).to_string();
+        let labels = SourceCluster { source: source.clone(), cluster };
+        metrics.events.get_or_create(&labels).inc_by(detected.events);
+        metrics.event_bytes.get_or_create(&Source { source: source.clone() }).inc_by(bytes);
+        if let Some(newest) = detected.newest {
+            let gauge = metrics.last_event.get_or_create(&labels);
+            if newest.as_seconds() > gauge.get() {
+                gauge.set(newest.as_seconds());
+            }
+            drop(gauge);
+            watermarks.seen(&origin.cluster, newest, clock::now());
+        }
+        for reject in &detected.rejects {
+            let labels = RejectedLabel { source: source.clone(), reason: reject.reason.to_owned() };
+            metrics.events_rejected.get_or_create(&labels).inc();
+        }
+        rejects.keep(&detected.rejects, origin);
+    }
+
+    fn worker(&self) -> Box<Worker> {
+        self.inner.pool.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, worker: Box<Worker>) {
+        let mut pool = self.inner.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.len() < POOL_MAX {
+            pool.push(worker);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! How far event time has come in each cluster: by its events, or by the wall clock while it is silent.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+
+/// Clusters whose time is followed; a client of the webhook may name any.
+const CLUSTERS_MAX: usize = 10_000;
+
+/// An apiserver holds a batch back for up to 30 s by default: silence that is shorter says nothing.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// How far ahead of the wall clock an event may push event time.
+const SKEW_MAX: Duration = Duration::from_secs(300);
+
+/// The newest event time of each cluster, and when it was seen.
+#[derive(Debug, Default)]
+pub struct Watermarks {
+    clusters: Mutex<HashMap<Arc<str>, Mark>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    newest: Timestamp,
+    at: Timestamp,
+}
+
+impl Watermarks {
+    /// Notes that an event of `newest` was seen at `now`, wall clock.
+    pub fn seen(&self, cluster: &Arc<str>, newest: Timestamp, now: Timestamp) {
+        let newest = newest.min(now.plus(SKEW_MAX));
+        let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mark) = clusters.get_mut(cluster) {
+            *mark = Mark { newest: mark.newest.max(newest), at: now };
+        } else if clusters.len() < CLUSTERS_MAX {
+            clusters.insert(Arc::clone(cluster), Mark { newest, at: now });
+        }
+    }
+
+    /// How far event time has come at `now`, wall clock.
+    #[must_use]
+    pub fn at(&self, now: Timestamp) -> Vec<(Arc<str>, Timestamp)> {
+        let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        let time = |mark: &Mark| {
+            let silent = now.since(mark.at).saturating_sub(SILENCE);
+            // Silent for so long, nothing older than the silence will come.
+            mark.newest.plus(silent)
+        };
+        clusters.iter().map(|(cluster, mark)| (Arc::clone(cluster), time(mark))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp(second * 1_000_000)
+    }
+
+    #[test]
+    fn event_time_follows_events_and_then_the_clock() {
+        let marks = Watermarks::default();
+        let cluster: Arc<str> = "a".into();
+        marks.seen(&cluster, second(100), second(110));
+        assert_eq!(marks.at(second(160))[0].1, second(100));
+        assert_eq!(marks.at(second(200))[0].1, second(130));
+        marks.seen(&cluster, second(90), second(200));
+        assert_eq!(marks.at(second(200))[0].1, second(100), "never back");
+        marks.seen(&cluster, second(100_000), second(210));
+        assert_eq!(marks.at(second(210))[0].1, second(510), "never far ahead of the clock");
+    }
+}

@@ -1,0 +1,182 @@
+//! Reading request bodies within bounds: their own size, the memory of all bodies together, and time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Buf as _, Bytes};
+use http_body_util::BodyExt as _;
+use hyper::body::Body;
+
+use super::answer::Refusal;
+
+/// Memory that all request bodies together may hold, over all listeners.
+pub struct Budget {
+    limit: u64,
+    used: AtomicU64,
+}
+
+impl Budget {
+    /// Bytes of bodies in flight by default.
+    pub const BYTES_IN_FLIGHT: u64 = 512 << 20;
+
+    /// A budget of so many bytes.
+    #[must_use]
+    pub fn new(limit: u64) -> Self {
+        Self { limit, used: AtomicU64::new(0) }
+    }
+
+    /// Bytes held now.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn try_take(&self, bytes: u64) -> bool {
+        let more = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new(Self::BYTES_IN_FLIGHT)
+    }
+}
+
+/// One body and its share of the budget, given back when it is dropped.
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    held: u64,
+    budget: Arc<Budget>,
+}
+
+/// The first allocation for a body whose sender announces more.
+const FIRST_BLOCK: usize = 256 << 10;
+
+impl Buffer {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
+        Self { bytes: Vec::new(), held: 0, budget }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Makes room for `more` bytes. It doubles, up to `expected`: a sender that announces much and sends little holds
+    /// little, so announcing costs nobody else their room.
+    fn grow(&mut self, more: usize, expected: usize) -> Result<(), Refusal> {
+        let needed = self.bytes.len().saturating_add(more);
+        if needed <= self.bytes.capacity() {
+            return Ok(());
+        }
+        let target = self.bytes.capacity().saturating_mul(2).max(FIRST_BLOCK).min(expected).max(needed);
+        let missing = (target as u64).saturating_sub(self.held);
+        if !self.budget.try_take(missing) {
+            return Err(Refusal::NoMemory);
+        }
+        self.held += missing;
+        self.bytes.reserve_exact(target - self.bytes.len());
+        Ok(())
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.held, Ordering::Relaxed);
+    }
+}
+
+/// Reads a body of at most `max` bytes. The caller bounds the time.
+pub(super) async fn collect<B>(body: &mut B, max: u64, budget: Arc<Budget>) -> Result<Buffer, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let announced = body.size_hint();
+    if announced.lower() > max {
+        return Err(Refusal::TooLarge { limit: max });
+    }
+    let expected = usize::try_from(announced.exact().unwrap_or(max)).unwrap_or(usize::MAX);
+    let mut buffer = Buffer::new(budget);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Refusal::BrokenBody)?.into_data() else { continue };
+        if (buffer.bytes.len() as u64).saturating_add(data.remaining() as u64) > max {
+            return Err(Refusal::TooLarge { limit: max });
+        }
+        buffer.grow(data.len(), expected)?;
+        buffer.bytes.extend_from_slice(&data);
+    }
+    Ok(buffer)
+}
+
+/// Reads and forgets the rest of a refused body, at most `max` bytes of it.
+pub(super) async fn drain<B>(mut body: B, max: u64)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut seen: u64 = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        seen = seen.saturating_add(frame.data_ref().map_or(0, |data| data.len() as u64));
+        if seen > max {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// A body that does not say how long it is.
+    fn streamed(chunks: usize, size: usize) -> impl Body<Data = Bytes, Error = std::convert::Infallible> + Unpin {
+        let chunk = Bytes::from(vec![b'x'; size]);
+        Chunks { chunk, left: chunks }
+    }
+
+    struct Chunks {
+        chunk: Bytes,
+        left: usize,
+    }
+
+    impl Body for Chunks {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            if self.left == 0 {
+                return std::task::Poll::Ready(None);
+            }
+            self.left -= 1;
+            std::task::Poll::Ready(Some(Ok(Frame::data(self.chunk.clone()))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_holds_its_share_until_it_is_dropped() {
+        let budget = Arc::new(Budget::new(1000));
+        let first = collect(&mut Full::new(Bytes::from(vec![1; 600])), 1000, budget.clone()).await.expect("fits");
+        assert_eq!((first.bytes().len(), budget.used()), (600, 600));
+        let second = collect(&mut Full::new(Bytes::from(vec![1; 600])), 1000, budget.clone()).await;
+        assert!(matches!(second, Err(Refusal::NoMemory)));
+        assert_eq!(budget.used(), 600);
+        drop(first);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn growth_is_bounded_by_the_largest_body_and_charged() {
+        let budget = Arc::new(Budget::new(u64::MAX));
+        let max = 3 << 20;
+        let buffer = collect(&mut streamed(3, 1 << 20), max, budget.clone()).await.expect("fits");
+        assert_eq!(buffer.bytes().len() as u64, max);
+        assert_eq!(buffer.bytes.capacity() as u64, budget.used());
+        assert!(budget.used() <= max);
+        let over = collect(&mut streamed(4, 1 << 20), max, budget.clone()).await;
+        assert!(matches!(over, Err(Refusal::TooLarge { limit }) if limit == max));
+    }
+}

@@ -1,0 +1,299 @@
+//! The journal of matches: batches become rows, rows become batches again.
+//!
+//! Matches of one batch to the same rule, cluster and `fields` share a row: a script that reads a thousand secrets
+//! in one batch must not cost a thousand rows. The row keeps the first match whole; of the others it keeps what
+//! counts and tells apart (place in the batch, time, delivery, request, `auditID`, stage time). They come back with
+//! the first one's `event` and `matched`. That loss is intended: an alert shows one event of its group.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::writer::Writing;
+use super::{FilePosition, JournalBatch, StoreError};
+use crate::alert::EventExcerpt;
+use crate::clock::Timestamp;
+use crate::correlate::Match;
+
+/// One journal row, ready to be written.
+pub(super) struct Row {
+    rule: Arc<str>,
+    cluster: Arc<str>,
+    event_time: Timestamp,
+    matches: usize,
+    payload: String,
+}
+
+/// The JSON of a row, to write.
+#[derive(Serialize)]
+struct Written<'a> {
+    source: &'a str,
+    fields: &'a RawValue,
+    event: &'a EventExcerpt,
+    matched: &'a BTreeMap<String, Value>,
+    matches: Vec<Entry>,
+}
+
+/// The JSON of a row, to read.
+#[derive(Deserialize)]
+struct Read {
+    source: Arc<str>,
+    fields: BTreeMap<Arc<str>, Vec<Value>>,
+    event: EventExcerpt,
+    matched: BTreeMap<String, Value>,
+    matches: Vec<Entry>,
+}
+
+/// What tells one match of a row from the others.
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    /// Index in the batch.
+    n: usize,
+    /// Microseconds, so that any time comes back as it went in.
+    time: i64,
+    delivery: u64,
+    request: u64,
+    /// Absent where it is the first match's.
+    #[serde(rename = "auditID", default, skip_serializing_if = "Option::is_none")]
+    audit_id: Option<String>,
+    /// Absent where it is `time` as an apiserver writes it.
+    #[serde(rename = "stageTimestamp", default, skip_serializing_if = "Option::is_none")]
+    stage_timestamp: Option<String>,
+}
+
+impl Entry {
+    fn new(n: usize, found: &Match, first: &Match) -> Self {
+        let (event, time) = (&found.event, found.time);
+        Self {
+            n,
+            time: time.0,
+            delivery: found.delivery,
+            request: found.request,
+            audit_id: (event.audit_id != first.event.audit_id).then(|| event.audit_id.clone()),
+            stage_timestamp: (event.stage_timestamp != time.to_string()).then(|| event.stage_timestamp.clone()),
+        }
+    }
+}
+
+/// Groups a batch's matches into rows, in the order of their first matches.
+pub(super) fn rows(matches: &[Match]) -> Result<Vec<Row>, StoreError> {
+    let mut groups: Vec<(Box<RawValue>, Vec<usize>)> = Vec::new();
+    let mut places: HashMap<(&str, &str, String), usize> = HashMap::new();
+    for (n, found) in matches.iter().enumerate() {
+        let fields = serde_json::value::to_raw_value(&found.fields).map_err(unwritable)?;
+        let place = *places.entry((&found.rule, &found.cluster, fields.get().to_owned())).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some((_, members)) => members.push(n),
+            None => groups.push((fields, vec![n])),
+        }
+    }
+    groups.iter().map(|(fields, members)| row(matches, fields, members)).collect()
+}
+
+fn row(matches: &[Match], fields: &RawValue, members: &[usize]) -> Result<Row, StoreError> {
+    let first = &matches[members[0]];
+    let entries = members.iter().map(|&n| Entry::new(n, &matches[n], first)).collect();
+    let written =
+        Written { source: &first.source, fields, event: &first.event, matched: &first.matched, matches: entries };
+    Ok(Row {
+        rule: Arc::clone(&first.rule),
+        cluster: Arc::clone(&first.cluster),
+        event_time: first.time,
+        matches: members.len(),
+        payload: serde_json::to_string(&written).map_err(unwritable)?,
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape `map_err` wants")]
+fn unwritable(error: serde_json::Error) -> StoreError {
+    StoreError::Database(format!("a match cannot be written as JSON: {error}"))
+}
+
+/// Writes a batch and the position of the file it came from.
+pub(super) fn append(
+    writing: &mut Writing<'_>,
+    rows: &[Row],
+    position: Option<&FilePosition>,
+) -> Result<(), StoreError> {
+    let marks = &mut writing.marks;
+    if !rows.is_empty() {
+        // Sequence numbers are given here, not by the database, so that none at or below the cursor is ever used.
+        marks.batch += 1;
+        let mut insert = writing.transaction.prepare_cached(
+            "INSERT INTO journal (seq, batch, received, rule, cluster, event_time, matches, payload)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?;
+        for row in rows {
+            marks.last += 1;
+            insert.execute(params![
+                marks.last,
+                marks.batch,
+                writing.now.0,
+                &*row.rule,
+                &*row.cluster,
+                row.event_time.0,
+                i64::try_from(row.matches).unwrap_or(i64::MAX),
+                row.payload
+            ])?;
+        }
+    }
+    if let Some(position) = position {
+        let mut upsert = writing.transaction.prepare_cached(
+            "INSERT INTO file_positions (path, identity, position) VALUES (?1, ?2, ?3)
+             ON CONFLICT (path) DO UPDATE SET identity = excluded.identity, position = excluded.position",
+        )?;
+        let offset = i64::try_from(position.offset).unwrap_or(i64::MAX); // No file is that long.
+        upsert.execute(params![position.path, position.identity, offset])?;
+    }
+    Ok(())
+}
+
+/// Batches whose last row is after `seq`, oldest first, at most `limit`, each one whole.
+pub(super) fn after(connection: &Connection, seq: i64, limit: usize) -> Result<Vec<JournalBatch>, StoreError> {
+    if limit == 0 {
+        return Ok(Vec::new());
+    }
+    let transaction = connection.unchecked_transaction()?; // Both statements must see the same journal.
+    let Some(start) = start_of_batch_after(&transaction, seq)? else { return Ok(Vec::new()) };
+    let mut select = transaction.prepare_cached(
+        "SELECT seq, batch, received, rule, cluster, payload FROM journal WHERE seq >= ?1 ORDER BY seq",
+    )?;
+    let mut rows = select.query([start])?;
+    let mut batches: Vec<Collected> = Vec::new();
+    let mut seen = None;
+    while let Some(row) = rows.next()? {
+        let (seq, number): (i64, i64) = (row.get(0)?, row.get(1)?);
+        if seen != Some(number) {
+            if batches.len() == limit {
+                break;
+            }
+            seen = Some(number);
+            batches.push(Collected { seq, received: Timestamp(row.get(2)?), matches: Vec::new() });
+        }
+        if let Some(batch) = batches.last_mut() {
+            batch.seq = seq;
+            let (rule, cluster): (String, String) = (row.get(3)?, row.get(4)?);
+            let payload = row.get_ref(5)?.as_str().map_err(rusqlite::Error::from)?;
+            unpack(seq, &rule.into(), &cluster.into(), payload, &mut batch.matches)?;
+        }
+    }
+    Ok(batches.into_iter().map(Collected::into_batch).collect())
+}
+
+/// The first row of the first batch that ends after `seq`, which may lie before `seq`.
+fn start_of_batch_after(connection: &Connection, seq: i64) -> rusqlite::Result<Option<i64>> {
+    let mut next = connection.prepare_cached("SELECT seq, batch FROM journal WHERE seq > ?1 ORDER BY seq LIMIT 1")?;
+    let found: Option<(i64, i64)> = next.query_row([seq], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((mut start, batch)) = found else { return Ok(None) };
+    let mut back = connection.prepare_cached("SELECT seq, batch FROM journal WHERE seq <= ?1 ORDER BY seq DESC")?;
+    let mut rows = back.query([seq])?;
+    while let Some(row) = rows.next()? {
+        if row.get::<_, i64>(1)? != batch {
+            break;
+        }
+        start = row.get(0)?;
+    }
+    Ok(Some(start))
+}
+
+/// A batch while its rows are read.
+struct Collected {
+    seq: i64,
+    received: Timestamp,
+    matches: Vec<(usize, Match)>,
+}
+
+impl Collected {
+    fn into_batch(mut self) -> JournalBatch {
+        self.matches.sort_by_key(|(n, _)| *n);
+        let matches = self.matches.into_iter().map(|(_, found)| found).collect();
+        JournalBatch { seq: self.seq, received: self.received, matches }
+    }
+}
+
+fn unpack(
+    seq: i64,
+    rule: &Arc<str>,
+    cluster: &Arc<str>,
+    payload: &str,
+    into: &mut Vec<(usize, Match)>,
+) -> Result<(), StoreError> {
+    let read: Read = serde_json::from_str(payload)
+        .map_err(|error| StoreError::Database(format!("journal row {seq} cannot be read: {error}")))?;
+    for entry in read.matches {
+        let time = Timestamp(entry.time);
+        let mut event = read.event.clone();
+        if let Some(audit_id) = entry.audit_id {
+            event.audit_id = audit_id;
+        }
+        event.stage_timestamp = entry.stage_timestamp.unwrap_or_else(|| time.to_string());
+        let found = Match {
+            rule: Arc::clone(rule),
+            cluster: Arc::clone(cluster),
+            source: Arc::clone(&read.source),
+            time,
+            delivery: entry.delivery,
+            request: entry.request,
+            fields: read.fields.clone(),
+            event,
+            matched: read.matched.clone(),
+        };
+        into.push((entry.n, found));
+    }
+    Ok(())
+}
+
+/// The first sequence number received at or after `time`; the next one to be given where there is none.
+pub(super) fn seq_at(connection: &Connection, time: Timestamp) -> Result<i64, StoreError> {
+    let mut select = connection.prepare_cached("SELECT min(seq) FROM journal WHERE received >= ?1")?;
+    let found: Option<i64> = select.query_row([time.0], |row| row.get(0))?;
+    Ok(match found {
+        Some(seq) => seq,
+        None => last(connection)?.max(cursor(connection)?) + 1,
+    })
+}
+
+/// The cursor.
+pub(super) fn cursor(connection: &Connection) -> rusqlite::Result<i64> {
+    let mut select = connection.prepare_cached("SELECT value FROM meta WHERE key = 'cursor'")?;
+    select.query_row([], |row| row.get(0))
+}
+
+/// The highest sequence number ever given.
+pub(super) fn last(connection: &Connection) -> rusqlite::Result<i64> {
+    let mut select = connection.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'journal'")?;
+    Ok(select.query_row([], |row| row.get(0)).optional()?.unwrap_or(0))
+}
+
+/// The number of the newest batch that is kept.
+pub(super) fn last_batch(connection: &Connection) -> rusqlite::Result<i64> {
+    let mut select = connection.prepare_cached("SELECT batch FROM journal ORDER BY seq DESC LIMIT 1")?;
+    Ok(select.query_row([], |row| row.get(0)).optional()?.unwrap_or(0))
+}
+
+/// Batches beyond the cursor: they are numbered without gaps, so none has to be counted.
+pub(super) fn backlog(connection: &Connection) -> Result<u64, StoreError> {
+    let transaction = connection.unchecked_transaction()?;
+    let cursor = cursor(&transaction)?;
+    let mut next = transaction.prepare_cached("SELECT batch FROM journal WHERE seq > ?1 ORDER BY seq LIMIT 1")?;
+    let first: Option<i64> = next.query_row([cursor], |row| row.get(0)).optional()?;
+    let waiting = match first {
+        Some(first) => last_batch(&transaction)? - first + 1,
+        None => 0,
+    };
+    Ok(u64::try_from(waiting).unwrap_or(0))
+}
+
+/// Where a followed file had been read up to.
+pub(super) fn file_position(connection: &Connection, path: &str) -> Result<Option<FilePosition>, StoreError> {
+    let mut select = connection.prepare_cached("SELECT identity, position FROM file_positions WHERE path = ?1")?;
+    let found = select.query_row([path], |row| {
+        let offset: i64 = row.get(1)?;
+        Ok(FilePosition { path: path.to_owned(), identity: row.get(0)?, offset: u64::try_from(offset).unwrap_or(0) })
+    });
+    Ok(found.optional()?)
+}

@@ -1,0 +1,395 @@
+//! The outbox: alerts, and what each sink is still owed of them.
+//!
+//! Every alert has a revision that grows with each change, and every delivery says which revision it wants told. A
+//! sink is always told the newest one, so whatever was sent settles a waiting update of that revision or an older
+//! one, and an update that comes in while an older state is on the wire stays.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::writer::Writing;
+use super::{Backlog, Change, DeadLetter, Delivery, Kind, Settlement, StoreError};
+use crate::alert::{Alert, Status};
+use crate::clock::Timestamp;
+
+/// Dead letters that one call gives back.
+const DEAD_LETTERS_MAX: i64 = 1_000;
+
+/// One change, ready to be written.
+pub(super) struct Row {
+    alert: Alert,
+    body: String,
+    kind: Kind,
+    sinks: Vec<String>,
+}
+
+/// What was handed out: the alert and the revision of it that the sink is being told.
+#[derive(Clone)]
+pub(super) struct Handed {
+    pub(super) alert_id: String,
+    pub(super) revision: i64,
+}
+
+/// One delivery's end or postponement.
+pub(super) struct Settled {
+    pub(super) seq: i64,
+    pub(super) handed: Option<Handed>,
+    pub(super) settlement: Settlement,
+}
+
+/// Turns changes into rows on the caller's time, not the writer's.
+pub(super) fn rows(changes: Vec<Change>) -> Result<Vec<Row>, StoreError> {
+    changes.into_iter().map(row).collect()
+}
+
+fn row(change: Change) -> Result<Row, StoreError> {
+    let Change { mut alert, kind, sinks } = change;
+    if kind == Kind::Resolved {
+        alert.status = Status::Resolved;
+    }
+    let body = serde_json::to_string(&alert)
+        .map_err(|error| StoreError::Database(format!("alert {} cannot be written as JSON: {error}", alert.id)))?;
+    Ok(Row { alert, body, kind, sinks })
+}
+
+fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::Firing => "firing",
+        Status::Resolved => "resolved",
+    }
+}
+
+fn kind_of(name: &str) -> Kind {
+    match name {
+        "firing" => Kind::Firing,
+        "resolved" => Kind::Resolved,
+        _ => Kind::Update, // The table's check leaves nothing else.
+    }
+}
+
+/// Reads an alert from its JSON.
+pub(super) fn alert(body: &str) -> Result<Alert, StoreError> {
+    serde_json::from_str(body).map_err(|error| StoreError::Database(format!("an alert cannot be read: {error}")))
+}
+
+/// Writes alerts, their deliveries and the cursor.
+pub(super) fn commit(writing: &mut Writing<'_>, cursor: i64, changes: &[Row]) -> Result<(), StoreError> {
+    let mut waiting = Waiting::default();
+    for change in changes {
+        match change.kind {
+            Kind::Firing => open(writing, change, &mut waiting)?,
+            Kind::Update => grow(writing, change, &mut waiting)?,
+            Kind::Resolved => end(writing, change)?,
+        }
+    }
+    let marks = &mut writing.marks;
+    if cursor > marks.cursor {
+        marks.cursor = cursor;
+        marks.last = marks.last.max(cursor);
+        let mut update = writing.transaction.prepare_cached("UPDATE meta SET value = ?1 WHERE key = 'cursor'")?;
+        update.execute([cursor])?;
+    }
+    Ok(())
+}
+
+/// How many deliveries wait per sink, counted at most once per commit.
+#[derive(Default)]
+struct Waiting(HashMap<String, u64>);
+
+impl Waiting {
+    /// Whether there is room for one more; if so it is counted.
+    fn room(&mut self, writing: &Writing<'_>, sink: &str) -> rusqlite::Result<bool> {
+        if !self.0.contains_key(sink) {
+            let mut count = writing
+                .transaction
+                .prepare_cached("SELECT count(*) FROM deliveries WHERE sink = ?1 AND state = 'pending'")?;
+            let waiting: i64 = count.query_row([sink], |row| row.get(0))?;
+            self.0.insert(sink.to_owned(), u64::try_from(waiting).unwrap_or(0));
+        }
+        let room = self.0.get_mut(sink).filter(|waiting| **waiting < writing.limits.outbox_max_per_sink);
+        Ok(room.map(|waiting| *waiting += 1).is_some())
+    }
+}
+
+/// A new alert. One that is known comes from a replay: neither it nor its deliveries are written again.
+fn open(writing: &mut Writing<'_>, change: &Row, waiting: &mut Waiting) -> Result<(), StoreError> {
+    let alert = &change.alert;
+    let impersonated = alert.event.impersonated_user.as_ref().and_then(|user| user.username.as_deref());
+    let namespace = alert.event.object_ref.as_ref().and_then(|object| object.namespace.as_deref());
+    let mut insert = writing.transaction.prepare_cached(
+        "INSERT INTO alerts (id, status, level, rule, cluster, time, last_seen, username, acting_as, namespace,
+                             revision, changed, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1, ?11, ?12) ON CONFLICT (id) DO NOTHING",
+    )?;
+    let new = insert.execute(params![
+        alert.id,
+        status_name(alert.status),
+        alert.rule.level.as_str(),
+        alert.rule.id,
+        alert.cluster,
+        alert.time.0,
+        alert.last_seen.0,
+        alert.event.user.username,
+        impersonated,
+        namespace,
+        writing.now.0,
+        change.body
+    ])?;
+    drop(insert);
+    if new == 0 {
+        return Ok(());
+    }
+    for sink in &change.sinks {
+        if waiting.room(writing, sink)? {
+            queue(writing, sink, &alert.id, "firing", 1)?;
+        } else {
+            bury(writing, sink, &alert.id)?;
+        }
+    }
+    Ok(())
+}
+
+/// An alert that grew. A resolved one never fires again, whatever a replay says.
+fn grow(writing: &mut Writing<'_>, change: &Row, waiting: &mut Waiting) -> Result<(), StoreError> {
+    let Some(revision) = rewrite(writing, change)? else { return Ok(()) };
+    let id = &change.alert.id;
+    for sink in &change.sinks {
+        let mut renew = writing.transaction.prepare_cached(
+            "UPDATE deliveries SET wants = ?3
+             WHERE alert_id = ?1 AND sink = ?2 AND kind = 'update' AND state = 'pending'",
+        )?;
+        let mut told = writing
+            .transaction
+            .prepare_cached("SELECT 1 FROM deliveries WHERE alert_id = ?1 AND sink = ?2 AND kind = 'firing'")?;
+        if renew.execute(params![id, sink, revision])? == 1 || !told.exists(params![id, sink])? {
+            continue;
+        }
+        drop((renew, told));
+        // News of an alert the sink knows of: where there is no room, the next change brings it.
+        if waiting.room(writing, sink)? {
+            queue(writing, sink, id, "update", revision)?;
+        }
+    }
+    Ok(())
+}
+
+/// An alert that ended.
+fn end(writing: &mut Writing<'_>, change: &Row) -> Result<(), StoreError> {
+    let Some(revision) = rewrite(writing, change)? else { return Ok(()) };
+    let id = &change.alert.id;
+    for sink in &change.sinks {
+        let mut delete = writing.transaction.prepare_cached(
+            "DELETE FROM deliveries WHERE alert_id = ?1 AND sink = ?2 AND kind = 'update' AND state = 'pending'",
+        )?;
+        delete.execute(params![id, sink])?;
+        let mut known = writing
+            .transaction
+            .prepare_cached("SELECT 1 FROM deliveries WHERE alert_id = ?1 AND sink = ?2 AND kind = 'resolved'")?;
+        if !known.exists(params![id, sink])? {
+            drop((delete, known));
+            queue(writing, sink, id, "resolved", revision)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes an alert's new state; its revision, or `None` if it is not known or has ended already.
+fn rewrite(writing: &Writing<'_>, change: &Row) -> rusqlite::Result<Option<i64>> {
+    let alert = &change.alert;
+    let mut update = writing.transaction.prepare_cached(
+        "UPDATE alerts SET status = ?2, level = ?3, last_seen = ?4, body = ?5, changed = ?6, revision = revision + 1
+         WHERE id = ?1 AND (status = 'firing' OR ?2 = 'resolved') RETURNING revision",
+    )?;
+    let status = status_name(alert.status);
+    let level = alert.rule.level.as_str();
+    update
+        .query_row(params![alert.id, status, level, alert.last_seen.0, change.body, writing.now.0], |row| row.get(0))
+        .optional()
+}
+
+/// Queues a delivery behind all others; one of the same kind that was settled makes way.
+fn queue(writing: &mut Writing<'_>, sink: &str, id: &str, kind: &str, wants: i64) -> rusqlite::Result<()> {
+    let mut insert = writing.transaction.prepare_cached(
+        "INSERT OR REPLACE INTO deliveries (sink, alert_id, kind, state, wants, queued)
+         VALUES (?1, ?2, ?3, 'pending', ?4, ?5)",
+    )?;
+    insert.execute(params![sink, id, kind, wants, writing.now.0])?;
+    drop(insert);
+    writing.wake.insert(sink.to_owned());
+    Ok(())
+}
+
+/// No room in this sink's outbox: the delivery is given up, for people to see.
+fn bury(writing: &Writing<'_>, sink: &str, id: &str) -> rusqlite::Result<()> {
+    let bound = writing.limits.outbox_max_per_sink;
+    let mut insert = writing.transaction.prepare_cached(
+        "INSERT INTO deliveries (sink, alert_id, kind, state, wants, queued, settled, reason)
+         VALUES (?1, ?2, 'firing', 'dead', 1, ?3, ?3, ?4) ON CONFLICT DO NOTHING",
+    )?;
+    let reason = format!("{bound} deliveries waited for this sink already (outbox_max_per_sink)");
+    insert.execute(params![sink, id, writing.now.0, reason])?;
+    Ok(())
+}
+
+/// Settles deliveries of `sink`; those it does not have, or not any more, are passed over.
+pub(super) fn settle(writing: &mut Writing<'_>, sink: &str, settled: &[Settled]) -> Result<(), StoreError> {
+    for one in settled {
+        let mut select = writing.transaction.prepare_cached(
+            "SELECT alert_id, kind, wants FROM deliveries WHERE seq = ?1 AND sink = ?2 AND state = 'pending'",
+        )?;
+        let found: Option<(String, String, i64)> =
+            select.query_row(params![one.seq, sink], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+        drop(select);
+        let Some((alert_id, kind, wants)) = found else {
+            // Overtaken while it was on the wire, say by the end of the episode: what the sink said of it counts all
+            // the same.
+            if let (Some(handed), Settlement::Sent { remember: Some(value) }) = (&one.handed, &one.settlement) {
+                remember(writing, sink, &handed.alert_id, value)?;
+            }
+            continue;
+        };
+        match &one.settlement {
+            Settlement::Sent { remember: value } => {
+                if let Some(value) = value {
+                    remember(writing, sink, &alert_id, value)?;
+                }
+                let told = one.handed.as_ref().map_or(wants, |handed| handed.revision);
+                sent(writing, sink, one.seq, &alert_id, &kind, told)?;
+            }
+            Settlement::Retry { not_before, reason } => {
+                let mut update = writing.transaction.prepare_cached(
+                    "UPDATE deliveries SET attempts = attempts + 1, not_before = ?2, reason = ?3 WHERE seq = ?1",
+                )?;
+                update.execute(params![one.seq, not_before.0, reason])?;
+                continue;
+            }
+            Settlement::Dead { reason } => {
+                let mut update = writing.transaction.prepare_cached(
+                    "UPDATE deliveries SET state = 'dead', attempts = attempts + 1, settled = ?2, reason = ?3
+                     WHERE seq = ?1",
+                )?;
+                update.execute(params![one.seq, writing.now.0, reason])?;
+            }
+        }
+        wake_for_more(writing, sink, &alert_id)?;
+    }
+    Ok(())
+}
+
+/// The sink was told of `told`: this delivery is done, and so is a waiting update that wants no more than that.
+fn sent(writing: &Writing<'_>, sink: &str, seq: i64, alert_id: &str, kind: &str, told: i64) -> rusqlite::Result<()> {
+    if kind == "update" {
+        // What is left of it is a new one: its failures were the old one's.
+        let mut renew = writing.transaction.prepare_cached(
+            "UPDATE deliveries SET attempts = 0, not_before = 0, reason = NULL WHERE seq = ?1 AND wants > ?2",
+        )?;
+        renew.execute([seq, told])?;
+    } else {
+        let mut update = writing
+            .transaction
+            .prepare_cached("UPDATE deliveries SET state = 'sent', settled = ?2, reason = NULL WHERE seq = ?1")?;
+        update.execute([seq, writing.now.0])?;
+    }
+    let mut updates = writing.transaction.prepare_cached(
+        "UPDATE deliveries SET state = 'sent', settled = ?4, reason = NULL
+         WHERE alert_id = ?1 AND sink = ?2 AND kind = 'update' AND state = 'pending' AND wants <= ?3",
+    )?;
+    updates.execute(params![alert_id, sink, told, writing.now.0])?;
+    Ok(())
+}
+
+fn remember(writing: &Writing<'_>, sink: &str, alert_id: &str, value: &str) -> rusqlite::Result<()> {
+    let mut upsert = writing.transaction.prepare_cached(
+        "INSERT OR REPLACE INTO memories (alert_id, sink, value) SELECT id, ?2, ?3 FROM alerts WHERE id = ?1",
+    )?;
+    upsert.execute([alert_id, sink, value])?;
+    Ok(())
+}
+
+/// What was held back behind a delivery may go now.
+fn wake_for_more(writing: &mut Writing<'_>, sink: &str, alert_id: &str) -> rusqlite::Result<()> {
+    let mut more = writing
+        .transaction
+        .prepare_cached("SELECT 1 FROM deliveries WHERE alert_id = ?1 AND sink = ?2 AND state = 'pending'")?;
+    let waits = more.exists([alert_id, sink])?;
+    drop(more);
+    if waits {
+        writing.wake.insert(sink.to_owned());
+    }
+    Ok(())
+}
+
+/// Deliveries of `sink` that are due at `now`, with what is handed out of each. An alert's first message goes before
+/// all its others, and the others wait until it is settled.
+pub(super) fn due(
+    connection: &Connection,
+    sink: &str,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<(Delivery, Handed)>, StoreError> {
+    let mut select = connection.prepare_cached(
+        "SELECT d.seq, d.kind, d.attempts, a.body, a.revision, m.value
+         FROM deliveries d JOIN alerts a ON a.id = d.alert_id
+         LEFT JOIN memories m ON m.alert_id = d.alert_id AND m.sink = d.sink
+         WHERE d.sink = ?1 AND d.state = 'pending' AND d.not_before <= ?2
+           AND (d.kind = 'firing' OR NOT EXISTS (
+             SELECT 1 FROM deliveries f
+             WHERE f.alert_id = d.alert_id AND f.sink = d.sink AND f.kind = 'firing' AND f.state = 'pending'))
+         ORDER BY d.seq LIMIT ?3",
+    )?;
+    let mut rows = select.query(params![sink, now.0, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+    let mut due = Vec::new();
+    while let Some(row) = rows.next()? {
+        let alert = alert(row.get_ref(3)?.as_str().map_err(rusqlite::Error::from)?)?;
+        let handed = Handed { alert_id: alert.id.clone(), revision: row.get(4)? };
+        let kind = kind_of(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?);
+        let delivery = Delivery { seq: row.get(0)?, kind, alert, attempts: row.get(2)?, remembered: row.get(5)? };
+        due.push((delivery, handed));
+    }
+    Ok(due)
+}
+
+/// Alerts whose first message reached `sink` and that fire still, or changed for the last time at `since` or later.
+pub(super) fn told(connection: &Connection, sink: &str, since: Timestamp) -> Result<Vec<Alert>, StoreError> {
+    let mut select = connection.prepare_cached(
+        "SELECT a.body FROM alerts a CROSS JOIN deliveries d ON d.alert_id = a.id AND d.sink = ?1 AND d.kind = 'firing'
+         WHERE d.state = 'sent' AND (a.status = 'firing' OR (a.status = 'resolved' AND a.changed >= ?2))
+         ORDER BY d.seq",
+    )?;
+    super::alerts::collect(select.query(params![sink, since.0])?)
+}
+
+/// How much waits for `sink`.
+pub(super) fn backlog(connection: &Connection, sink: &str) -> Result<Backlog, StoreError> {
+    let mut waiting = connection
+        .prepare_cached("SELECT count(*), min(queued) FROM deliveries WHERE sink = ?1 AND state = 'pending'")?;
+    let (records, oldest): (i64, Option<i64>) = waiting.query_row([sink], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut dead = connection.prepare_cached("SELECT count(*) FROM deliveries WHERE sink = ?1 AND state = 'dead'")?;
+    let dead: i64 = dead.query_row([sink], |row| row.get(0))?;
+    let count = |n: i64| u64::try_from(n).unwrap_or(0);
+    Ok(Backlog { records: count(records), oldest: oldest.map(Timestamp), dead: count(dead) })
+}
+
+/// What `sink` was never told, newest first.
+pub(super) fn dead_letters(connection: &Connection, sink: &str) -> Result<Vec<DeadLetter>, StoreError> {
+    let mut select = connection.prepare_cached(
+        "SELECT d.seq, d.kind, a.body, d.attempts, d.reason, d.queued, d.settled
+         FROM deliveries d JOIN alerts a ON a.id = d.alert_id
+         WHERE d.sink = ?1 AND d.state = 'dead' ORDER BY d.settled DESC, d.seq DESC LIMIT ?2",
+    )?;
+    let mut rows = select.query(params![sink, DEAD_LETTERS_MAX])?;
+    let mut letters = Vec::new();
+    while let Some(row) = rows.next()? {
+        letters.push(DeadLetter {
+            seq: row.get(0)?,
+            kind: kind_of(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?),
+            alert: alert(row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?)?,
+            attempts: row.get(3)?,
+            reason: row.get::<_, Option<String>>(4)?.unwrap_or_default(),
+            queued: Timestamp(row.get(5)?),
+            died: Timestamp(row.get(6)?),
+        });
+    }
+    Ok(letters)
+}

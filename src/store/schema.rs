@@ -1,0 +1,236 @@
+//! The database file: where it lives, who may open it, and its tables.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, ffi};
+
+use super::StoreError;
+
+/// The database's name within the state directory.
+pub(super) const FILE: &str = "state.db";
+/// Locked, never read: held for as long as a daemon uses the directory.
+const LOCK: &str = "lock";
+
+/// `KSRN`: tells this database from any other program's.
+const APPLICATION_ID: i32 = 0x4b53_524e;
+/// Kept in `user_version`; raised with every change of the tables.
+const VERSION: i32 = 1;
+
+/// A reader never waits for the writer in WAL mode; this covers a shell that holds the file.
+const BUSY_MAX: Duration = Duration::from_secs(5);
+/// More than the statements the store has, so that each is compiled once.
+const STATEMENTS_MAX: usize = 64;
+
+/// The comments inside the statements are for people: `.schema` shows them in the sqlite3 shell.
+const TABLES: &str = "
+CREATE TABLE meta (
+  key   TEXT PRIMARY KEY,
+  value INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO meta VALUES ('cursor', 0); -- the journal up to this seq has been correlated
+
+CREATE TABLE journal (
+  seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+  batch      INTEGER NOT NULL, -- rows of one accepted batch share it
+  received   INTEGER NOT NULL, -- wall clock, microseconds: datetime(received / 1000000, 'unixepoch')
+  rule       TEXT NOT NULL,
+  cluster    TEXT NOT NULL,
+  event_time INTEGER NOT NULL, -- stageTimestamp of the first match, microseconds
+  matches    INTEGER NOT NULL, -- how many matches of this rule and group the row stands for
+  payload    TEXT NOT NULL     -- JSON: the first match whole, then what tells the others apart
+);
+CREATE INDEX journal_received ON journal (received);
+
+CREATE TABLE alerts (
+  id        TEXT PRIMARY KEY,
+  status    TEXT NOT NULL CHECK (status IN ('firing', 'resolved')),
+  level     TEXT NOT NULL,
+  rule      TEXT NOT NULL,
+  cluster   TEXT NOT NULL,
+  time      INTEGER NOT NULL, -- event time, microseconds: datetime(time / 1000000, 'unixepoch')
+  last_seen INTEGER NOT NULL, -- event time, microseconds
+  username  TEXT,
+  acting_as TEXT,             -- the impersonated user
+  namespace TEXT,
+  revision  INTEGER NOT NULL, -- grows by one with every change
+  changed   INTEGER NOT NULL, -- wall clock of the last change, microseconds
+  body      TEXT NOT NULL     -- JSON: the alert as sinks and the API show it
+);
+CREATE INDEX alerts_time ON alerts (time, id);
+CREATE INDEX alerts_rule ON alerts (rule, time, id);
+CREATE INDEX alerts_cluster ON alerts (cluster, time, id);
+CREATE INDEX alerts_username ON alerts (username, time, id);
+CREATE INDEX alerts_acting_as ON alerts (acting_as, time, id) WHERE acting_as IS NOT NULL;
+CREATE INDEX alerts_namespace ON alerts (namespace, time, id);
+CREATE INDEX alerts_status ON alerts (status, changed);
+
+CREATE TABLE deliveries (
+  seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+  sink       TEXT NOT NULL,
+  alert_id   TEXT NOT NULL REFERENCES alerts (id) ON DELETE CASCADE,
+  kind       TEXT NOT NULL CHECK (kind IN ('firing', 'update', 'resolved')),
+  state      TEXT NOT NULL CHECK (state IN ('pending', 'sent', 'dead')),
+  wants      INTEGER NOT NULL,           -- the revision of the alert that the sink shall hear of
+  attempts   INTEGER NOT NULL DEFAULT 0, -- failed ones
+  not_before INTEGER NOT NULL DEFAULT 0, -- wall clock, microseconds; 0 = at once
+  queued     INTEGER NOT NULL,           -- wall clock, microseconds
+  settled    INTEGER,                    -- wall clock, microseconds
+  reason     TEXT,                       -- of the last failure
+  UNIQUE (alert_id, sink, kind)
+);
+CREATE INDEX deliveries_pending ON deliveries (sink, seq, not_before, queued) WHERE state = 'pending';
+CREATE INDEX deliveries_dead ON deliveries (sink, settled) WHERE state = 'dead';
+
+CREATE TABLE memories ( -- what a sink asked to remember of an alert, such as a message id
+  alert_id TEXT NOT NULL REFERENCES alerts (id) ON DELETE CASCADE,
+  sink     TEXT NOT NULL,
+  value    TEXT NOT NULL,
+  PRIMARY KEY (alert_id, sink)
+) WITHOUT ROWID;
+
+CREATE TABLE file_positions (
+  path     TEXT PRIMARY KEY,
+  identity TEXT NOT NULL,
+  position INTEGER NOT NULL -- offset of the first byte not yet ingested
+) WITHOUT ROWID;
+";
+
+/// Makes the state directory if need be and takes its lock, which lasts as long as the returned file.
+pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| io_error(dir, &error))?;
+    let path = dir.join(LOCK);
+    let file = private(&path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Database(format!(
+            "{} is in use by another kubesiren: stop that one, or give this one its own state_dir",
+            dir.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(io_error(&path, &error)),
+    }
+}
+
+/// Opens the database for the writer; makes its tables if it is new. Never deletes anything.
+pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    private(path)?; // SQLite gives its side files the mode of this one.
+    let mut connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE))
+        .map_err(|error| at(path, &error))?;
+    prepare(&mut connection, path).map_err(|error| match error {
+        Refused::Sqlite(error) => at(path, &error),
+        Refused::Because(reason) => StoreError::Database(format!("{}: {reason}", path.display())),
+    })?;
+    if let Some(dir) = path.parent() {
+        // Without this a crash of the machine could take the new file's name with it.
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| io_error(dir, &error))?;
+    }
+    Ok(connection)
+}
+
+/// Opens one more connection that only reads.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY))?;
+    connection.busy_timeout(BUSY_MAX)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(connection)
+}
+
+/// A connection is used by one thread at a time, so SQLite's own mutexes are not needed.
+fn flags(mode: OpenFlags) -> OpenFlags {
+    mode | OpenFlags::SQLITE_OPEN_NO_MUTEX
+}
+
+/// Why a database file is not taken.
+enum Refused {
+    Sqlite(rusqlite::Error),
+    Because(String),
+}
+
+impl From<rusqlite::Error> for Refused {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Refused> {
+    connection.busy_timeout(BUSY_MAX)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let fresh = application == 0 && version == 0 && tables == 0;
+    if !fresh && application != APPLICATION_ID {
+        return Err(Refused::Because(format!("this is another program's database; {}", remedy(path))));
+    }
+    if version > VERSION {
+        return Err(Refused::Because(format!(
+            "schema version {version} was written by a newer kubesiren, this one reads up to {VERSION}; \
+             run the newer one, or {}",
+            remedy(path)
+        )));
+    }
+    if fresh {
+        connection.pragma_update(None, "auto_vacuum", "incremental")?; // Can be chosen before the first table only.
+    }
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    if fresh {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(TABLES)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn remedy(path: &Path) -> String {
+    format!("move {} and its -wal and -shm files away and a new one is made at the next start", path.display())
+}
+
+/// An error while opening, with the file's name; afterwards the name goes without saying.
+fn at(path: &Path, error: &rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ffi::ErrorCode::DiskFull) => StoreError::Full(format!("{}: {error}", path.display())),
+        Some(ffi::ErrorCode::NotADatabase | ffi::ErrorCode::DatabaseCorrupt) => StoreError::Database(format!(
+            "{} is damaged or no SQLite database ({error}); {}",
+            path.display(),
+            remedy(path)
+        )),
+        _ => StoreError::Database(format!("{}: {error}", path.display())),
+    }
+}
+
+fn io_error(path: &Path, error: &io::Error) -> StoreError {
+    let text = format!("{}: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full(text),
+        _ => StoreError::Database(text),
+    }
+}
+
+/// Opens a file, making it readable to its owner alone if it is new.
+pub(super) fn private(path: &Path) -> Result<File, StoreError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.open(path).map_err(|error| io_error(path, &error))
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        let Some(cause) = error.sqlite_error() else { return Self::Database(error.to_string()) };
+        match (cause.code, cause.extended_code) {
+            (ffi::ErrorCode::DiskFull, _) => Self::Full(error.to_string()),
+            // A quota that is used up, and the index of the WAL that cannot grow, come without the code for full.
+            (_, ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE) => Self::Full(error.to_string()),
+            (ffi::ErrorCode::NotADatabase | ffi::ErrorCode::DatabaseCorrupt, _) => Self::Database(format!(
+                "{error}: {FILE} is damaged; stop the daemon, then `sqlite3 {FILE} .recover` saves what can be read"
+            )),
+            _ => Self::Database(error.to_string()),
+        }
+    }
+}
