@@ -341,10 +341,11 @@ fn glob(pieces: &[Glob], text: &str) -> bool {
 #[derive(Clone, Debug)]
 pub struct Regex(pub regex::Regex);
 
-/// Reads an address, also one with a port or in brackets.
+/// Reads an address, also one with a port or in brackets. One of version 4 that is wrapped in version 6 is unwrapped.
 #[must_use]
 pub fn address(text: &str) -> Option<IpAddr> {
-    text.parse().ok().or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()))
+    let address = text.parse().ok().or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()));
+    address.map(|address: IpAddr| address.to_canonical())
 }
 
 /// Everything that was loaded, before it is compiled.

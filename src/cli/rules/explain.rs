@@ -14,7 +14,7 @@ use crate::cli::{Failure, Outcome, out};
 use crate::engine::{self, Detected, Detector, RuleSet};
 use crate::event::compress::{Encoding, decompress};
 use crate::event::project::CLUSTER;
-use crate::event::{FieldPath, Framed, frame};
+use crate::event::{FieldPath, Framed, frame, value};
 use crate::rule::explain::{Explanation, Show, explain, quoted};
 use crate::rule::{Rule, Rules};
 
@@ -87,7 +87,7 @@ fn one_event(
     set: &RuleSet,
     bytes: &[u8],
 ) -> Result<(), Failure> {
-    let mut event: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let mut event: Value = value(bytes).unwrap_or_default();
     writeln!(out, "{}", headline(&event))?;
     let cluster: Arc<str> = "default".into();
     let mut found = Detected::default();
