@@ -4,3 +4,5 @@
 mod cli;
 #[path = "it/deploy.rs"]
 mod deploy;
+#[path = "it/semantics.rs"]
+mod semantics;
