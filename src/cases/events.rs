@@ -79,7 +79,7 @@ fn merge(under: &mut Value, over: &Value) {
     let Value::Object(under) = under else { return };
     for (key, value) in over {
         if value.is_null() {
-            under.shift_remove(key);
+            under.remove(key);
         } else {
             merge(under.entry(key).or_insert(Value::Null), value);
         }

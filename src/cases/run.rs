@@ -109,7 +109,7 @@ impl Runner {
 
     /// Takes the label out of an event: it is no part of what is delivered.
     fn take_cluster(&self, event: &mut Value) -> Arc<str> {
-        let label = event.as_object_mut().and_then(|map| map.shift_remove(CLUSTER));
+        let label = event.as_object_mut().and_then(|map| map.remove(CLUSTER));
         label.as_ref().and_then(Value::as_str).map_or_else(|| Arc::clone(&self.cluster), Arc::from)
     }
 
