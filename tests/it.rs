@@ -4,3 +4,7 @@
 mod cli;
 #[path = "it/deploy.rs"]
 mod deploy;
+#[path = "it/rules.rs"]
+mod rules;
+#[path = "it/semantics.rs"]
+mod semantics;
