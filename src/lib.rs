@@ -40,7 +40,7 @@
 //!
 //! - There are two logs (journal, outbox) and no other queue.
 //! - `Ingest::ingest` returning `Ok` is the only acknowledgement: everything an alert may need is durable by then.
-//! - An event that matches nothing costs no write, no lock and no allocation.
+//! - An event that matches nothing costs no write and no lock, and no copy of it is made.
 //! - A `RuleSet` never changes; a reload compiles a new one and swaps it whole, or keeps the old one and says why.
 //! - Time is an argument: only `clock::now` reads the wall clock.
 //! - An alert's id is a pure function of rule, cluster, group and evidence.

@@ -1,32 +1,101 @@
-//! Showing untrusted text to people.
+//! Untrusted text for people: user names, user agents, object names and URIs are chosen by whoever is being watched.
 
-/// Text in which nothing acts: control characters, bidirectional overrides and invisible characters are shown as
-/// `\u{…}`, so that a name cannot move the cursor, hide a part of itself or pass for another.
+use std::fmt::Write as _;
+
+/// Shows what would not be seen, or would change how its neighbours are seen: control characters, bidirectional
+/// overrides and invisible characters, as `\n` or `\u{202e}`.
 #[must_use]
-pub fn printable(text: &str) -> String {
-    if text.chars().all(|c| !acts(c)) {
-        return text.to_owned();
+pub fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        push_visible(&mut out, c);
     }
-    text.chars().flat_map(|c| if acts(c) { c.escape_unicode().collect::<Vec<_>>() } else { vec![c] }).collect()
+    out
 }
 
-fn acts(c: char) -> bool {
+fn push_visible(out: &mut String, c: char) {
+    match c {
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        _ if is_hidden(c) => {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+        }
+        _ => out.push(c),
+    }
+}
+
+/// Characters that show nothing themselves, or reorder or join what is around them.
+fn is_hidden(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{ad}')
-        || matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' | '\u{61c}' | '\u{180e}')
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// At most `max` characters; the middle goes first, because beginnings and ends tell names apart.
+/// What a character counts towards the limits of HTTP APIs written in JavaScript, Java or Go: UTF-16 units are the
+/// most that any of them counts for text within the basic plane, and emoji count twice.
+#[must_use]
+pub fn width(text: &str) -> usize {
+    text.chars().map(char::len_utf16).sum()
+}
+
+/// `text` with hidden characters shown, each character passed through `escape`, and the middle left out so that the
+/// result is at most `max` wide. Cutting happens between rendered characters, never inside `&amp;` or `\u{202e}`.
+#[must_use]
+pub fn fit(text: &str, max: usize, escape: impl Fn(char, &str) -> Option<&'static str>) -> String {
+    // No more than `max` characters from either end can be shown, so no more are looked at.
+    let long = text.len() > 8 * max + 8;
+    let head_len = text.floor_char_boundary(if long { 4 * max + 4 } else { text.len() });
+    let tail_start = if long { text.ceil_char_boundary(text.len() - (4 * max + 4)) } else { text.len() };
+    let head = pieces(&text[..head_len], &escape);
+    let tail = pieces(&text[tail_start..], &escape);
+    let total: usize = head.iter().chain(&tail).map(|piece| width(piece)).sum();
+    if !long && total <= max {
+        return head.concat();
+    }
+    let from_end = if long { &tail } else { &head };
+    let budget = max.saturating_sub(1);
+    let front = take(head.iter(), budget - budget / 3);
+    let back = take(from_end.iter().rev(), budget / 3);
+    let mut out: String = head[..front].concat();
+    out.push('…');
+    out.extend(from_end[from_end.len() - back..].iter().map(String::as_str));
+    out
+}
+
+/// How many of the pieces are together at most `budget` wide.
+fn take<'a>(pieces: impl Iterator<Item = &'a String>, budget: usize) -> usize {
+    let mut used = 0;
+    pieces
+        .take_while(|piece| {
+            used += width(piece);
+            used <= budget
+        })
+        .count()
+}
+
+/// The text, one rendered character each.
+fn pieces(text: &str, escape: impl Fn(char, &str) -> Option<&'static str>) -> Vec<String> {
+    text.char_indices()
+        .map(|(at, c)| {
+            if let Some(escaped) = escape(c, &text[at + c.len_utf8()..]) {
+                return escaped.to_owned();
+            }
+            let mut piece = String::new();
+            push_visible(&mut piece, c);
+            piece
+        })
+        .collect()
+}
+
+/// `text` with hidden characters shown, at most `max` wide.
 #[must_use]
 pub fn shorten(text: &str, max: usize) -> String {
-    let count = text.chars().count();
-    if count <= max {
-        return text.to_owned();
-    }
-    let head = max.saturating_sub(1).div_ceil(2);
-    let tail = max.saturating_sub(1) - head;
-    let front = text.chars().take(head);
-    front.chain(['…']).chain(text.chars().skip(count - tail)).collect()
+    fit(text, max, |_, _| None)
 }
 
 #[cfg(test)]
@@ -34,14 +103,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_acts() {
-        assert_eq!(printable("tür <b>"), "tür <b>");
-        assert_eq!(printable("a\x1b[31mb\u{202e}c\u{200b}\n"), "a\\u{1b}[31mb\\u{202e}c\\u{200b}\\u{a}");
+    fn hidden_characters_are_shown() {
+        assert_eq!(visible("a\u{202e}b\nc\u{0}\u{200b}"), "a\\u{202e}b\\nc\\u{0}\\u{200b}");
+        assert_eq!(visible("Ünïcödé 東京 🙂"), "Ünïcödé 東京 🙂");
     }
 
     #[test]
-    fn the_middle_goes_first() {
-        assert_eq!(shorten("abcdefghij", 5), "ab…ij");
-        assert_eq!(shorten("äöü", 3), "äöü");
+    fn long_text_loses_its_middle() {
+        let long: String = ('a'..='z').cycle().take(10_000).collect();
+        let short = shorten(&long, 20);
+        assert_eq!(width(&short), 20);
+        assert!(short.starts_with("abcdef") && short.contains('…') && short.ends_with(&long[9_995..]), "{short}");
+        assert_eq!(shorten("short", 20), "short");
+        assert_eq!(shorten("exactly-20-chars-xxx", 20), "exactly-20-chars-xxx");
+        for max in 0..40 {
+            let text = "🙂\u{202e}é&".repeat(30);
+            assert!(width(&shorten(&text, max)) <= max.max(1), "{max}");
+        }
+    }
+
+    #[test]
+    fn escapes_are_never_cut() {
+        let escape = |c: char, _: &str| (c == '&').then_some("&amp;");
+        for max in 1..60 {
+            let cut = fit(&"&".repeat(40), max, escape);
+            assert!(width(&cut) <= max);
+            assert_eq!(cut.replace("&amp;", "").replace('…', ""), "", "{cut}");
+        }
     }
 }

@@ -250,7 +250,11 @@ fn load_rules(config: &Config) -> Loaded {
 
 fn limits(config: &Config) -> store::Limits {
     let JournalConfig::Embedded(embedded) = &config.journal;
-    store::Limits { alerts_keep: embedded.keep_alerts.0, ..store::Limits::default() }
+    store::Limits {
+        journal_rows_max: embedded.max_pending,
+        alerts_keep: embedded.keep_alerts.0,
+        ..store::Limits::default()
+    }
 }
 
 /// What the configured sources become.

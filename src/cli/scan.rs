@@ -17,7 +17,7 @@ use crate::correlate::{self, Limits};
 use crate::engine::RuleSet;
 use crate::rule::{self, Options};
 use crate::scan::{Input, Scan, Scanned, Stats};
-use crate::text::printable;
+use crate::text::visible;
 
 /// `kubesiren scan`
 #[derive(Debug, clap::Args)]
@@ -168,9 +168,9 @@ fn table(out: &mut impl Write, alerts: &[Alert]) -> Result<(), Failure> {
             out,
             "{time}  {on}{:<13}{off} \x1b[1m{}\x1b[0m{times}{status}",
             alert.rule.level,
-            printable(&alert.rule.title)
+            visible(&alert.rule.title)
         )?;
-        writeln!(out, "                     {}", printable(&alert.summary))?;
+        writeln!(out, "                     {}", visible(&alert.summary))?;
     }
     Ok(())
 }

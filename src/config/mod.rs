@@ -32,7 +32,7 @@ use crate::notify::route::RouteConfig;
 use crate::sink::{SinkConfig, SinkKind, stdout::StdoutConfig};
 use crate::source::SourceConfig;
 use crate::source::webhook::WebhookConfig;
-use crate::units::{ByteSize, Span};
+use crate::units::Span;
 
 /// The default configuration as a commented text: what `kubesiren config default` prints.
 pub const DEFAULT_YAML: &str = include_str!("default.yaml");
@@ -144,15 +144,15 @@ impl Default for JournalConfig {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EmbeddedConfig {
-    /// Bytes the state directory may take; beyond that sources are told to wait (503).
-    pub max_size: ByteSize,
+    /// Journal records that may wait to be correlated; beyond that sources are told to wait (503).
+    pub max_pending: u64,
     /// Ended alerts are forgotten after this time.
     pub keep_alerts: Span,
 }
 
 impl Default for EmbeddedConfig {
     fn default() -> Self {
-        Self { max_size: ByteSize(10 << 30), keep_alerts: Span(Duration::from_secs(30 * 86_400)) }
+        Self { max_pending: 1_000_000, keep_alerts: Span(Duration::from_secs(30 * 86_400)) }
     }
 }
 

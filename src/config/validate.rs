@@ -220,8 +220,8 @@ fn rest(parts: &Parts, tree: &mut Tree) {
     if let Some(JournalConfig::Embedded(journal)) = parts.journal() {
         let span = |key| parts.journal_node().map_or_else(Span::default, |node| place(node, key));
         zero(tree, journal.keep_alerts, span("keep_alerts"), "keep_alerts");
-        if journal.max_size.0 == 0 {
-            tree.report(span("max_size"), "`max_size` is 0: no match could be kept", None);
+        if journal.max_pending == 0 {
+            tree.report(span("max_pending"), "`max_pending` is 0: no match could be kept", None);
         }
     }
 }

@@ -25,7 +25,7 @@ pub fn sentence(event: &EventExcerpt) -> String {
 /// Several events: the group, how many, how long, and the one that completed the evidence.
 #[must_use]
 pub(super) fn of_several(group: &BTreeMap<String, Value>, count: u64, span: Duration, event: &EventExcerpt) -> String {
-    let names: Vec<String> = group.iter().map(|(_, value)| plain(value)).filter(|text| !text.is_empty()).collect();
+    let names: Vec<String> = group.values().map(plain).filter(|text| !text.is_empty()).collect();
     let who = if names.is_empty() { String::new() } else { format!("{}: ", names.join(", ")) };
     let requests = if count == 1 { "request" } else { "requests" };
     format!("{who}{count} {requests} within {}, last of them: {}", rough(span), sentence(event))
@@ -45,7 +45,7 @@ fn rough(span: Duration) -> String {
     match seconds {
         0 => "1s".to_owned(),
         1..=59 => format!("{seconds}s"),
-        60..=3_599 if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        60..=3_599 if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
         60..=3_599 => format!("{}m{}s", seconds / 60, seconds % 60),
         _ => format!("{}h{}m", seconds / 3_600, seconds % 3_600 / 60),
     }
@@ -130,6 +130,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "what `json!` gives")]
     fn event(value: Value) -> EventExcerpt {
         let mut base = json!({"auditID": "a", "stage": "ResponseComplete", "verb": "get", "requestURI": "/x?y=z",
             "user": {"username": "alice"}, "sourceIPs": ["6.6.6.6", "10.0.0.1"], "stageTimestamp": "t"});

@@ -25,6 +25,9 @@ const OWN_GROUP: [&str; 7] = [
     "objectRef.subresource",
 ];
 
+/// For each rule, the consumers of its matches and its place among their members.
+type ByRule = HashMap<Arc<str>, Vec<(usize, usize)>>;
+
 /// A compiled set of rules. It never changes.
 #[derive(Debug)]
 pub struct RuleSet {
@@ -33,7 +36,7 @@ pub struct RuleSet {
     pub(super) index: Index,
     pub(super) rules: Vec<CompiledRule>,
     consumers: Vec<Consumer>,
-    by_rule: HashMap<Arc<str>, Vec<(usize, usize)>>,
+    by_rule: ByRule,
     loaded: Rules,
 }
 
@@ -142,10 +145,10 @@ impl RuleSet {
     }
 }
 
-fn consumers(rules: &Rules, repeat_after: Duration) -> (Vec<Consumer>, HashMap<Arc<str>, Vec<(usize, usize)>>) {
+fn consumers(rules: &Rules, repeat_after: Duration) -> (Vec<Consumer>, ByRule) {
     let alerting = rules.alerting();
     let mut consumers = Vec::new();
-    let mut by_rule: HashMap<Arc<str>, Vec<(usize, usize)>> = HashMap::new();
+    let mut by_rule = ByRule::new();
     for rule in &rules.rules {
         let id: Arc<str> = rule.info.id.as_str().into();
         if alerting.get(&id).copied().unwrap_or(false) {

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::event::{Projection, Scratch, Slot, Val};
 use crate::rule::ir::{Expr, Op, Relation, Rule, STAGES_DECIDED, Test, Text};
+use foldhash::fast::FixedState;
 
 /// The fields that rules usually insist on.
 pub(super) const FIELDS: [&str; 6] =
@@ -31,7 +32,7 @@ struct FieldIndex {
     slot: Slot,
     /// The field is a number in every real event.
     numeric: bool,
-    values: HashMap<Box<str>, Bits>,
+    values: HashMap<Box<str>, Bits, FixedState>,
     /// For values that no rule names.
     other: Bits,
     /// For events without the field.
@@ -81,7 +82,7 @@ impl FieldIndex {
     fn new(slot: Slot, numeric: bool, admitted: &[Option<Admitted>], words: usize) -> Self {
         let empty = || vec![0_u64; words].into_boxed_slice();
         let named: BTreeSet<&String> = admitted.iter().flatten().flat_map(|a| &a.values).collect();
-        let mut values: HashMap<Box<str>, Bits> =
+        let mut values: HashMap<Box<str>, Bits, FixedState> =
             named.into_iter().map(|value| (value.as_str().into(), empty())).collect();
         let (mut other, mut absent) = (empty(), empty());
         for (rule, admitted) in admitted.iter().enumerate() {

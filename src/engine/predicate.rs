@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use aho_corasick::AhoCorasick;
+use foldhash::fast::FixedState;
 use ipnet::IpNet;
 
 use crate::event::{FieldPath, Projection, Scratch, Slot, Val};
@@ -26,7 +27,7 @@ enum Question {
     Exists,
     Null,
     /// One of these texts, in lower case.
-    OneOf(HashSet<Box<str>>),
+    OneOf(HashSet<Box<str>, FixedState>),
     /// One of these texts is in it, in lower case.
     ContainsAny(AhoCorasick),
     Text {
@@ -130,7 +131,7 @@ impl<'p> Interner<'p> {
             Relation::Contains => match AhoCorasick::new(&texts) {
                 Ok(automaton) => (Question::ContainsAny(automaton), 3),
                 // Only patterns beyond any memory fail; then there is nothing that could match.
-                Err(_) => (Question::OneOf(HashSet::new()), 1),
+                Err(_) => (Question::OneOf(HashSet::default()), 1),
             },
             _ => (Question::OneOf(texts.iter().map(|text| Box::from(*text)).collect()), 1),
         })
@@ -154,7 +155,7 @@ impl<'p> Interner<'p> {
                     let cost = if interner.projection.is_lazy(slot) { 40 } else { 4 };
                     (Question::Field { slot, other: other.clone(), how: *how, cased: *cased }, cost)
                 }
-                None => (Question::OneOf(HashSet::new()), 1),
+                None => (Question::OneOf(HashSet::default()), 1),
             },
         })
     }

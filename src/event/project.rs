@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::FixedState;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -54,7 +55,7 @@ pub struct Projection {
 #[derive(Debug, Default)]
 struct Node {
     /// Key to (ordinal among the children, child).
-    children: HashMap<Box<str>, (u16, u32)>,
+    children: HashMap<Box<str>, (u16, u32), FixedState>,
     /// Paths that end here.
     slots: Vec<u32>,
 }

@@ -74,7 +74,6 @@ fn one(id: &str) -> Vec<Alert> {
 }
 
 #[tokio::test]
-#[ignore = "needs the embedded store"]
 async fn an_alert_is_told_once_and_its_end_after_it() {
     let receiver = Receiver::start(|_| Reply::new(200, "")).await;
     let mut daemon = Daemon::start(&[serde_json::json!({"name": "soc", "type": "webhook", "url": receiver.url("/")})]);
@@ -90,7 +89,6 @@ async fn an_alert_is_told_once_and_its_end_after_it() {
 }
 
 #[tokio::test]
-#[ignore = "needs the embedded store"]
 async fn a_sink_that_is_down_delays_no_other_and_gets_all_when_it_is_back() {
     let good = Receiver::start(|_| Reply::new(200, "")).await;
     let calls = std::sync::atomic::AtomicUsize::new(0);
@@ -114,7 +112,6 @@ async fn a_sink_that_is_down_delays_no_other_and_gets_all_when_it_is_back() {
 }
 
 #[tokio::test]
-#[ignore = "needs the embedded store"]
 async fn a_refused_alert_is_a_dead_letter_and_stops_nobody() {
     let picky =
         Receiver::start(|request| Reply::new(if request.json()["id"] == "bad" { 400 } else { 200 }, "no")).await;
@@ -128,7 +125,6 @@ async fn a_refused_alert_is_a_dead_letter_and_stops_nobody() {
 }
 
 #[tokio::test]
-#[ignore = "needs the embedded store"]
 async fn alertmanager_is_told_again_what_fires_and_what_ended() {
     let receiver = Receiver::start(|_| Reply::new(200, "")).await;
     let am = serde_json::json!({"name": "am", "type": "alertmanager", "urls": [receiver.url("")], "resend": "1s"});
@@ -146,7 +142,6 @@ async fn alertmanager_is_told_again_what_fires_and_what_ended() {
 }
 
 #[tokio::test]
-#[ignore = "needs the embedded store"]
 async fn a_flood_reaches_slack_within_its_rate_and_nothing_is_dropped() {
     let slack = Slack::start().await;
     slack.limit(12, Duration::from_secs(1));

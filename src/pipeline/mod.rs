@@ -78,7 +78,7 @@ struct Inner {
     /// Set while the store has refused a batch for want of room.
     full: AtomicBool,
     /// Scratches that no batch is using.
-    pool: Mutex<Vec<Box<Worker>>>,
+    pool: Mutex<Vec<Worker>>,
 }
 
 #[derive(Default)]
@@ -194,11 +194,11 @@ impl Ingest {
         rejects.keep(&detected.rejects, origin);
     }
 
-    fn worker(&self) -> Box<Worker> {
+    fn worker(&self) -> Worker {
         self.inner.pool.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
-    fn give_back(&self, worker: Box<Worker>) {
+    fn give_back(&self, worker: Worker) {
         let mut pool = self.inner.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if pool.len() < POOL_MAX {
             pool.push(worker);

@@ -248,7 +248,7 @@ pub fn resolve(reader: &mut Reader<'_>, read: Unresolved, known: &dyn Known) -> 
                 };
                 match closest(written, known.names()) {
                     Some(near) if near != written => {
-                        reader.error_with_help(*span, message, format!("did you mean `{near}`?"))
+                        reader.error_with_help(*span, message, format!("did you mean `{near}`?"));
                     }
                     _ => reader.error(*span, message),
                 }

@@ -142,10 +142,10 @@ impl Loader {
             Value::Null => {}
             Value::Map(_) if document.get("correlation").is_some() => {
                 let read = correlation::read(&mut reader, document, file);
-                if let Some(read) = read.filter(|_| no_errors(&findings)) {
-                    if self.is_new(source, document, read.id(), file) {
-                        self.correlations.push((Arc::clone(source), read));
-                    }
+                if let Some(read) = read.filter(|_| no_errors(&findings))
+                    && self.is_new(source, document, read.id(), file)
+                {
+                    self.correlations.push((Arc::clone(source), read));
                 }
             }
             Value::Map(_) if document.get("filter").is_some() => {
@@ -163,10 +163,10 @@ impl Loader {
                     reader.error_with_help(Span { start, end: start }, "the rule has no `logsource`", help);
                 }
                 let rule = sigma::rule(&mut reader, document, file);
-                if let Some(rule) = rule.filter(|_| no_errors(&findings)) {
-                    if self.is_new(source, document, &rule.info.id, file) {
-                        self.loaded.rules.rules.push(rule);
-                    }
+                if let Some(rule) = rule.filter(|_| no_errors(&findings))
+                    && self.is_new(source, document, &rule.info.id, file)
+                {
+                    self.loaded.rules.rules.push(rule);
                 }
             }
             _ => reader.error(document.span, format!("a rule must be a mapping, not {}", document.kind())),

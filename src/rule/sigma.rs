@@ -355,7 +355,7 @@ fn modifiers<'k>(reader: &mut Reader<'_>, key: &Key, names: impl Iterator<Item =
             "exists" => (found.exists, kinds) = (true, kinds + 1),
             "re" => (found.regex, kinds) = (true, kinds + 1),
             "i" | "ignorecase" | "m" | "multiline" | "s" | "dotall" if found.regex => {
-                found.flags.push_str(&name[..1].replace('d', "s"))
+                found.flags.push_str(&name[..1].replace('d', "s"));
             }
             "cidr" => (found.cidr, kinds) = (true, kinds + 1),
             "fieldref" => (found.field, kinds) = (true, kinds + 1),

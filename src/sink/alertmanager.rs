@@ -13,10 +13,10 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::http::{self, Answer, exchange};
-use super::text::shorten;
 use super::{Item, Medium, Message, SendError, Sending, Sent, Traits};
 use crate::alert::{Alert, Status};
 use crate::clock::Timestamp;
+use crate::text::shorten;
 use crate::units::{Secret, Span};
 
 /// What Prometheus sends at once.

@@ -7,8 +7,8 @@ use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
 
 use super::SendError;
-use super::text::shorten;
 use crate::clock::Timestamp;
+use crate::text::shorten;
 use crate::units::Secret;
 
 const CONNECT: Duration = Duration::from_secs(5);

@@ -8,7 +8,6 @@ pub mod alertmanager;
 mod http;
 pub mod slack;
 pub mod stdout;
-pub mod text;
 pub mod webhook;
 
 use std::future::Future;

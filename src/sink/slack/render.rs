@@ -5,11 +5,11 @@
 
 use serde_json::{Value, json};
 
-use super::super::text::{fit, width};
 use super::super::{Item, Message};
 use crate::alert::{Alert, EventExcerpt, Level, Status, User};
 use crate::clock::Timestamp;
 use crate::store::Kind;
+use crate::text::{fit, width};
 
 /// Below Slack's 150.
 const HEADER_MAX: usize = 140;
