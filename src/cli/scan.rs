@@ -73,7 +73,7 @@ pub fn run(args: &Args, globals: Globals) -> Outcome {
     let started = Instant::now();
     let rules = rules(args)?;
     let threads = args.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    let scan = Scan { rules, cluster: args.cluster.as_str().into(), limits: Limits::default(), threads };
+    let scan = Scan { rules, cluster: args.cluster.as_str().into(), limits: limits(args), threads };
     let bar = progress_bar(args, globals);
     let mut scanned = scan.run(inputs(&args.files)?, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
@@ -98,6 +98,15 @@ pub fn run(args: &Args, globals: Globals) -> Outcome {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// A log is all in the past, so that there is time to wait for what comes out of order. Several logs (of the apiservers of
+/// one cluster, or in any order) are read one after the other, and count as one whatever their times.
+fn limits(args: &Args) -> Limits {
+    const WITHIN_A_LOG: Duration = Duration::from_secs(600);
+    const AMONG_LOGS: Duration = Duration::from_secs(100 * 365 * 86_400);
+    let lateness = if args.files.len() > 1 { AMONG_LOGS } else { WITHIN_A_LOG };
+    Limits { lateness, max_keys: 1_000_000 }
 }
 
 fn rules(args: &Args) -> Result<Arc<RuleSet>, Failure> {

@@ -71,6 +71,9 @@ struct Held {
     deadline: Option<Timestamp>,
     /// The time under which it stands in its consumer's `quiet`.
     quiet: Timestamp,
+    /// How far past the lateness bound its matches come: its own time runs so much behind that of its cluster, so that a
+    /// group that is fed late still gets its quiet timespan.
+    behind: Duration,
 }
 
 /// Windows and episodes of all groups.
@@ -122,7 +125,7 @@ impl Correlator {
             let watermark = self.watermarks.entry(Arc::clone(&found.cluster)).or_insert(time);
             *watermark = (*watermark).max(time);
             let safe = watermark.minus(self.limits.lateness);
-            self.one(found, safe);
+            self.one(found, time, safe);
             if !clusters.contains(&&found.cluster) {
                 clusters.push(&found.cluster);
             }
@@ -134,10 +137,13 @@ impl Correlator {
 
     /// Tells that events of a cluster have been seen up to `time`, matching or not.
     pub fn advance(&mut self, cluster: &Arc<str>, time: Timestamp) {
-        let watermark = self.watermarks.entry(Arc::clone(cluster)).or_insert(time);
-        if time >= *watermark {
-            *watermark = time;
-            self.expire(cluster);
+        // A cluster without groups needs no time: its next match brings its own.
+        let Some(watermark) = self.watermarks.get_mut(cluster).filter(|watermark| **watermark <= time) else { return };
+        *watermark = time;
+        self.expire(cluster);
+        if self.deadlines.get(cluster).is_none_or(BTreeSet::is_empty) {
+            self.deadlines.remove(cluster);
+            self.watermarks.remove(cluster);
         }
     }
 
@@ -216,7 +222,7 @@ impl Correlator {
             self.watermarks.entry(Arc::clone(&cluster)).or_insert(alert.last_seen);
             let at = self.hold((consumer, cluster, text_of(&values)), alert.group.clone(), alert.last_seen);
             if let Some(held) = self.held[at].as_mut() {
-                held.key.adopt(&alert.id, &chain_of(alert));
+                held.key.adopt(&alert.id, &chain_of(alert), &rules.consumers()[consumer]);
             }
             self.index(at);
         }
@@ -262,7 +268,7 @@ impl Correlator {
         self.changes.push(Change { kind: Kind::Resolved, alert });
     }
 
-    fn one(&mut self, found: &Match, safe: Timestamp) {
+    fn one(&mut self, found: &Match, time: Timestamp, safe: Timestamp) {
         match self.seen.add(found) {
             Novelty::New => {}
             Novelty::LaterStage => return,
@@ -274,17 +280,18 @@ impl Correlator {
             }
         }
         *self.stats.matches.entry(Arc::clone(&found.rule)).or_default() += 1;
-        if found.time < safe {
+        if time < safe {
             *self.stats.late.entry(Arc::clone(&found.source)).or_default() += 1;
         }
         let rules = Arc::clone(&self.rules);
         let shown = Arc::new(Shown { event: found.event.clone(), matched: found.matched.clone() });
         for &(consumer, member) in rules.consumers_of(&found.rule) {
             let (id, group) = group_of(&rules.consumers()[consumer], member, found);
-            let at = self.hold((consumer, Arc::clone(&found.cluster), id), group, found.time);
+            let at = self.hold((consumer, Arc::clone(&found.cluster), id), group, time);
             if let Some(held) = self.held[at].as_mut() {
-                let entry = entry(&rules.consumers()[consumer], member, found, &shown);
+                let entry = entry(&rules.consumers()[consumer], member, found, time, &shown);
                 held.key.push(entry, &rules.consumers()[consumer]);
+                held.behind = held.behind.max(safe.since(time));
             }
             self.settle(at, safe, false);
         }
@@ -299,7 +306,8 @@ impl Correlator {
             self.evict(id.0);
         }
         let consumer = id.0;
-        let held = Held { id: id.clone(), group, key: Key::default(), deadline: None, quiet: time };
+        let held =
+            Held { id: id.clone(), group, key: Key::default(), deadline: None, quiet: time, behind: Duration::ZERO };
         let at = match self.free.pop() {
             Some(at) => at,
             None => {
@@ -364,6 +372,7 @@ impl Correlator {
         let consumer = &rules.consumers()[held.id.0];
         let (cluster, group) = (Arc::clone(&held.id.1), held.id.2.clone());
         let id_of = |chain: &Chain| alert_id(&consumer.info.id, &cluster, &group, chain.evidence);
+        let safe = if last_call { safe } else { safe.minus(held.behind) };
         for tell in held.key.settle(safe, last_call, consumer, &id_of) {
             let (kind, status, id, chain) = match tell {
                 Tell::Fire(id, chain) => (Kind::Firing, Status::Firing, id, chain),
@@ -381,7 +390,8 @@ impl Correlator {
     fn index(&mut self, at: usize) {
         let Some(held) = self.held[at].as_mut() else { return };
         let consumer = &self.rules.consumers()[held.id.0];
-        let deadline = held.key.deadline(consumer);
+        // In the cluster's time, which the group's own runs behind.
+        let deadline = held.key.deadline(consumer).map(|deadline| deadline.plus(held.behind));
         let safe = self.watermarks.get(&held.id.1).map(|watermark| watermark.minus(self.limits.lateness));
         let stale = deadline.zip(safe).is_none_or(|(deadline, safe)| deadline < safe) && held.key.told.is_empty();
         if stale && held.key.is_idle() {
@@ -441,13 +451,13 @@ fn text_of(values: &Vec<Value>) -> String {
     serde_json::to_string(values).unwrap_or_default()
 }
 
-fn entry(consumer: &Consumer, member: usize, found: &Match, shown: &Arc<Shown>) -> Entry {
+fn entry(consumer: &Consumer, member: usize, found: &Match, time: Timestamp, shown: &Arc<Shown>) -> Entry {
     let values = match &consumer.kind {
         CorrelationKind::ValueCount(field, _) => found.fields.get(field.as_str()).map_or(&[][..], Vec::as_slice),
         _ => &[],
     };
     Entry {
-        time: found.time,
+        time,
         request: found.request,
         member: u16::try_from(member).unwrap_or(u16::MAX),
         values: values.iter().map(|value| short_hash(value.to_string().as_bytes())).collect(),

@@ -6,10 +6,14 @@ use super::window::{Chain, Entry, State};
 use crate::clock::Timestamp;
 use crate::engine::Consumer;
 
-/// Matches that may wait to be frozen; beyond it the older half is frozen early, as if lateness were shorter.
-const LOOSE_MAX: usize = 20_000;
+/// Matches that may wait to be frozen; beyond it the older half is frozen early, as if lateness were shorter. Bounds what
+/// one match that comes out of order can cost. (For an episode that is open nothing is lost by it.)
+const LOOSE_MAX: usize = 2_000;
 
 /// The state of one group.
+///
+/// Invariant: stepping `loose` onto `frozen` ends the episodes `ended`, in this order, and leaves `now`. So the episode
+/// that freezing ends is always the first of `ended`, or `now` if `ended` is empty.
 #[derive(Debug, Default)]
 pub(super) struct Key {
     /// The state machine after everything that cannot change any more.
@@ -20,7 +24,7 @@ pub(super) struct Key {
     ended: Vec<Chain>,
     /// The state machine after the loose matches.
     now: State,
-    /// Episodes that ended for good and are not told yet.
+    /// Episodes that ended for good and are not told to have ended yet.
     done: Vec<Chain>,
     /// Alerts told as firing, oldest first.
     pub(super) told: Vec<Told>,
@@ -56,15 +60,27 @@ impl Key {
         if self.loose.back().is_none_or(|last| last.time <= entry.time) {
             self.ended.extend(self.now.step(&entry, consumer));
             self.loose.push_back(self.slim(entry));
+        } else if let Some(chain) = self.within_open(entry.time) {
+            chain.add(&entry);
+            self.insert(entry);
         } else {
-            let at = self.loose.partition_point(|other| other.time <= entry.time);
-            self.loose.insert(at, entry);
+            self.insert(entry);
             self.replay(consumer);
         }
         if self.loose.len() > LOOSE_MAX {
             let safe = self.loose[LOOSE_MAX / 2].time;
             self.freeze(safe, consumer);
         }
+    }
+
+    /// The open episode, if a match of this time is simply one more of it: after it opened, and before its newest.
+    fn within_open(&mut self, time: Timestamp) -> Option<&mut Chain> {
+        self.now.chain_mut().filter(|chain| chain.opened < time && time <= chain.last)
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let at = self.loose.partition_point(|other| other.time <= entry.time);
+        self.loose.insert(at, entry);
     }
 
     /// Within an open episode nobody will ask again what the event looked like.
@@ -142,7 +158,8 @@ impl Key {
             }
         }
         self.told = told;
-        self.done.clear();
+        // One that came far too late may still have to wait before it is told.
+        self.done.retain(|chain| !last_call && safe <= chain.last.plus(consumer.timespan));
         tell
     }
 
@@ -164,7 +181,7 @@ impl Key {
 
     /// When something is to be settled: the end of the oldest episode, or of the window. `None`: the key can go.
     pub(super) fn deadline(&self, consumer: &Consumer) -> Option<Timestamp> {
-        let chain = self.ended.first().or_else(|| self.now.chain());
+        let chain = self.done.first().or(self.ended.first()).or_else(|| self.now.chain());
         if let Some(chain) = chain {
             return Some(chain.last.plus(consumer.timespan));
         }
@@ -183,12 +200,12 @@ impl Key {
 
     /// Whether no episode is open or waits to be told.
     pub(super) fn is_idle(&self) -> bool {
-        self.now.chain().is_none() && self.ended.is_empty()
+        self.now.chain().is_none() && self.ended.is_empty() && self.done.is_empty()
     }
 
     /// The group goes: the alerts that were told, and how their episodes stand.
     pub(super) fn leave(&mut self) -> Vec<(String, Chain)> {
-        let chains: Vec<&Chain> = self.ended.iter().chain(self.now.chain()).collect();
+        let chains: Vec<&Chain> = self.done.iter().chain(&self.ended).chain(self.now.chain()).collect();
         let told = std::mem::take(&mut self.told).into_iter();
         told.filter_map(|told| {
             let chain = chains.iter().find(|chain| (chain.first..=chain.last).contains(&told.anchor))?;
@@ -197,21 +214,13 @@ impl Key {
         .collect()
     }
 
-    /// Puts an alert that the store knows in place of what the rebuilt window says.
-    pub(super) fn adopt(&mut self, id: &str, stored: &Chain) {
-        let chains = [self.frozen.chain_mut(), self.now.chain_mut()].into_iter().flatten().chain(&mut self.ended);
-        let mut found = false;
-        for chain in chains.filter(|chain| chain.first <= stored.last && stored.first <= chain.last) {
-            found = true;
-            *chain = Chain { last: chain.last.max(stored.last), ..stored.clone() };
-        }
-        if !found {
-            self.newest = self.newest.max(Some(stored.last));
-            self.loose.retain(|entry| entry.time > stored.last);
-            self.ended.clear();
-            self.frozen = State::Open(stored.clone());
-            self.now = State::Open(stored.clone());
-        }
+    /// Puts an alert that the store knows in place of what the rebuilt window says of the same time. The store's counts
+    /// hold everything up to the alert's newest match; what came later is stepped onto it.
+    pub(super) fn adopt(&mut self, id: &str, stored: &Chain, consumer: &Consumer) {
+        self.newest = self.newest.max(Some(stored.last));
+        self.loose.retain(|entry| entry.time > stored.last);
+        self.frozen = State::Open(stored.clone());
+        self.replay(consumer);
         self.told.retain(|told| told.id != id);
         self.told.push(Told { id: id.to_owned(), anchor: stored.first, count: stored.count, last: stored.last });
     }

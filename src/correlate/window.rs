@@ -12,7 +12,7 @@ use crate::engine::Consumer;
 use crate::rule::ir::CorrelationKind;
 
 /// Matches that a window keeps; beyond it the oldest go, which only conditions on more matches than this can notice.
-const WINDOW_MAX: usize = 50_000;
+const WINDOW_MAX: usize = 10_000;
 
 /// Audit ids that an alert names.
 pub(super) const AUDIT_IDS_MAX: usize = 10;
@@ -54,7 +54,15 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    fn add(&mut self, entry: &Entry) {
+    /// Whether a match of this time, which is not after the episode, belongs to it: within a timespan before its first
+    /// match if one match is enough, within the window that opened it otherwise.
+    pub(super) fn reaches(&self, time: Timestamp, consumer: &Consumer) -> bool {
+        let end = if consumer.single { self.first } else { self.opened };
+        time.plus(consumer.timespan) >= end
+    }
+
+    /// Counts a match in.
+    pub(super) fn add(&mut self, entry: &Entry) {
         self.count += 1;
         self.first = self.first.min(entry.time);
         self.last = self.last.max(entry.time);
@@ -85,8 +93,14 @@ impl State {
         let mut ended = None;
         if let Self::Open(chain) = self {
             if entry.time <= chain.last.plus(consumer.timespan) {
-                chain.add(entry);
-                return None;
+                if chain.reaches(entry.time, consumer) {
+                    chain.add(entry);
+                    return None;
+                }
+                // Far older than the episode: an episode of its own if one match is enough, too late otherwise.
+                let mut own = Window::default();
+                own.push(entry, consumer.timespan);
+                return own.holds(consumer).then(|| own.open(entry)).flatten();
             }
             if let Self::Open(chain) = std::mem::take(self) {
                 ended = Some(chain);

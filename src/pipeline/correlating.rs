@@ -120,11 +120,11 @@ impl Correlating {
             }
         }
         let changes = correlator.drain();
-        self.count(correlator, &changes);
         if reached > cursor || !changes.is_empty() {
-            let routed = changes.into_iter().map(|change| self.routed(change)).collect();
+            let routed = changes.iter().cloned().map(|change| self.routed(change)).collect();
             self.store.commit(Commit { cursor: reached, changes: routed }).await?;
         }
+        self.count(correlator, &changes);
         Ok(reached)
     }
 
@@ -192,12 +192,11 @@ impl Correlating {
         }
     }
 
-    /// Reads the longest window before the cursor again, silently, and takes over the alerts that are firing.
+    /// Reads what is kept of the journal before the cursor again, silently, and takes over the alerts that are firing.
     async fn rebuild(&self) -> Result<(Correlator, i64), StoreError> {
         let rules = self.rules.load_full();
         let cursor = self.store.cursor().await?;
-        let from = clock::now().minus(self.reach(&rules));
-        let mut at = (self.store.journal_seq_at(from).await? - 1).min(cursor);
+        let mut at = 0;
         let mut correlator = Correlator::new(rules, self.limits);
         while at < cursor {
             let batches = self.store.journal_after(at, BATCHES).await?;
@@ -223,7 +222,13 @@ impl Correlating {
     }
 
     async fn prune(&self, now: Timestamp) {
-        let keep_from = now.minus(self.reach(&self.rules.load()));
+        // Back from the newest record, not from now: however long the daemon was down or its sources silent, the windows
+        // before that record are still open in event time.
+        let newest = match self.store.journal_newest().await {
+            Ok(newest) => newest.unwrap_or(now),
+            Err(error) => return tracing::warn!(%error, "old records could not be removed"),
+        };
+        let keep_from = newest.minus(self.reach(&self.rules.load()));
         if let Err(error) = self.store.prune(now, keep_from).await {
             tracing::warn!(%error, "old records could not be removed");
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// Clusters whose time is followed; a client of the webhook may name any.
+/// Clusters whose time is followed; a client of the webhook may name any, and the one silent for longest goes first.
 const CLUSTERS_MAX: usize = 10_000;
 
 /// An apiserver holds a batch back for up to 30 s by default: silence that is shorter says nothing.
@@ -34,9 +34,15 @@ impl Watermarks {
         let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(mark) = clusters.get_mut(cluster) {
             *mark = Mark { newest: mark.newest.max(newest), at: now };
-        } else if clusters.len() < CLUSTERS_MAX {
-            clusters.insert(Arc::clone(cluster), Mark { newest, at: now });
+            return;
         }
+        if clusters.len() >= CLUSTERS_MAX
+            && let Some(silent) =
+                clusters.iter().min_by_key(|(_, mark)| mark.at).map(|(cluster, _)| Arc::clone(cluster))
+        {
+            clusters.remove(&silent);
+        }
+        clusters.insert(Arc::clone(cluster), Mark { newest, at: now });
     }
 
     /// How far event time has come at `now`, wall clock.

@@ -88,6 +88,11 @@ impl Store {
         self.inner.readers.run(move |connection| journal::seq_at(connection, time)).await
     }
 
+    /// When the newest batch that is kept was received.
+    pub async fn journal_newest(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.inner.readers.run(journal::newest).await
+    }
+
     /// Batches beyond the cursor.
     pub async fn journal_backlog(&self) -> Result<u64, StoreError> {
         self.inner.readers.run(journal::backlog).await

@@ -281,6 +281,12 @@ pub(super) fn seq_at(connection: &Connection, time: Timestamp) -> Result<i64, St
     })
 }
 
+/// When the newest row was received.
+pub(super) fn newest(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {
+    let mut select = connection.prepare_cached("SELECT received FROM journal ORDER BY seq DESC LIMIT 1")?;
+    Ok(select.query_row([], |row| row.get(0)).optional()?.map(Timestamp))
+}
+
 /// The cursor.
 pub(super) fn cursor(connection: &Connection) -> rusqlite::Result<i64> {
     let mut select = connection.prepare_cached("SELECT value FROM meta WHERE key = 'cursor'")?;

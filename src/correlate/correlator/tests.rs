@@ -219,6 +219,56 @@ fn a_rebuild_takes_over_what_the_store_knows() {
     assert_eq!(empty.take("base", "a", 31), ["update c x41 -100-31"], "even when nothing of it is in the journal");
 }
 
+#[test]
+fn a_group_that_is_fed_late_gets_its_quiet_timespan() {
+    let mut run = Run::new(rules(""));
+    run.take("base", "other", 1_000);
+    assert_eq!(run.take("base", "a", 100), ["firing base x1 100-100"], "late, and told at once");
+    assert_eq!(run.take("base", "a", 105), ["update base x2 100-105"]);
+    assert_eq!(run.advance(1_200), [""; 0]);
+    assert_eq!(run.take("base", "a", 250), ["update base x3 100-250"]);
+    let resolved = run.advance(1_501);
+    assert!(resolved.contains(&"resolved base x3 100-250".to_owned()), "{resolved:?}");
+    let mut run = Run::new(rules(&count("{gte: 3}")));
+    run.take("base", "other", 1_000);
+    run.take("base", "a", 100);
+    run.take("base", "a", 110);
+    assert_eq!(run.take("base", "a", 120), ["firing c x3 100-120"]);
+}
+
+#[test]
+fn a_match_far_older_than_an_open_episode_is_told_by_itself() {
+    let mut run = Run::new(rules(""));
+    run.take("base", "a", 1_000);
+    run.take("base", "a", 1_011);
+    assert_eq!(run.take("base", "a", 300), [""; 0], "it might still turn out to be the same episode");
+    assert_eq!(
+        run.advance(5_000),
+        ["firing base x1 300-300", "resolved base x1 300-300", "resolved base x2 1000-1011"]
+    );
+}
+
+#[test]
+fn an_event_from_the_future_does_not_hold_its_group() {
+    let mut run = Run::new(rules(""));
+    run.0.take(&[at("base", "a", 1_000_000, 1)], Some(Timestamp(0)));
+    assert_eq!(show(&run.0.drain()), ["firing base x1 300-300"]);
+    assert_eq!(run.advance(700), ["resolved base x1 300-300"]);
+}
+
+#[test]
+fn many_matches_out_of_order_are_still_counted_one_by_one() {
+    let mut run = Run::new(rules(""));
+    for second in (0..6_000).rev() {
+        let mut found = at("base", "a", 0, second);
+        found.time = Timestamp(i64::try_from(second).unwrap() * 1_000);
+        run.0.take(&[found], None);
+    }
+    let changes = run.0.drain();
+    let alert = &changes.last().unwrap().alert;
+    assert_eq!((alert.count, changes.iter().filter(|change| change.kind == Kind::Firing).count()), (6_000, 1));
+}
+
 /// Episodes, however they came about: rule, group, span, count.
 fn episodes(rules: &Arc<RuleSet>, matches: &[Match], lateness: u64) -> BTreeSet<String> {
     let limits = Limits { lateness: Duration::from_secs(lateness), max_keys: 1_000 };
@@ -240,7 +290,56 @@ fn episodes(rules: &Arc<RuleSet>, matches: &[Match], lateness: u64) -> BTreeSet<
     alerts.values().map(show).collect()
 }
 
+/// The alerts of a run that is killed after `crash` matches and started again from what the store has.
+fn alerts(rules: &Arc<RuleSet>, matches: &[Match], crash: Option<usize>) -> BTreeMap<String, Alert> {
+    let limits = Limits { lateness: Duration::from_secs(20), max_keys: 1_000 };
+    let mut correlator = Correlator::new(Arc::clone(rules), limits);
+    let mut stored: BTreeMap<String, Alert> = BTreeMap::new();
+    let keep = |correlator: &mut Correlator, stored: &mut BTreeMap<String, Alert>| {
+        for Change { kind, alert } in correlator.drain() {
+            // As the store does it: an alert that is known is not opened again, and one that ended does not grow.
+            match stored.get(&alert.id).map(|known| known.status) {
+                Some(Status::Resolved) => {}
+                Some(Status::Firing) if kind == Kind::Firing => {}
+                _ => drop(stored.insert(alert.id.clone(), alert)),
+            }
+        }
+    };
+    for (n, found) in matches.iter().enumerate() {
+        if crash == Some(n) {
+            correlator = Correlator::new(Arc::clone(rules), limits);
+            for found in &matches[..n] {
+                correlator.take(std::slice::from_ref(found), None);
+                correlator.drain();
+            }
+            let firing: Vec<Alert> = stored.values().filter(|a| a.status == Status::Firing).cloned().collect();
+            correlator.adopt(&firing);
+        }
+        correlator.take(std::slice::from_ref(found), None);
+        keep(&mut correlator, &mut stored);
+    }
+    correlator.finish();
+    keep(&mut correlator, &mut stored);
+    stored
+}
+
 proptest! {
+    #[test]
+    fn a_crash_changes_no_alert(
+        times in prop::collection::vec((0_i64..400, 0_u8..2, any::<bool>()), 1..60),
+        kind in 0_usize..2,
+        crash in 0_usize..60,
+    ) {
+        let rules = rules(&[count("{gte: 3}"), String::new()][kind]);
+        let mut matches: Vec<Match> = times.iter().enumerate().map(|(n, (second, user, other))| {
+            let mut found = at(if *other { "other" } else { "base" }, &format!("u{user}"), *second, n as u64 + 1);
+            found.time = Timestamp(found.time.0 + n as i64);
+            found
+        }).collect();
+        matches.sort_by_key(|found| found.time);
+        prop_assert_eq!(alerts(&rules, &matches, Some(crash)), alerts(&rules, &matches, None));
+    }
+
     #[test]
     fn episodes_do_not_depend_on_the_order_of_arrival(
         times in prop::collection::vec((0_i64..400, 0_u8..2, any::<bool>(), 0_i64..20), 0..60),
