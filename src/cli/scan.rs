@@ -74,9 +74,10 @@ pub fn run(args: &Args, globals: Globals) -> Outcome {
     let rules = rules(args)?;
     let threads = args.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let scan = Scan { rules, cluster: args.cluster.as_str().into(), limits: limits(args), threads };
-    let bar = progress_bar(args, globals);
+    let bar = progress_bar(globals);
     let mut scanned = scan.run(inputs(&args.files)?, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
+    let reached = args.fail_on.is_some_and(|level| scanned.alerts.iter().any(|alert| alert.rule.level >= level));
     if let Some(min) = args.min_level {
         scanned.alerts.retain(|alert| alert.rule.level >= min);
     }
@@ -90,7 +91,6 @@ pub fn run(args: &Args, globals: Globals) -> Outcome {
     }
     out.flush()?;
     report(args, globals, &scanned)?;
-    let reached = args.fail_on.is_some_and(|level| scanned.alerts.iter().any(|alert| alert.rule.level >= level));
     Ok(if !scanned.failures.is_empty() {
         ExitCode::from(2)
     } else if reached {
@@ -145,8 +145,8 @@ fn stdin() -> Input {
 }
 
 /// A bar where somebody looks at it. Inputs are packed, so that only what was read can be told, not how much is left.
-fn progress_bar(args: &Args, globals: Globals) -> ProgressBar {
-    let wanted = std::io::stderr().is_terminal() && globals.quiet == 0 && args.stats.is_none();
+fn progress_bar(globals: Globals) -> ProgressBar {
+    let wanted = std::io::stderr().is_terminal() && globals.quiet == 0;
     if !wanted {
         return ProgressBar::hidden();
     }

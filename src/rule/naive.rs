@@ -1,4 +1,5 @@
-//! The judge: rules over `serde_json::Value`, obviously right and slow. The compiled path must agree with it.
+//! The judge: rules over `serde_json::Value`, obviously right and slow. The compiled path must agree with it. It also says
+//! what an alert shows as matched: that is asked of the few events that match.
 
 use serde_json::Value;
 
