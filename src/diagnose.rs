@@ -94,6 +94,10 @@ impl Diagnostic {
             Severity::Warning => Title::WARNING,
         };
         let name = self.source.name.display().to_string();
+        // A finding about a file that has no text, such as one that cannot be read: there is no line to draw.
+        if len == 0 {
+            return renderer.render(&[Group::with_title(level.primary_title(format!("{name}: {}", self.message)))]);
+        }
         let snippet = Snippet::source(&self.source.text).path(&name).annotation(AnnotationKind::Primary.span(range));
         let mut report: Group<'_> = level.primary_title(&self.message).element(snippet);
         if let Some(help) = &self.help {
@@ -154,6 +158,13 @@ mod tests {
         assert_eq!(finding.to_string(), "a.yml:2:5: too many (use 1)");
         let drawn = finding.render(false);
         assert!(drawn.contains("a.yml:2:5") && drawn.contains("bé: 2") && drawn.contains("use 1"), "{drawn}");
+    }
+
+    #[test]
+    fn a_finding_about_a_file_without_text_names_it() {
+        let source = SourceText::new(Path::new("a.yml"), String::new());
+        let finding = Diagnostic::error(&source, Span::default(), "cannot read it");
+        assert_eq!(finding.render(false), "error: a.yml: cannot read it");
     }
 
     #[test]

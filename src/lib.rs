@@ -28,7 +28,7 @@
 //! | 4 | rule |
 //! | 5 | engine |
 //! | 6 | correlate |
-//! | 7 | scan, store |
+//! | 7 | cases, scan, store |
 //! | 8 | sink, pipeline |
 //! | 9 | notify, source |
 //! | 10 | config |
@@ -49,6 +49,7 @@
 pub mod admin;
 pub mod alert;
 pub mod app;
+pub mod cases;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -136,6 +136,24 @@ pub fn parse(source: &Arc<SourceText>) -> (Vec<Node>, Vec<Diagnostic>) {
     (builder.documents, builder.findings)
 }
 
+/// The document of a text that holds byte `at`, as it is written, comments included.
+#[must_use]
+pub fn document_text(text: &str, at: usize) -> &str {
+    let (mut from, mut to, mut place) = (0, text.len(), 0);
+    for line in text.split_inclusive('\n') {
+        // Such a line ends every document, wherever it stands: nothing in YAML may hold it.
+        if line.trim_end() == "---" || line.starts_with("--- ") {
+            if place >= at {
+                to = place;
+                break;
+            }
+            from = place + line.len();
+        }
+        place += line.len();
+    }
+    text[from.min(to)..to].trim_start_matches('\n')
+}
+
 /// Turns the parser's character indices into byte offsets.
 struct CharOffsets {
     /// `None` for ASCII texts, where they are the same.
@@ -328,6 +346,13 @@ mod tests {
         assert_eq!(documents[0].to_json(), serde_json::json!({"é": [1, 2], "b": [1, 2]}));
         let c = documents[1].get("c").expect("there");
         assert_eq!((c.span.start, c.span.end), (27, 28));
+    }
+
+    #[test]
+    fn the_text_of_a_document_is_found() {
+        let text = "# one\na: 1\n---\n# two\nb: |\n  --- x\n---\nc: 3\n";
+        let at = |what: &str| document_text(text, text.find(what).expect("there"));
+        assert_eq!((at("a:"), at("b:"), at("c:")), ("# one\na: 1\n", "# two\nb: |\n  --- x\n", "c: 3\n"));
     }
 
     #[test]

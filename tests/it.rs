@@ -22,7 +22,11 @@ mod order;
 mod prometheus;
 #[path = "it/reload.rs"]
 mod reload;
+#[path = "it/rules.rs"]
+mod rules;
 #[path = "it/scan.rs"]
 mod scan;
+#[path = "it/semantics.rs"]
+mod semantics;
 #[path = "it/support.rs"]
 mod support;

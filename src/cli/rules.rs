@@ -1,11 +1,20 @@
 //! `kubesiren rules`: look at rules, check them, test them, ask why.
 
+mod check;
+mod explain;
+mod list;
+mod test;
+
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use clap::Subcommand;
 
 pub use super::scan::Format;
-use crate::alert::Level;
+use super::{Failure, Globals, Outcome};
+use crate::alert::{Level, RuleInfo};
+use crate::diagnose::closest;
+use crate::rule::{self, Rules};
 
 /// `kubesiren rules …`
 #[derive(Debug, clap::Args)]
@@ -92,4 +101,50 @@ pub struct ExplainArgs {
     /// Which rules.
     #[command(flatten)]
     pub selection: Selection,
+}
+
+/// Does what was asked.
+pub fn run(args: &Args, globals: &Globals) -> Outcome {
+    match &args.command {
+        RulesCommand::List(args) => list::list(args),
+        RulesCommand::Show(args) => list::show(args),
+        RulesCommand::Check(args) => check::run(args, globals),
+        RulesCommand::Test(args) => test::run(args),
+        RulesCommand::Explain(args) => explain::run(args),
+    }
+}
+
+/// The selected rules; mistakes in them are the failure.
+fn load(selection: &Selection) -> Result<Rules, Failure> {
+    let builtin = !selection.no_builtin;
+    let options = rule::Options { builtin, paths: selection.rules.clone(), ..rule::Options::default() };
+    let loaded = rule::load(&options);
+    if loaded.has_errors() { Err(loaded.findings.into()) } else { Ok(loaded.rules) }
+}
+
+/// What rules and correlations say of themselves, the former first.
+fn infos(rules: &Rules) -> impl Iterator<Item = &RuleInfo> {
+    let correlations = rules.correlations.iter().map(|correlation| &*correlation.info);
+    rules.rules.iter().map(|rule| &*rule.info).chain(correlations)
+}
+
+/// The rule that a user means: by id or title, or by the first characters of the id.
+fn find<'r>(rules: &'r Rules, wanted: &str) -> Result<&'r RuleInfo, Failure> {
+    let exact = |info: &&RuleInfo| info.id == wanted || info.title.eq_ignore_ascii_case(wanted);
+    if let Some(info) = infos(rules).find(exact) {
+        return Ok(info);
+    }
+    let candidates: Vec<&RuleInfo> = infos(rules).filter(|info| info.id.starts_with(wanted)).collect();
+    match candidates.as_slice() {
+        [info] => Ok(info),
+        [] => {
+            let names = infos(rules).flat_map(|info| [info.id.as_str(), info.title.as_str()]);
+            let near = closest(wanted, names).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            Err(anyhow!("no rule has the id or title `{wanted}`{near}").into())
+        }
+        several => {
+            let lines: Vec<String> = several.iter().map(|info| format!("\n  {}  {}", info.id, info.title)).collect();
+            Err(anyhow!("`{wanted}` begins several ids:{}", lines.concat()).into())
+        }
+    }
 }

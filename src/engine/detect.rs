@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::event::frame::frame_from;
 use crate::event::frame::{Reason, Reject};
 use crate::event::project::CLUSTER;
-use crate::event::{FrameError, Framed, Scratch, Val};
+use crate::event::{FrameError, Framed, Scratch, Val, value};
 #[cfg(debug_assertions)]
 use crate::rule::naive;
 
@@ -185,7 +185,7 @@ struct Shown {
 
 impl Shown {
     fn new(bytes: &[u8], cluster: &str) -> Self {
-        let mut event: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        let mut event: Value = value(bytes).unwrap_or_default();
         if let Value::Object(map) = &mut event {
             map.insert(CLUSTER.to_owned(), cluster.into());
         }

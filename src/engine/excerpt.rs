@@ -198,8 +198,9 @@ pub(super) fn values(field: &FieldPath, event: &Value) -> Vec<Value> {
     scalars.take(VALUES_MAX).collect()
 }
 
-/// A value as it may be shown: short, and not a secret.
-fn show(field: &FieldPath, value: &Value, event: &Value) -> Value {
+/// A value of an event's field as it may be shown: short, and not a secret.
+#[must_use]
+pub fn show(field: &FieldPath, value: &Value, event: &Value) -> Value {
     if is_secret(field.path(), event) {
         return REDACTED.into();
     }

@@ -159,9 +159,10 @@ fn admitted(expr: &Expr, field: &str) -> Option<Admitted> {
             _ => None,
         },
         Expr::Test(test) if test.field.as_str() == field => match &test.op {
-            Op::Text { pattern: Text::Plain(Relation::Is, text), cased } if text.len() <= VALUE_MAX => {
+            Op::Text { pattern: Text::Plain(Relation::Is, text), cased } => {
                 let text = if *cased { crate::event::project::fold(text) } else { text.clone() };
-                Some(Admitted { values: [text].into(), absent: false })
+                // The length that counts is the one in lower case: some characters grow.
+                (text.len() <= VALUE_MAX).then(|| Admitted { values: [text].into(), absent: false })
             }
             #[expect(clippy::cast_possible_truncation, reason = "only whole numbers are indexed")]
             Op::Number(number) if field == NUMERIC && number.fract() == 0.0 && number.abs() < 1e15 => {

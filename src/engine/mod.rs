@@ -8,4 +8,4 @@ mod predicate;
 
 pub use compile::{Consumer, RuleSet};
 pub use detect::{Detected, Detector, Match, Rejected};
-pub use excerpt::REDACTED;
+pub use excerpt::{REDACTED, show};

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::event::{FieldPath, Projection, Scratch, Slot, Val};
 use crate::rule::ir::{Expr, Op, Ordering, Regex, Relation, Test, Text, address};
+use crate::rule::naive::number_in;
 
 /// A predicate's number in its rule set.
 pub(super) type PredicateId = u32;
@@ -287,7 +288,7 @@ impl Case<'_> {
         match self.scratch.at(at, self.event) {
             Val::Int(number) => Some(number as f64),
             Val::Float(number) => Some(number),
-            Val::Str(text) => text.trim().parse().ok(),
+            Val::Str(text) => number_in(text),
             Val::Null | Val::Bool(_) | Val::Container => None,
         }
     }

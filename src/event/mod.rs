@@ -4,7 +4,9 @@ pub mod compress;
 pub mod frame;
 pub mod path;
 pub mod project;
+mod value;
 
 pub use frame::{Frame, FrameError, Framed, frame};
 pub use path::FieldPath;
 pub use project::{Projection, Scratch, Slot, Val};
+pub use value::value;

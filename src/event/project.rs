@@ -11,6 +11,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqA
 use serde_json::value::RawValue;
 
 use super::frame::{Reason, describe, offset_of};
+use super::value::{Bounded, DEPTH_MAX};
 
 /// The keys of an event whose values are parsed only on demand.
 const SECTIONS: [&str; 3] = ["requestObject", "responseObject", "annotations"];
@@ -249,8 +250,9 @@ impl Scratch {
         let (entries, arena) = (self.entries.len(), self.arena.len());
         let mut doubled = false;
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let walk = Walk { projection, scratch: self, base: event, node, doubled: &mut doubled, strict: false };
-        // The section was validated as JSON when it was found; only nesting past the parser's limit can fail here.
+        let walk =
+            Walk { projection, scratch: self, base: event, node, doubled: &mut doubled, strict: false, depth: 1 };
+        // The section was validated as JSON when it was found, and what lies too deep is passed over.
         let _ = walk.deserialize(&mut deserializer);
         if doubled {
             self.again_last_wins(projection, section, node, text, (entries, arena));
@@ -273,9 +275,10 @@ impl Scratch {
                 self.heads[slot] = (NONE, NONE);
             }
         }
-        let Ok(value) = serde_json::from_str::<serde_json::Value>(text) else { return };
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let Ok(value) = Bounded { depth: 2 }.deserialize(&mut deserializer) else { return };
         let mut doubled = false;
-        let walk = Walk { projection, scratch: self, base: &[], node, doubled: &mut doubled, strict: false };
+        let walk = Walk { projection, scratch: self, base: &[], node, doubled: &mut doubled, strict: false, depth: 1 };
         let _ = walk.deserialize(&value);
     }
 
@@ -457,7 +460,7 @@ impl<'de> Visitor<'de> for Root<'_, '_, '_> {
                 let start = offset_of(base, raw.get().as_bytes());
                 scratch.sections[section] = Section::Raw(short(start), short(start + raw.get().len()));
             } else {
-                map.next_value_seed(Walk { projection, scratch, base, node: child, doubled, strict: true })?;
+                map.next_value_seed(Walk { projection, scratch, base, node: child, doubled, strict: true, depth: 1 })?;
             }
         }
         Ok(())
@@ -497,6 +500,8 @@ struct Walk<'p, 's, 'b> {
     doubled: &'s mut bool,
     /// In the envelope a doubled key is an error; in bodies it is noted, and the last one counts.
     strict: bool,
+    /// Containers around it.
+    depth: u32,
 }
 
 impl<'p> Walk<'p, '_, '_> {
@@ -522,8 +527,13 @@ impl<'de> Visitor<'de> for Walk<'_, '_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self { projection, scratch, base, node, doubled, strict } = self;
+        let Self { projection, scratch, base, node, doubled, strict, depth } = self;
+        let depth = depth + 1;
         scratch.push(&projection.nodes[node as usize].slots, Kept::Container);
+        if depth > DEPTH_MAX {
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            return Ok(());
+        }
         let mut seen = Seen::new();
         while let Some(found) = map.next_key_seed(Child(projection, node))? {
             let Some((ordinal, child)) = found else {
@@ -536,15 +546,21 @@ impl<'de> Visitor<'de> for Walk<'_, '_, '_> {
                     return Err(de::Error::custom("a key is there twice"));
                 }
             }
-            map.next_value_seed(Walk { projection, scratch, base, node: child, doubled, strict })?;
+            map.next_value_seed(Walk { projection, scratch, base, node: child, doubled, strict, depth })?;
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Self { projection, scratch, base, node, doubled, strict } = self;
+        let Self { projection, scratch, base, node, doubled, strict, depth } = self;
+        let depth = depth + 1;
         let mut empty = true;
-        while seq.next_element_seed(Walk { projection, scratch, base, node, doubled, strict })?.is_some() {
+        if depth > DEPTH_MAX {
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
+            scratch.push(&projection.nodes[node as usize].slots, Kept::Container);
+            return Ok(());
+        }
+        while seq.next_element_seed(Walk { projection, scratch, base, node, doubled, strict, depth })?.is_some() {
             empty = false;
         }
         if empty {

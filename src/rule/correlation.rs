@@ -10,7 +10,7 @@ use crate::alert::RuleInfo;
 use crate::diagnose::{Span, closest};
 use crate::event::FieldPath;
 use crate::units;
-use crate::yaml::{Node, Value};
+use crate::yaml::{Node, Value, document_text};
 
 const KEYS: [&str; 7] = ["type", "rules", "group-by", "timespan", "condition", "aliases", "generate"];
 
@@ -31,6 +31,7 @@ pub struct Unresolved {
     generate: bool,
     fingerprint: u64,
     file: std::path::PathBuf,
+    text: Arc<str>,
 }
 
 #[derive(Debug)]
@@ -98,6 +99,7 @@ pub fn read(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Unr
         generate,
         fingerprint: fingerprint(document),
         file: file.to_owned(),
+        text: document_text(&reader.source.text, document.span.start).into(),
     })
 }
 
@@ -274,6 +276,7 @@ pub fn resolve(reader: &mut Reader<'_>, read: Unresolved, known: &dyn Known) -> 
         timespan: read.timespan,
         generate: read.generate,
         file: read.file,
+        text: read.text,
         fingerprint: read.fingerprint,
     })
 }

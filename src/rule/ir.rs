@@ -29,6 +29,8 @@ pub struct Rule {
     pub names_stage: bool,
     /// The file it is from.
     pub file: PathBuf,
+    /// The document as it is written.
+    pub text: Arc<str>,
     /// Hash of all that decides what it matches.
     pub fingerprint: u64,
 }
@@ -50,6 +52,8 @@ pub struct Correlation {
     pub generate: bool,
     /// The file it is from.
     pub file: PathBuf,
+    /// The document as it is written.
+    pub text: Arc<str>,
     /// Hash of all that decides what it does.
     pub fingerprint: u64,
 }
@@ -337,10 +341,11 @@ fn glob(pieces: &[Glob], text: &str) -> bool {
 #[derive(Clone, Debug)]
 pub struct Regex(pub regex::Regex);
 
-/// Reads an address, also one with a port or in brackets.
+/// Reads an address, also one with a port or in brackets. One of version 4 that is wrapped in version 6 is unwrapped.
 #[must_use]
 pub fn address(text: &str) -> Option<IpAddr> {
-    text.parse().ok().or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()))
+    let address = text.parse().ok().or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()));
+    address.map(|address: IpAddr| address.to_canonical())
 }
 
 /// Everything that was loaded, before it is compiled.

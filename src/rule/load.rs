@@ -70,6 +70,11 @@ pub fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     if !fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
+    Ok(yaml_files(path)?.into_iter().filter(|file| !is_test_file(file)).collect())
+}
+
+/// YAML files under a folder, rules and their cases, in order.
+pub fn yaml_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut entries = fs::read_dir(path)?.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>()?;
     entries.sort();
     let mut found = Vec::new();
@@ -80,8 +85,8 @@ pub fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
             continue;
         }
         if entry.is_dir() {
-            found.extend(files(&entry)?);
-        } else if (name.ends_with(".yml") || name.ends_with(".yaml")) && !is_test_file(&entry) {
+            found.extend(yaml_files(&entry)?);
+        } else if name.ends_with(".yml") || name.ends_with(".yaml") {
             found.push(entry);
         }
     }

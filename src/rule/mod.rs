@@ -3,6 +3,7 @@
 pub mod builtin;
 pub mod condition;
 pub mod correlation;
+pub mod explain;
 pub mod ir;
 pub mod load;
 pub mod naive;

@@ -90,10 +90,16 @@ pub fn text_of(value: &Value) -> Option<String> {
     }
 }
 
+/// The number that a text is, if it is one: `inf` and `nan` are names.
+#[must_use]
+pub fn number_in(text: &str) -> Option<f64> {
+    text.trim().parse().ok().filter(|number: &f64| number.is_finite())
+}
+
 fn number_of(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
+        Value::String(text) => number_in(text),
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ use super::ir::{Expr, Glob, Op, Ordering, Regex, Relation, Rule, Test, Text};
 use crate::alert::{Level, RuleInfo};
 use crate::diagnose::{Diagnostic, SourceText, Span, closest};
 use crate::event::FieldPath;
-use crate::yaml::{Key, Node, Value};
+use crate::yaml::{Key, Node, Value, document_text};
 
 /// The modifiers that are understood.
 const MODIFIERS: [&str; 20] = [
@@ -161,6 +161,7 @@ pub fn rule(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Rul
         expr,
         names_stage,
         file: file.to_owned(),
+        text: document_text(&reader.source.text, document.span.start).into(),
         fingerprint: fingerprint(document),
     })
 }

@@ -1,0 +1,58 @@
+//! `kubesiren rules check`: every mistake in rule files, at its place.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::PathsArgs;
+use crate::cases;
+use crate::cli::{Globals, Outcome, out};
+use crate::diagnose::{Diagnostic, Severity};
+use crate::rule::{self, Rules};
+
+pub(super) fn run(args: &PathsArgs, globals: &Globals) -> Outcome {
+    let options = rule::Options { paths: args.paths.clone(), ..rule::Options::default() };
+    let loaded = rule::load(&options);
+    out::findings(&loaded.findings);
+    if globals.verbose > 0 {
+        untested(&loaded.rules);
+    }
+    writeln!(out::stdout(), "{}", summary(&loaded.rules, &loaded.findings))?;
+    Ok(if loaded.has_errors() { ExitCode::from(2) } else { ExitCode::SUCCESS })
+}
+
+/// Names the files without cases. No mistake of theirs, so it is told only to those who ask for more.
+fn untested(rules: &Rules) {
+    let files: BTreeSet<&Path> = rules
+        .rules
+        .iter()
+        .map(|r| r.file.as_path())
+        .chain(rules.correlations.iter().map(|c| c.file.as_path()))
+        .collect();
+    let mut err = out::stderr();
+    for file in files.into_iter().filter(|file| cases::is_untested(file)) {
+        let _ = writeln!(err, "\x1b[1;33mwarning\x1b[0m: {} has no cases beside it", file.display());
+    }
+}
+
+/// `45 rules, 6 correlations, 2 skipped for other products, no mistakes`.
+fn summary(rules: &Rules, findings: &[Diagnostic]) -> String {
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let warnings = findings.len() - errors;
+    let mut parts = vec![count(rules.rules.len(), "rule"), count(rules.correlations.len(), "correlation")];
+    if !rules.skipped.is_empty() {
+        parts.push(format!("{} skipped for other products", rules.skipped.len()));
+    }
+    match (errors, warnings) {
+        (0, 0) => parts.push("no mistakes".to_owned()),
+        (0, _) => parts.push(count(warnings, "warning")),
+        (_, 0) => parts.push(count(errors, "error")),
+        _ => parts.extend([count(errors, "error"), count(warnings, "warning")]),
+    }
+    parts.join(", ")
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}

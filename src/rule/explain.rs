@@ -1,0 +1,341 @@
+//! Why a rule is or is not true of an event, in words: the judge's answers, predicate by predicate.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::ir::{Expr, Glob, Op, Ordering, Regex, Relation, Rule, STAGES_DECIDED, Test, Text};
+use super::naive;
+use crate::event::FieldPath;
+use crate::event::path::Found;
+use crate::event::project::fold;
+
+/// How a value of an event may be shown: field, value, event. Explanations leave the machine, secrets must not.
+pub type Show = fn(&FieldPath, &Value, &Value) -> Value;
+
+/// Values that one line names.
+const VALUES_MAX: usize = 4;
+
+/// What there is to say about one rule and one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Whether the rule is true of the event.
+    pub holds: bool,
+    /// Why the rule was not asked at all, if it was not.
+    pub not_asked: Option<String>,
+    /// The rule's expression with its answers.
+    pub node: Node,
+}
+
+/// A part of an expression and its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Whether it is true of the event.
+    pub holds: bool,
+    /// What is asked, and for a predicate what was found.
+    pub text: String,
+    /// What it is made of; a predicate has no parts.
+    pub parts: Vec<Self>,
+}
+
+/// Explains one rule and one event.
+#[must_use]
+pub fn explain(rule: &Rule, event: &Value, show: Show) -> Explanation {
+    let stage = event.get("stage").and_then(Value::as_str).unwrap_or_default();
+    let decided = STAGES_DECIDED.contains(&fold(stage).as_str());
+    let not_asked = (!rule.names_stage && !decided).then(|| {
+        format!(
+            "not asked: nothing is decided at the stage {}, and the rule does not name `stage` itself",
+            quoted(&stage.into())
+        )
+    });
+    Explanation { holds: naive::rule_holds(rule, event), not_asked, node: node(&rule.expr, event, show) }
+}
+
+impl Explanation {
+    /// Why the rule is not true, in one line; `None` if it is.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        if self.holds {
+            return None;
+        }
+        Some(self.not_asked.clone().unwrap_or_else(|| self.node.first_false()))
+    }
+}
+
+impl Node {
+    /// The first predicate that had to be otherwise.
+    fn first_false(&self) -> String {
+        match self.parts.iter().find(|part| !part.holds) {
+            Some(part) => part.first_false(),
+            None => match self.parts.first() {
+                // Only `not` is false although no part of it is.
+                Some(part) => format!("not wanted: {}", part.first_true()),
+                None => self.text.clone(),
+            },
+        }
+    }
+
+    fn first_true(&self) -> String {
+        self.parts.iter().find(|part| part.holds).map_or_else(|| self.text.clone(), Self::first_true)
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
+        let mark = if self.holds { '✓' } else { '✗' };
+        writeln!(f, "{:width$}{mark} {}", "", self.text, width = depth * 2)?;
+        self.parts.iter().try_for_each(|part| part.write(f, depth + 1))
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(why) = &self.not_asked {
+            writeln!(f, "✗ {why}")?;
+        }
+        self.node.write(f, 0)
+    }
+}
+
+fn node(expr: &Expr, event: &Value, show: Show) -> Node {
+    let holds = naive::holds(expr, event);
+    let nodes = |parts: &[Expr]| parts.iter().map(|part| node(part, event, show)).collect();
+    match expr {
+        Expr::All(parts) | Expr::Any(parts) if parts.len() == 1 => node(&parts[0], event, show),
+        Expr::All(parts) => match one_field(parts) {
+            Some(tests) => Node { holds, text: line(&tests, " and ", event, show), parts: Vec::new() },
+            None => Node { holds, text: "all of:".to_owned(), parts: nodes(parts) },
+        },
+        Expr::Any(parts) => match one_field(parts) {
+            Some(tests) => Node { holds, text: line(&tests, " or ", event, show), parts: Vec::new() },
+            None => Node { holds, text: "any of:".to_owned(), parts: nodes(parts) },
+        },
+        Expr::Not(part) => match &**part {
+            Expr::Test(Test { field, op: Op::Exists }) => {
+                let text = format!("{field} does not exist: {}", found(field, event, show));
+                Node { holds, text, parts: Vec::new() }
+            }
+            part => Node { holds, text: "not:".to_owned(), parts: vec![node(part, event, show)] },
+        },
+        Expr::Test(test) => Node { holds, text: line(&[test], "", event, show), parts: Vec::new() },
+    }
+}
+
+/// The tests of a list, if all of them ask about the same field: those are told in one line.
+fn one_field(parts: &[Expr]) -> Option<Vec<&Test>> {
+    let mut tests: Vec<&Test> = Vec::new();
+    for part in parts {
+        let Expr::Test(test) = part else { return None };
+        if tests.first().is_some_and(|first| first.field != test.field) {
+            return None;
+        }
+        tests.push(test);
+    }
+    (!tests.is_empty()).then_some(tests)
+}
+
+/// `objectRef.resource is "secrets": it is "pods"`.
+fn line(tests: &[&Test], between: &str, event: &Value, show: Show) -> String {
+    let Some(first) = tests.first() else { return String::new() };
+    let mut questions = String::new();
+    let mut before = String::new();
+    for (number, test) in tests.iter().enumerate() {
+        let (verb, rest) = question(&test.op);
+        questions.push_str(if number == 0 { " " } else { between });
+        // "is "get" or "list"" reads better than a verb for each.
+        if verb != before {
+            questions.push_str(&verb);
+            questions.push_str(if rest.is_empty() { "" } else { " " });
+        }
+        questions.push_str(&rest);
+        before = verb;
+    }
+    let mut text = format!("{}{questions}: {}", first.field, found(&first.field, event, show));
+    for test in tests {
+        if let Op::Field { other, .. } = &test.op {
+            text.push_str(&format!("; {other}: {}", found(other, event, show)));
+        }
+    }
+    text
+}
+
+/// The question in words: how it compares, and with what.
+fn question(op: &Op) -> (String, String) {
+    let case = |cased: bool| if cased { " (case matters)" } else { "" };
+    let (verb, rest) = match op {
+        Op::Exists => ("exists", String::new()),
+        Op::Null => ("is null or missing", String::new()),
+        Op::Text { pattern: Text::Plain(Relation::Contains, text), .. } if text.is_empty() => {
+            ("has any value", String::new())
+        }
+        Op::Text { pattern: Text::Plain(how, text), cased } => {
+            (relation(*how), format!("{}{}", quoted(&text.as_str().into()), case(*cased)))
+        }
+        Op::Text { pattern: Text::Glob(pieces), cased } => {
+            ("looks like", format!("{}{}", quoted(&pieces.iter().map(piece).collect::<String>().into()), case(*cased)))
+        }
+        Op::Number(number) => ("is", number.to_string()),
+        Op::Compare(ordering, bound) => (compared(*ordering), bound.to_string()),
+        Op::Regex(Regex(regex)) => ("matches the regular expression", format!("/{}/", regex.as_str())),
+        Op::Cidr(network) => ("is an address in", network.to_string()),
+        Op::Field { other, how, cased } => (relation(*how), format!("the value of {other}{}", case(*cased))),
+    };
+    (verb.to_owned(), rest)
+}
+
+fn relation(how: Relation) -> &'static str {
+    match how {
+        Relation::Is => "is",
+        Relation::Contains => "contains",
+        Relation::StartsWith => "starts with",
+        Relation::EndsWith => "ends with",
+    }
+}
+
+fn compared(ordering: Ordering) -> &'static str {
+    match ordering {
+        Ordering::Lt => "is less than",
+        Ordering::Lte => "is at most",
+        Ordering::Gt => "is more than",
+        Ordering::Gte => "is at least",
+        Ordering::Eq => "is",
+        Ordering::Neq => "is not",
+    }
+}
+
+fn piece(piece: &Glob) -> String {
+    match piece {
+        Glob::Literal(text) => text.replace('\\', "\\\\").replace('*', "\\*").replace('?', "\\?"),
+        Glob::Many => "*".to_owned(),
+        Glob::One => "?".to_owned(),
+    }
+}
+
+/// What the event has in a field, in words.
+fn found(field: &FieldPath, event: &Value, show: Show) -> String {
+    let all = field.resolve(event);
+    let scalars: Vec<&Value> = all
+        .iter()
+        .filter_map(|found| match found {
+            Found::Scalar(value) => Some(*value),
+            Found::Container => None,
+        })
+        .collect();
+    let shown: Vec<String> = scalars.iter().take(VALUES_MAX).map(|value| quoted(&show(field, value, event))).collect();
+    let more = scalars.len().saturating_sub(VALUES_MAX);
+    match (all.len(), scalars.len()) {
+        (0, _) => "the event has no such field".to_owned(),
+        (_, 0) => "it holds no value of its own".to_owned(),
+        (_, 1) => format!("it is {}", shown[0]),
+        _ if more > 0 => format!("its values are {} and {more} more", shown.join(", ")),
+        _ => format!("its values are {}", shown.join(", ")),
+    }
+}
+
+/// A value as JSON in which nothing can move a terminal's cursor or turn its text around.
+#[must_use]
+pub fn quoted(value: &Value) -> String {
+    let mut out = String::new();
+    for c in value.to_string().chars() {
+        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if c.is_control() || turns {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::rule::load::load_text;
+
+    fn rule(detection: &str) -> Rule {
+        let text = format!("title: T\nlogsource: {{product: kubernetes}}\ndetection:\n{detection}");
+        let mut loaded = load_text(Path::new("rule.yml"), &text);
+        assert!(!loaded.has_errors(), "{:?}", loaded.findings);
+        loaded.rules.rules.remove(0)
+    }
+
+    fn plain(_: &FieldPath, value: &Value, _: &Value) -> Value {
+        value.clone()
+    }
+
+    fn event() -> Value {
+        json!({"verb": "create", "stage": "ResponseComplete", "objectRef": {"resource": "pods"},
+            "user": {"groups": ["a", "b"]}, "responseStatus": {"code": 403}})
+    }
+
+    #[test]
+    fn the_tree_says_for_each_predicate_what_was_found() {
+        let rule = rule(concat!(
+            "  sel:\n    objectRef.resource: secrets\n    verb: [get, create]\n    user.username|endswith: x\n",
+            "  out:\n    responseStatus.code|gte: 400\n    user.groups|contains: B\n  condition: sel and not out\n",
+        ));
+        let explained = explain(&rule, &event(), plain);
+        let lines = [
+            "✗ all of:",
+            "  ✗ all of:",
+            "    ✗ objectRef.resource is \"secrets\": it is \"pods\"",
+            "    ✓ verb is \"get\" or \"create\": it is \"create\"",
+            "    ✗ user.username ends with \"x\": the event has no such field",
+            "  ✗ not:",
+            "    ✓ all of:",
+            "      ✓ responseStatus.code is at least 400: it is 403",
+            "      ✓ user.groups contains \"b\": its values are \"a\", \"b\"",
+        ];
+        assert_eq!(explained.to_string().lines().collect::<Vec<_>>(), lines);
+        assert_eq!(explained.reason().as_deref(), Some("objectRef.resource is \"secrets\": it is \"pods\""));
+    }
+
+    #[test]
+    fn every_question_has_words() {
+        for (item, line) in [
+            ("verb: 'c*te'", "✓ verb looks like \"c*te\": it is \"create\""),
+            ("verb|cased: Create", "✗ verb is \"Create\" (case matters): it is \"create\""),
+            ("verb|re: ^c", "✓ verb matches the regular expression /^c/: it is \"create\""),
+            ("sourceIPs|cidr: 10.0.0.0/8", "✗ sourceIPs is an address in 10.0.0.0/8: the event has no such field"),
+            ("user.username: null", "✓ user.username is null or missing: the event has no such field"),
+            ("user|exists: true", "✓ user exists: it holds no value of its own"),
+            ("user|exists: false", "✗ user does not exist: it holds no value of its own"),
+            ("responseStatus.code: 403", "✓ responseStatus.code is 403: it is 403"),
+            ("verb: '*'", "✓ verb has any value: it is \"create\""),
+            (
+                "verb|fieldref: stage",
+                "✗ verb is the value of stage: it is \"create\"; stage: it is \"ResponseComplete\"",
+            ),
+        ] {
+            let rule = rule(&format!("  sel:\n    {item}\n  condition: sel\n"));
+            assert_eq!(explain(&rule, &event(), plain).to_string().trim_end(), line);
+        }
+    }
+
+    #[test]
+    fn what_was_not_wanted_is_the_reason() {
+        let rule =
+            rule("  sel: {verb: create}\n  out: {objectRef.resource: [pods, nodes]}\n  condition: sel and not out\n");
+        let reason = explain(&rule, &event(), plain).reason();
+        let expected = "not wanted: objectRef.resource is \"pods\" or \"nodes\": it is \"pods\"";
+        assert_eq!(reason.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn an_undecided_stage_is_told() {
+        let mut event = event();
+        event["stage"] = "RequestReceived".into();
+        let explained = explain(&rule("  sel: {verb: create}\n  condition: sel\n"), &event, plain);
+        assert!(!explained.holds && explained.node.holds);
+        assert!(explained.reason().is_some_and(|reason| reason.contains("at the stage \"RequestReceived\"")));
+        assert!(explained.to_string().starts_with("✗ not asked: "));
+    }
+
+    #[test]
+    fn nothing_in_a_value_reaches_the_terminal_raw() {
+        assert_eq!(quoted(&"a\u{1b}[2J\u{202e}\u{9b}".into()), "\"a\\u001b[2J\\u{202e}\\u{9b}\"");
+    }
+}
