@@ -42,10 +42,23 @@ async fn finds(daemon: &Daemon, expected: &BTreeSet<String>) {
     .await;
 }
 
+/// The last event of each request: of several stages that match, the one that comes first gives the match its time.
+fn last_stages(events: Vec<String>) -> Vec<String> {
+    let request = |event: &String| {
+        let event: Value = serde_json::from_str(event).expect("JSON");
+        (text_at(&event, "/auditID").to_owned(), text_at(&event, "/requestReceivedTimestamp").to_owned())
+    };
+    let mut seen = BTreeSet::new();
+    let mut last: Vec<String> = events.into_iter().rev().filter(|event| seen.insert(request(event))).collect();
+    last.reverse();
+    last
+}
+
 #[tokio::test]
 async fn batches_in_any_order_on_many_connections_are_the_same_episodes() {
-    let mut events = story();
+    let mut events = last_stages(story());
     let expected = episodes(&scan(&[], events.join("\n").as_bytes()).0);
+    assert!(expected.len() >= 8);
     events.pop();
     let home = tempfile::tempdir().expect("a folder");
     let daemon = Daemon::start(home.path(), WEBHOOK).await;
