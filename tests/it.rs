@@ -16,6 +16,8 @@ mod daemon;
 mod deploy;
 #[path = "it/file.rs"]
 mod file;
+#[path = "it/order.rs"]
+mod order;
 #[path = "it/prometheus.rs"]
 mod prometheus;
 #[path = "it/reload.rs"]

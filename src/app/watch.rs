@@ -33,21 +33,40 @@ pub(super) async fn watch(reloader: Arc<Reloader>, stop: CancellationToken) {
             _ = hangup.recv() => true,
             _ = changes.recv() => false,
         };
-        let now = content(&watched);
+        let now = if asked { content(&watched) } else { settled(&watched, seen, &stop).await };
         // Attributes and temporary files of editors change too; only content asks for a reload.
         if !asked && now == seen {
             continue;
         }
         seen = now;
-        let reloading = Arc::clone(&reloader);
-        let _ = tokio::task::spawn_blocking(move || reloading.reload()).await;
-        if reloader.watched() != watched {
-            watched = reloader.watched();
-            seen = content(&watched);
+        loop {
+            let reloading = Arc::clone(&reloader);
+            let _ = tokio::task::spawn_blocking(move || reloading.reload()).await;
+            let paths = reloader.watched();
+            if paths == watched {
+                break;
+            }
+            // Other paths from now on: watched first, then read once more, so that no change falls between.
+            watched = paths;
             watcher = start(&watched, changed.clone());
+            seen = content(&watched);
         }
         let _ = &watcher;
     }
+}
+
+/// The content once it has stopped changing. Other files of the same folder wake the watcher too, and would else show
+/// it a file that somebody has emptied and is about to write: an empty configuration is a good one.
+async fn settled(paths: &[PathBuf], seen: blake3::Hash, stop: &CancellationToken) -> blake3::Hash {
+    let mut now = content(paths);
+    while now != seen && stop.run_until_cancelled(tokio::time::sleep(SETTLE)).await.is_some() {
+        let later = content(paths);
+        if later == now {
+            break;
+        }
+        now = later;
+    }
+    now
 }
 
 /// Watches the folders of all paths: a file that is replaced is another file, and a mounted ConfigMap is a link.

@@ -38,7 +38,7 @@ async fn alerts_fire_and_end_in_alertmanager() {
     }
     let config = format!(
         "cluster: lab
-{WEBHOOK}correlation: {{repeat_after: 1s, lateness: 0s}}
+{WEBHOOK}correlation: {{repeat_after: 1m, lateness: 0s}}
 sinks: [{{name: am, type: alertmanager, urls: ['http://127.0.0.1:{port}'], resend: 1s, labels: {{team: platform}}}}]
 "
     );

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -145,4 +146,18 @@ async fn what_the_receiver_did_not_take_is_told_after_a_restart() {
     .await;
     let (status, text) = answered(client().get(format!("http://{}/readyz", daemon.admin))).await;
     assert_eq!((status, text.as_str()), (200, "ok\n"));
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_does_not_hold_up_a_stop() {
+    let hung = Receiver::start(|_| Reply::new(200, "").late(Duration::from_secs(300))).await;
+    let home = tempfile::tempdir().expect("a folder");
+    let sink = format!("sinks: [{{name: soc, type: webhook, url: '{}'}}]\n", hung.url("/"));
+    let daemon = Daemon::start(home.path(), &format!("{WEBHOOK}{sink}")).await;
+    daemon.feed(&story(), 500).await;
+    until("the sink was tried", async || hung.requests().pop().ok_or_else(String::new)).await;
+    let started = Instant::now();
+    daemon.stop().await;
+    // Kubernetes gives 30 s by default before it kills.
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }

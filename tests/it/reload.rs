@@ -73,7 +73,7 @@ async fn rules_and_configuration_are_taken_up_and_mistakes_are_not() {
     fires(&daemon, "2", "second").await;
 
     replace(&mine, &rule("third", "deployments").replace("verb: get", "verb|no-such: get"));
-    let reason = until("not ready", async || match daemon.get("/readyz").await {
+    let reason = until("not ready for a broken rule", async || match daemon.get("/readyz").await {
         (503, text) => Ok(text),
         other => Err(format!("{other:?}")),
     })
@@ -97,7 +97,7 @@ async fn rules_and_configuration_are_taken_up_and_mistakes_are_not() {
     configure(home.path(), &config(", disable: [other]"));
     has_rules(&daemon, &["third"]).await;
     configure(home.path(), &config(", disabled: [other]"));
-    until("not ready", async || match daemon.get("/readyz").await {
+    until("not ready for a broken configuration", async || match daemon.get("/readyz").await {
         (503, text) if text.contains("config.yaml:") && text.contains("disabled") => Ok(()),
         other => Err(format!("{other:?}")),
     })

@@ -74,6 +74,35 @@ fn check_says_how_many_or_what_is_wrong() {
 }
 
 #[test]
+fn check_shows_every_mistake_of_a_file_at_its_place() {
+    let rule = "title: Three mistakes
+id: three
+level: hihg
+logsource: {product: kubernetes, service: audit}
+detection:
+  first: {verb|contians: get}
+  second: {verb: list}
+  condition: first and secnd
+";
+    let (_kept, path) = folder(&[("three.yml", rule)]);
+    let checked = rules(&["check", &path]);
+    let shown = text(&checked.stderr);
+    assert_eq!(checked.status.code(), Some(2), "{shown}");
+    for part in [
+        "three.yml:3:8",
+        "`hihg` is no level",
+        "three.yml:6:16",
+        "did you mean `contains`?",
+        "three.yml:8:24",
+        "did you mean `second`?",
+        "^^^^^",
+        "3 errors",
+    ] {
+        assert!(shown.contains(part), "{part} is not in {shown}");
+    }
+}
+
+#[test]
 fn list_and_show_tell_of_the_rules() {
     let (_kept, path) = folder(&[("a.yml", RULES)]);
     let listed = text(&rules(&["list", "--no-builtin", "--rules", &path]).stdout);
