@@ -4,6 +4,8 @@
 mod cli;
 #[path = "it/deploy.rs"]
 mod deploy;
+#[path = "it/docs.rs"]
+mod docs;
 #[path = "it/rules.rs"]
 mod rules;
 #[path = "it/semantics.rs"]
