@@ -1,12 +1,32 @@
 //! Integration tests: one binary, so that the library is linked once.
 
+mod fake;
+
+#[path = "it/alertmanager.rs"]
+mod alertmanager;
+#[path = "it/answers.rs"]
+mod answers;
 #[path = "it/cli.rs"]
 mod cli;
+#[path = "it/crash.rs"]
+mod crash;
+#[path = "it/daemon.rs"]
+mod daemon;
 #[path = "it/deploy.rs"]
 mod deploy;
 #[path = "it/docs.rs"]
 mod docs;
+#[path = "it/file.rs"]
+mod file;
+#[path = "it/prometheus.rs"]
+mod prometheus;
+#[path = "it/reload.rs"]
+mod reload;
 #[path = "it/rules.rs"]
 mod rules;
+#[path = "it/scan.rs"]
+mod scan;
 #[path = "it/semantics.rs"]
 mod semantics;
+#[path = "it/support.rs"]
+mod support;

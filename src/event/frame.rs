@@ -206,7 +206,7 @@ impl<'b> Framer<'b, '_> {
             return self.event(bytes);
         }
         match serde_json::from_slice::<Shape<'b>>(bytes) {
-            Ok(Shape::List(items)) => self.items(&items, nesting),
+            Ok(Shape::List(items)) => self.items(&items, nesting, false),
             Ok(Shape::Object(head)) => self.object(bytes, head, place, nesting),
             Ok(Shape::Other(kind)) => {
                 self.bad(bytes, place, Reason::Kind, format!("{kind} is no event"));
@@ -221,7 +221,7 @@ impl<'b> Framer<'b, '_> {
             (Some("EventList"), version) if is_audit(version) => match head.items {
                 Some(items) => {
                     self.declared = true;
-                    self.items(&items, nesting);
+                    self.items(&items, nesting, true);
                 }
                 None => self.bad(bytes, place, Reason::Shape, "an EventList without items".to_owned()),
             },
@@ -241,9 +241,12 @@ impl<'b> Framer<'b, '_> {
         }
     }
 
-    fn items(&mut self, items: &[&'b RawValue], nesting: u32) {
+    /// The items of a list. In an EventList they are events that need not say so, and begin with their level.
+    fn items(&mut self, items: &[&'b RawValue], nesting: u32, of_event_list: bool) {
         for (number, item) in items.iter().enumerate() {
-            if nesting < NESTING_MAX {
+            if of_event_list && item.get().starts_with(r#"{"level":""#) {
+                self.event(item.get().as_bytes());
+            } else if nesting < NESTING_MAX {
                 self.document(item.get().as_bytes(), Place::Item(number), nesting + 1);
             } else {
                 self.bad(item.get().as_bytes(), Place::Item(number), Reason::Kind, "lists nested too deep".to_owned());
@@ -398,7 +401,7 @@ impl<'de> Visitor<'de> for ShapeVisitor {
             match &*key {
                 "kind" => head.kind = text(map.next_value()?),
                 "apiVersion" => head.api_version = text(map.next_value()?),
-                "items" => head.items = list(map.next_value()?),
+                "items" => head.items = map.next_value::<MaybeList<'de>>()?.0,
                 "auditID" => {
                     head.audit_id = true;
                     map.next_value::<IgnoredAny>()?;
@@ -452,8 +455,16 @@ fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str(value.get()).ok()
 }
 
-fn list(value: &RawValue) -> Option<Vec<&RawValue>> {
-    serde_json::from_str(value.get()).ok()
+/// The items of an array, or nothing if it is something else.
+struct MaybeList<'b>(Option<Vec<&'b RawValue>>);
+
+impl<'de> Deserialize<'de> for MaybeList<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(match Shape::deserialize(deserializer)? {
+            Shape::List(items) => Some(items),
+            Shape::Object(_) | Shape::Other(_) => None,
+        }))
+    }
 }
 
 #[cfg(test)]
@@ -485,6 +496,11 @@ mod tests {
             (pretty.clone(), 2),
             (format!("{pretty}\n{pretty}"), 4),
             (format!("[{EVENT},{EVENT},{EVENT}]"), 3),
+            (
+                r#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{"level":"Metadata","auditID":"b"}]}"#
+                    .to_owned(),
+                1,
+            ),
             (format!("{EVENT}\n\n{EVENT}\r\n{list}\n"), 4),
             (format!(r#"{{"scenario":"x","event":{EVENT}}}"#), 1),
             (format!(r#"{{"kubernetes":{{"audit":{EVENT}}}}}"#), 1),

@@ -1,17 +1,16 @@
 //! The journal of matches: batches become rows, rows become batches again.
 //!
 //! Matches of one batch to the same rule, cluster and `fields` share a row: a script that reads a thousand secrets
-//! in one batch must not cost a thousand rows. The row keeps the first match whole; of the others it keeps what
-//! counts and tells apart (place in the batch, time, delivery, request, `auditID`, stage time). They come back with
-//! the first one's `event` and `matched`. That loss is intended: an alert shows one event of its group.
+//! in one batch must not cost a thousand rows. The row keeps the first match whole, and of the others how they differ
+//! from it. Nothing is lost: which of them an alert shows is only decided later, and it must be shown as it was.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::writer::Writing;
 use super::{FilePosition, JournalBatch, StoreError};
@@ -57,26 +56,55 @@ struct Entry {
     time: i64,
     delivery: u64,
     request: u64,
-    /// Absent where it is the first match's.
-    #[serde(rename = "auditID", default, skip_serializing_if = "Option::is_none")]
-    audit_id: Option<String>,
-    /// Absent where it is `time` as an apiserver writes it.
-    #[serde(rename = "stageTimestamp", default, skip_serializing_if = "Option::is_none")]
-    stage_timestamp: Option<String>,
+    /// What to change in the first match's event: members to set, and `null` for those to leave out.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    event: Map<String, Value>,
+    /// Absent where they are the first match's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    matched: Option<BTreeMap<String, Value>>,
 }
 
 impl Entry {
-    fn new(n: usize, found: &Match, first: &Match) -> Self {
-        let (event, time) = (&found.event, found.time);
-        Self {
+    fn new(n: usize, found: &Match, first: &Match, first_event: &Map<String, Value>) -> Result<Self, StoreError> {
+        let differs = found.event != first.event;
+        let event = if differs { difference(first_event, members(&found.event)?) } else { Map::new() };
+        Ok(Self {
             n,
-            time: time.0,
+            time: found.time.0,
             delivery: found.delivery,
             request: found.request,
-            audit_id: (event.audit_id != first.event.audit_id).then(|| event.audit_id.clone()),
-            stage_timestamp: (event.stage_timestamp != time.to_string()).then(|| event.stage_timestamp.clone()),
-        }
+            event,
+            matched: (found.matched != first.matched).then(|| found.matched.clone()),
+        })
     }
+}
+
+/// An event as the object it is in JSON; no member of it is `null`.
+fn members(event: &EventExcerpt) -> Result<Map<String, Value>, StoreError> {
+    match serde_json::to_value(event).map_err(unwritable)? {
+        Value::Object(members) => Ok(members),
+        other => Err(StoreError::Database(format!("an event is no object: {other}"))),
+    }
+}
+
+/// What turns `first` into `other`.
+fn difference(first: &Map<String, Value>, mut other: Map<String, Value>) -> Map<String, Value> {
+    let gone: Vec<String> = first.keys().filter(|&name| !other.contains_key(name)).cloned().collect();
+    other.retain(|name, value| first.get(name) != Some(value));
+    other.extend(gone.into_iter().map(|name| (name, Value::Null)));
+    other
+}
+
+/// The event that differs so from `first`.
+fn changed(first: &EventExcerpt, difference: Map<String, Value>) -> Result<EventExcerpt, StoreError> {
+    if difference.is_empty() {
+        return Ok(first.clone());
+    }
+    let mut event = members(first)?;
+    event.extend(difference);
+    event.retain(|_, value| !value.is_null());
+    serde_json::from_value(Value::Object(event))
+        .map_err(|error| StoreError::Database(format!("an event of the journal cannot be read: {error}")))
 }
 
 /// Groups a batch's matches into rows, in the order of their first matches.
@@ -94,16 +122,18 @@ pub(super) fn rows(matches: &[Match]) -> Result<Vec<Row>, StoreError> {
     groups.iter().map(|(fields, members)| row(matches, fields, members)).collect()
 }
 
-fn row(matches: &[Match], fields: &RawValue, members: &[usize]) -> Result<Row, StoreError> {
-    let first = &matches[members[0]];
-    let entries = members.iter().map(|&n| Entry::new(n, &matches[n], first)).collect();
+fn row(matches: &[Match], fields: &RawValue, places: &[usize]) -> Result<Row, StoreError> {
+    let first = &matches[places[0]];
+    let first_event = if places.len() > 1 { members(&first.event)? } else { Map::new() };
+    let entries = places.iter().map(|&n| Entry::new(n, &matches[n], first, &first_event));
+    let entries = entries.collect::<Result<Vec<_>, _>>()?;
     let written =
         Written { source: &first.source, fields, event: &first.event, matched: &first.matched, matches: entries };
     Ok(Row {
         rule: Arc::clone(&first.rule),
         cluster: Arc::clone(&first.cluster),
         event_time: first.time,
-        matches: members.len(),
+        matches: places.len(),
         payload: serde_json::to_string(&written).map_err(unwritable)?,
     })
 }
@@ -225,22 +255,16 @@ fn unpack(
     let read: Read = serde_json::from_str(payload)
         .map_err(|error| StoreError::Database(format!("journal row {seq} cannot be read: {error}")))?;
     for entry in read.matches {
-        let time = Timestamp(entry.time);
-        let mut event = read.event.clone();
-        if let Some(audit_id) = entry.audit_id {
-            event.audit_id = audit_id;
-        }
-        event.stage_timestamp = entry.stage_timestamp.unwrap_or_else(|| time.to_string());
         let found = Match {
             rule: Arc::clone(rule),
             cluster: Arc::clone(cluster),
             source: Arc::clone(&read.source),
-            time,
+            time: Timestamp(entry.time),
             delivery: entry.delivery,
             request: entry.request,
             fields: read.fields.clone(),
-            event,
-            matched: read.matched.clone(),
+            event: changed(&read.event, entry.event)?,
+            matched: entry.matched.unwrap_or_else(|| read.matched.clone()),
         };
         into.push((entry.n, found));
     }

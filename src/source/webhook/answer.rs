@@ -30,6 +30,8 @@ const CLUSTER_NAME_MAX: usize = 253;
 const RETRY_AFTER_SECONDS: u32 = 3;
 /// How much of a refused body is read after the answer, in multiples of `max_body`.
 const DRAIN_FACTOR: u64 = 2;
+/// At least so much, however small `max_body` is: what is read is forgotten, and `drain_time` bounds it too.
+const DRAIN_MIN: u64 = 64 << 20;
 
 /// Why a request is not answered with 200.
 #[derive(Debug, thiserror::Error)]
@@ -205,7 +207,7 @@ impl<I: Intake> Receiver<I> {
         if body.is_end_stream() || parts.version == Version::HTTP_2 || parts.headers.contains_key(EXPECT) {
             return;
         }
-        let (time, max) = (self.limits.drain_time, self.max_body.saturating_mul(DRAIN_FACTOR));
+        let (time, max) = (self.limits.drain_time, self.max_body.saturating_mul(DRAIN_FACTOR).max(DRAIN_MIN));
         tokio::spawn(async move {
             let _ = timeout(time, drain(body, max)).await;
             drop(busy);

@@ -1,0 +1,90 @@
+//! A real Alertmanager behind the daemon.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::support::{
+    Daemon, Running, WEBHOOK, answered, attack, client, end_of_story, free_port, installed, scan, text_at, until,
+};
+
+const PROGRAM: &str = "prometheus-alertmanager";
+
+#[tokio::test]
+async fn alerts_fire_and_end_in_alertmanager() {
+    if !installed(PROGRAM) {
+        return;
+    }
+    let home = tempfile::tempdir().expect("a folder");
+    let file = home.path().join("alertmanager.yml");
+    std::fs::write(&file, "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n").expect("written");
+    let start = |port: u16| {
+        let mut command = Command::new(PROGRAM);
+        command
+            .current_dir(home.path())
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.path={}", home.path().join("am").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg("--cluster.listen-address=");
+        Running::start(&mut command)
+    };
+    let mut port = free_port();
+    let mut alertmanager = start(port);
+    // Somebody else may have taken the port meanwhile.
+    while alertmanager.taken().await {
+        port = free_port();
+        alertmanager = start(port);
+    }
+    let config = format!(
+        "cluster: lab
+{WEBHOOK}correlation: {{repeat_after: 1s, lateness: 0s}}
+sinks: [{{name: am, type: alertmanager, urls: ['http://127.0.0.1:{port}'], resend: 1s, labels: {{team: platform}}}}]
+"
+    );
+    let daemon = Daemon::start(home.path(), &config).await;
+    daemon.feed(&attack(), 5).await;
+    let active = async || {
+        let (status, text) = answered(client().get(format!("http://127.0.0.1:{port}/api/v2/alerts"))).await;
+        assert_eq!(status, 200, "{text}");
+        let alerts: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+        alerts
+            .into_iter()
+            .map(|alert| (text_at(&alert, "/labels/alert_id").to_owned(), alert))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let matches = scan(&[], attack().join("\n").as_bytes()).1["matches"].as_f64().expect("a number");
+    daemon.metric_is("kubesiren_matches_total", "", matches).await;
+    let mut seen = BTreeMap::new();
+    until("every alert was active", async || {
+        seen.extend(active().await);
+        let all = daemon.alerts().await;
+        if all.len() >= 10 && seen.keys().eq(all.keys()) {
+            Ok(())
+        } else {
+            Err(format!("{} of {}", seen.len(), all.len()))
+        }
+    })
+    .await;
+    let all = daemon.alerts().await;
+    for (id, alert) in &seen {
+        assert_eq!(alert["labels"]["alertname"], all[id]["rule"]["title"]);
+        assert_eq!(alert["labels"]["severity"], all[id]["rule"]["level"]);
+        assert_eq!((&alert["labels"]["cluster"], &alert["labels"]["team"]), (&"lab".into(), &"platform".into()));
+        assert_eq!(text_at(alert, "/status/state"), "active");
+        assert_eq!(time(alert, "/startsAt"), time(&all[id], "/first_seen"));
+    }
+    assert_eq!(daemon.post(end_of_story()).await.0, 200);
+    until("every alert has ended", async || {
+        let active = active().await;
+        if active.is_empty() { Ok(()) } else { Err(format!("{:?}", active.values().next())) }
+    })
+    .await;
+    assert!(daemon.alerts().await.values().all(|alert| alert["status"] == "resolved"));
+    daemon.metric_is("kubesiren_deliveries_total", "result=\"ok\"", (all.len() * 2) as f64).await;
+}
+
+/// A time in milliseconds, which is what Alertmanager keeps.
+fn time(value: &Value, pointer: &str) -> i64 {
+    text_at(value, pointer).parse::<jiff::Timestamp>().expect("a time").as_millisecond()
+}

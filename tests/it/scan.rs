@@ -1,0 +1,149 @@
+//! `kubesiren scan` on recordings, as a user runs it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::support::{attack, event_list, recording, run, scan, scenarios, text_at};
+
+fn table(name: &str) -> Vec<(String, String)> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios").join(name);
+    let text = std::fs::read_to_string(file).expect("the table");
+    let rows = text.lines().skip(1).map(|line| line.split_once('\t').expect("two columns"));
+    rows.map(|(first, second)| (first.to_owned(), second.to_owned())).collect()
+}
+
+fn stdout_of(threads: &str, file: &str) -> Vec<u8> {
+    let output = run(&["scan", "--threads", threads, "-q", file], b"");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!output.stdout.is_empty());
+    output.stdout
+}
+
+#[test]
+fn threads_change_nothing() {
+    let home = tempfile::tempdir().expect("a folder");
+    // Long enough for several blocks: the sample again and again, as other requests.
+    let many = home.path().join("many.jsonl");
+    let mut file = std::fs::File::create(&many).expect("made");
+    for n in 0..200 {
+        let text = attack().join("\n").replace("\"auditID\":\"", &format!("\"auditID\":\"{n}-"));
+        writeln!(file, "{text}").expect("written");
+    }
+    let mut files = vec![many];
+    if let Some(scenarios) = scenarios() {
+        let text: String = scenarios.iter().map(|(_, event)| format!("{event}\n")).collect();
+        files.push(home.path().join("scenarios.jsonl"));
+        std::fs::write(&files[1], text).expect("written");
+    }
+    files.extend(recording("benign.jsonl.zst"));
+    for file in files {
+        let file = file.display().to_string();
+        let one = stdout_of("1", &file);
+        for threads in ["2", "5"] {
+            assert!(one == stdout_of(threads, &file), "{threads} threads find something else in {file}");
+        }
+    }
+}
+
+#[test]
+fn an_ordinary_day_is_quiet() {
+    let Some(file) = recording("benign.jsonl.zst") else { return };
+    let (alerts, stats) = scan(&[&file.display().to_string()], b"");
+    assert_eq!((&stats["events"], &stats["rejected"]), (&29_783.into(), &0.into()));
+    let mut found: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for alert in &alerts {
+        let key = (text_at(alert, "/rule/level").to_owned(), text_at(alert, "/rule/title").to_owned());
+        *found.entry(key).or_default() += 1;
+    }
+    let loud: Vec<_> = found.keys().filter(|(level, _)| !["informational", "low"].contains(&level.as_str())).collect();
+    assert!(loud.is_empty(), "{loud:?}");
+    let found: BTreeMap<String, String> = found.into_iter().map(|((_, title), n)| (title, n.to_string())).collect();
+    assert_eq!(found, table("benign.tsv").into_iter().collect());
+}
+
+#[test]
+fn every_scenario_fires_what_it_should() {
+    let Some(events) = scenarios() else { return };
+    let mut by_scenario: BTreeMap<String, String> = BTreeMap::new();
+    for (scenario, event) in events {
+        let text = by_scenario.entry(scenario).or_default();
+        text.push_str(&event);
+        text.push('\n');
+    }
+    let expected = table("expected.tsv");
+    assert!(expected.iter().map(|(name, _)| name).collect::<BTreeSet<_>>().iter().copied().eq(by_scenario.keys()));
+    let mut wrong = Vec::new();
+    for (scenario, titles) in expected {
+        let (alerts, _) = scan(&["--threads", "1"], by_scenario[&scenario].as_bytes());
+        let found: BTreeSet<&str> = alerts.iter().map(|alert| text_at(alert, "/rule/title")).collect();
+        let titles: BTreeSet<&str> = titles.split(" | ").filter(|title| *title != "-").collect();
+        if found != titles {
+            wrong.push(format!("{scenario}: expected {titles:?}, found {found:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_shape_of_the_input_changes_nothing() {
+    let home = tempfile::tempdir().expect("a folder");
+    let events = attack();
+    let lines = events.join("\n");
+    let expected = scan(&[], lines.as_bytes()).0;
+    assert!(expected.len() >= 10);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(lines.as_bytes()).expect("into memory");
+    let list: Value = serde_json::from_str(&event_list(&events)).expect("JSON");
+    let wrapped: Vec<String> = events.iter().map(|event| format!(r#"{{"stream":"stdout","log":{event}}}"#)).collect();
+    let shapes: [(&str, Vec<u8>); 8] = [
+        ("lines", (lines.clone() + "\n").into_bytes()),
+        ("gzip", gzip.finish().expect("into memory")),
+        ("zstd", zstd::encode_all(lines.as_bytes(), 1).expect("into memory")),
+        ("list", event_list(&events).into_bytes()),
+        ("printed list", serde_json::to_vec_pretty(&list).expect("JSON")),
+        ("array", format!("[{}]", events.join(",")).into_bytes()),
+        ("two lists", format!("{}\n{}\n", event_list(&events[..9]), event_list(&events[9..])).into_bytes()),
+        ("a shipper's lines", wrapped.join("\n").into_bytes()),
+    ];
+    for (shape, bytes) in shapes {
+        let file = home.path().join("input");
+        std::fs::write(&file, &bytes).expect("written");
+        assert_eq!(scan(&[&file.display().to_string()], b"").0, expected, "{shape} as a file");
+        assert_eq!(scan(&["-"], &bytes).0, expected, "{shape} on standard input");
+    }
+    let (first, second) = (home.path().join("1"), home.path().join("2"));
+    std::fs::write(&first, events[..9].join("\n")).expect("written");
+    std::fs::write(&second, events[9..].join("\n")).expect("written");
+    let files = [first.display().to_string(), second.display().to_string()];
+    assert_eq!(scan(&[&files[0], &files[1]], b"").0, expected, "two files");
+}
+
+#[test]
+fn exit_codes_and_statistics() {
+    let lines = attack().join("\n");
+    let code = |args: &[&str], input: &str| run(args, input.as_bytes()).status.code();
+    assert_eq!(code(&["scan"], &lines), Some(0));
+    assert_eq!(code(&["scan", "--fail-on", "critical"], &lines), Some(1));
+    let quiet = super::support::quiet_event("a", "2026-11-21T04:00:00.000000Z");
+    assert_eq!(code(&["scan", "--fail-on", "low"], &quiet), Some(0));
+    assert_eq!(code(&["scan"], "hello\n"), Some(2), "no audit log");
+    assert_eq!(code(&["scan", "--no-builtin"], &lines), Some(2), "no rules");
+    let missing = run(&["scan", "/no/such/file"], b"");
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("/no/such/file") && missing.stdout.is_empty());
+
+    let (high, stats) = scan(&["--min-level", "high"], (lines.clone() + "\n" + &lines + "\n{\"kind\":\n").as_bytes());
+    assert!(high.iter().all(|alert| ["high", "critical"].contains(&text_at(alert, "/rule/level"))));
+    assert_eq!(stats["alerts"], high.len());
+    assert_eq!((&stats["events"], &stats["rejected"]), (&54.into(), &1.into()));
+    for name in ["bytes", "duplicates", "matches"] {
+        assert!(stats[name].as_u64() > Some(0), "{name} in {stats}");
+    }
+    assert!(stats["seconds"].as_f64() > Some(0.0), "{stats}");
+    let table = run(&["scan", "--format", "table", "--min-level", "critical"], lines.as_bytes());
+    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(table.contains("Role granted to anonymous callers") && table.lines().count() == 2, "{table}");
+}
