@@ -273,6 +273,8 @@ impl<'s> Gather<'s> {
     /// An input without one event is probably not what the user meant.
     fn input_ends(&mut self) {
         if let Some((name, reason)) = self.nothing.take().filter(|_| self.events == 0) {
+            // One line says it; what is wrong with each line of a file that is something else helps nobody.
+            self.scanned.rejects.retain(|(input, _)| **input != *name);
             self.scanned.failures.push((name.to_string(), reason));
         }
         self.events = 0;

@@ -14,6 +14,8 @@ mod crash;
 mod daemon;
 #[path = "it/deploy.rs"]
 mod deploy;
+#[path = "it/docs.rs"]
+mod docs;
 #[path = "it/file.rs"]
 mod file;
 #[path = "it/order.rs"]

@@ -209,10 +209,12 @@ impl Daemon {
             limits: correlate::Limits { lateness: correlation.lateness.0, max_keys: correlation.max_keys },
         };
         let health = Arc::clone(&self.health);
+        let rules = self.reloader.rule_count();
+        let state_dir = self.config.state_dir.clone();
         tokio::spawn(correlating.run(
             move || {
                 health.clear(Unready::Starting);
-                tracing::info!("ready");
+                tracing::info!(version = env!("CARGO_PKG_VERSION"), rules, state_dir = %state_dir.display(), "ready");
             },
             stop,
         ))

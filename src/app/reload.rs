@@ -114,6 +114,12 @@ impl Reloader {
         Arc::clone(&self.rules)
     }
 
+    /// Rules and correlations that run now.
+    pub(super) fn rule_count(&self) -> usize {
+        let rules = self.rules.load();
+        rules.rules().len() + rules.loaded().correlations.len()
+    }
+
     pub(super) fn router(&self) -> Arc<ArcSwap<Router>> {
         Arc::clone(&self.router)
     }

@@ -32,7 +32,7 @@ pub enum RulesCommand {
     #[command(after_help = "Example:\n  kubesiren rules list --min-level high")]
     List(ListArgs),
     /// Show one rule as it is written.
-    #[command(after_help = "Example:\n  kubesiren rules show 3f3f3d1c-0f0a-4d6e-9a58-9f0a2b7c1d11")]
+    #[command(after_help = "Example:\n  kubesiren rules show \"Cluster-admin granted\"")]
     Show(ShowArgs),
     /// List every mistake in rule files.
     #[command(after_help = "Example:\n  kubesiren rules check detections/")]
@@ -41,14 +41,14 @@ pub enum RulesCommand {
     #[command(after_help = "Example:\n  kubesiren rules test detections/")]
     Test(PathsArgs),
     /// Say for each rule and predicate why an event did or did not match.
-    #[command(after_help = "Example:\n  kubesiren rules explain --event event.json --rule 3f3f3d1c-0f0a")]
+    #[command(after_help = "Example:\n  kubesiren rules explain --event event.json --rule c1bb3a91")]
     Explain(ExplainArgs),
 }
 
 /// Which rules a command is about.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Selection {
-    /// Also use the rules in this file or folder, Sigma or Falco; may be given several times.
+    /// Also use the Sigma rules in this file or folder; may be given several times.
     #[arg(long, value_name = "PATH")]
     pub rules: Vec<PathBuf>,
     /// Leave the built-in detections out.

@@ -26,7 +26,7 @@ pub struct Args {
     /// Audit logs: JSON lines, lists or a provider's envelope, plain, gzip or zstd; `-` for standard input.
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Also use the rules in this file or folder, Sigma or Falco; may be given several times.
+    /// Also use the Sigma rules in this file or folder; may be given several times.
     #[arg(long, value_name = "PATH")]
     pub rules: Vec<PathBuf>,
     /// Leave the built-in detections out.
@@ -134,6 +134,10 @@ fn inputs(files: &[PathBuf]) -> Result<Vec<Input>, Failure> {
         if path.as_os_str() == "-" {
             return Ok(stdin());
         }
+        if path.is_dir() {
+            let name = path.display();
+            anyhow::bail!("{name} is a folder; name the files in it, as in {}", path.join("*").display());
+        }
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         Ok(Input { name: path.display().to_string(), reader: Box::new(file) })
     };
@@ -199,7 +203,11 @@ fn colors(level: Level) -> (&'static str, &'static str) {
 fn report(args: &Args, globals: Globals, scanned: &Scanned) -> Result<(), Failure> {
     let mut err = out::stderr();
     for (name, reason) in &scanned.failures {
-        out::error(&format!("{name}: {reason}"));
+        // The reason speaks of a request's body where it is the whole input.
+        match reason.strip_prefix("the body ") {
+            Some(reason) => out::error(&format!("{name} {reason}")),
+            None => out::error(&format!("{name}: {reason}")),
+        }
     }
     let Stats { events, rejected, alerts, seconds, .. } = scanned.stats;
     if globals.quiet == 0 {
@@ -207,7 +215,7 @@ fn report(args: &Args, globals: Globals, scanned: &Scanned) -> Result<(), Failur
             writeln!(err, "\x1b[33mrejected\x1b[0m {name}: {}: {}", reject.place, reject.detail)?;
         }
         let more = rejected.saturating_sub(scanned.rejects.len() as u64);
-        if more > 0 {
+        if more > 0 && !scanned.rejects.is_empty() {
             writeln!(err, "… and {more} more rejected")?;
         }
     }

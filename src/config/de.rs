@@ -57,6 +57,9 @@ impl de::Error for Error {
         if message.starts_with("data did not match any variant") {
             return Self::new(Kind::Other("this is neither text nor a number that fits here".to_owned()));
         }
+        if message == "invalid socket address syntax" {
+            return Self::new(Kind::Other("expected an IP address and a port, such as 127.0.0.1:9765".to_owned()));
+        }
         Self::new(Kind::Other(message))
     }
 

@@ -7,6 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::Depth;
+use super::mask::is_misplaced;
 use super::read::Parts;
 use super::tree::{Tree, each_entry};
 use super::validate::{item_nodes, url_nodes};
@@ -22,7 +23,10 @@ pub(super) fn check(parts: &Parts, tree: &mut Tree, depth: Depth) {
                 && let Some(path) = value.as_str()
                 && let Err(message) = secret(Path::new(path))
             {
-                wrong.push((value.span, message));
+                wrong.push(match key.text.strip_suffix("_file").filter(|_| is_misplaced(&key.text, path)) {
+                    Some(own) => (value.span, format!("there is no such file; the secret itself goes under `{own}`")),
+                    None => (value.span, message),
+                });
             }
             if key.text == "tls" {
                 wrong.extend(tls(value));

@@ -15,6 +15,13 @@ pub(super) fn is_secret(key: &str) -> bool {
     !file && ["token", "secret", "password", "webhook_url", "api_key", "credential"].iter().any(|s| key.contains(s))
 }
 
+/// Whether the value of a secret's `*_file` key is rather the secret itself, put under the wrong key: it is a URL, or no
+/// path at all. A file in the working directory is covered too, which costs less than a token in a log.
+pub(super) fn is_misplaced(key: &str, value: &str) -> bool {
+    key.to_ascii_lowercase().strip_suffix("_file").is_some_and(is_secret)
+        && (value.contains("://") || !value.contains('/'))
+}
+
 /// Secrets in a text that may not be valid YAML, found by what they follow: a key's name, or a URL's user part.
 static BY_KEY: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(
@@ -23,20 +30,24 @@ static BY_KEY: LazyLock<Option<Regex>> = LazyLock::new(|| {
     .ok()
 });
 static BY_URL: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"://([^/@\s]+)@").ok());
+/// What stands in a URL's query is as often a key as not.
+static BY_QUERY: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r#"://[^\s"'?]+\?([^\s"',}\]]+)"#).ok());
 
 /// The text with its secrets covered.
 pub(super) fn text(source: &SourceText, root: &Node) -> Arc<SourceText> {
     let mut bytes = source.text.clone().into_bytes();
-    for (pattern, by_key) in [(&*BY_KEY, true), (&*BY_URL, false)] {
+    for (pattern, by_key) in [(&*BY_KEY, true), (&*BY_URL, false), (&*BY_QUERY, false)] {
         for found in pattern.iter().flat_map(|pattern| pattern.captures_iter(&source.text)) {
             let file = by_key && found.get(0).is_some_and(|all| names_a_file(all.as_str()));
-            if let Some(secret) = found.get(1).filter(|_| !file) {
+            let path = |text: &str| file && text.contains('/') && !text.contains("://");
+            if let Some(secret) = found.get(1).filter(|secret| !path(secret.as_str())) {
                 cover(&mut bytes, secret.start(), secret.end());
             }
         }
     }
     each_entry(root, &mut |_, key, value| {
-        if is_secret(&key.text) && !matches!(value.value, Value::Null) {
+        let misplaced = value.as_str().is_some_and(|text| is_misplaced(&key.text, text));
+        if (is_secret(&key.text) && !matches!(value.value, Value::Null)) || misplaced {
             cover(&mut bytes, value.span.start, value.span.end);
         }
         // All values of `headers` are secrets, whatever their names.

@@ -87,7 +87,7 @@ impl Default for Config {
 pub struct DetectionsConfig {
     /// Whether the built-in detections run.
     pub builtin: bool,
-    /// Files and folders of Sigma or Falco rules; watched, a bad file keeps the old set.
+    /// Files and folders of Sigma rules; watched, a bad file keeps the old set.
     pub paths: Vec<PathBuf>,
     /// Ids of rules that do not run.
     pub disable: Vec<String>,

@@ -96,7 +96,7 @@ log: {format: xml}
 ";
     let expected = [
         "c.yml:1:1: there is no key `clutser` here (did you mean `cluster`?)",
-        "c.yml:4:13: `listen`: invalid socket address syntax",
+        "c.yml:4:13: `listen`: expected an IP address and a port, such as 127.0.0.1:9765",
         "c.yml:5:11: there is no key `crt` here (did you mean `cert`?)",
         "c.yml:5:20: there is no key `kye` here (did you mean `key`?)",
         "c.yml:6:15: `max_body`: `1 elephant` is no size; write it like 64MiB",
@@ -286,6 +286,25 @@ sources:
     assert!(lines[1].1.contains("does not fit its certificate"), "{lines:#?}");
     assert!(lines[2].1.contains("holds no certificate"), "{lines:#?}");
     assert!(lines[3].1.contains("is empty"), "{lines:#?}");
+}
+
+#[test]
+fn a_secret_under_the_key_of_its_file_is_not_shown() {
+    let text = "\
+sources: [{type: webhook, bearer_token_file: hunter2}]
+sinks:
+  - {name: a, type: slack, webhook_url_file: 'https://hooks.slack.com/services/hunter2'}
+  - {name: b, type: slack, token_file: /nowhere/token, channel: c}
+  - {name: c, type: webhook, url: 'https://soc.example.com/in?key=hunter2', colour: red}
+";
+    let findings = parse(Path::new("c.yml"), text, &[], Depth::Files).expect_err("four mistakes");
+    let shown: String = findings.iter().map(|finding| format!("{finding}\n{}\n", finding.render(false))).collect();
+    assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(shown.contains("the secret itself goes under `bearer_token`"), "{shown}");
+    assert!(shown.contains("the secret itself goes under `webhook_url`"), "{shown}");
+    assert!(shown.contains("cannot read /nowhere/token"), "{shown}");
+    let broken = parse(Path::new("c.yml"), "sinks:\n  - {token_file: hunter2\n", &[], Depth::Text).expect_err("YAML");
+    assert!(!broken.iter().any(|finding| finding.render(false).contains("hunter2")));
 }
 
 #[test]

@@ -174,6 +174,11 @@ impl Loader {
                     self.loaded.rules.rules.push(rule);
                 }
             }
+            Value::Seq(_) => {
+                let start = document.span.start;
+                let help = "Sigma rules are read, one after another with `---` between; Falco's rule files are not yet";
+                reader.error_with_help(Span { start, end: start + 1 }, "a rule must be a mapping, not a list", help);
+            }
             _ => reader.error(document.span, format!("a rule must be a mapping, not {}", document.kind())),
         }
         self.loaded.findings.extend(findings);

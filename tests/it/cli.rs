@@ -59,3 +59,21 @@ fn schema_completions_and_manual_are_printed() {
     }
     assert!(text(&kubesiren(&["man"]).stdout).contains(".TH kubesiren 1"));
 }
+
+#[test]
+fn what_cannot_be_scanned_is_said_in_one_line() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let folder = dir.path().to_str().expect("UTF-8");
+    let notes = dir.path().join("notes.md");
+    std::fs::write(&notes, "# Notes\n\nnot an event\n").expect("written");
+    let scan = |path: &str| kubesiren(&["scan", "--quiet", path]);
+    for (found, words) in [
+        (scan(folder), "is a folder; name the files in it"),
+        (scan(notes.to_str().expect("UTF-8")), "notes.md is not JSON: line 1"),
+        (scan("/nowhere/audit.log"), "cannot open /nowhere/audit.log"),
+    ] {
+        let shown = text(&found.stderr);
+        assert_eq!((found.status.code(), found.stdout.len()), (Some(2), 0), "{shown}");
+        assert!(shown.contains(words) && shown.lines().count() == 1, "{shown}");
+    }
+}

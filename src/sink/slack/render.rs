@@ -319,7 +319,7 @@ fn evidence(alert: &Alert) -> Option<String> {
 fn small_print(alert: &Alert) -> Vec<Value> {
     let ids: Vec<_> = alert.audit_ids.iter().take(10).map(|id| code(id, 64)).collect();
     let tags: Vec<_> = alert.rule.tags.iter().take(8).map(|tag| esc(tag, 40)).collect();
-    let links: Vec<_> = alert.rule.references.iter().take(3).map(|url| link(url, "reference", 200)).collect();
+    let links: Vec<_> = alert.rule.references.iter().take(3).map(|url| link(url, &label(url), 200)).collect();
     let mut parts = vec![format!("Rule {}", code(&alert.rule.id, 80)), format!("Alert {}", code(&alert.id, 64))];
     for (name, values, between) in [("Audit IDs", ids, " "), ("Tags", tags, ", "), ("See", links, " ")] {
         if !values.is_empty() {
@@ -383,6 +383,17 @@ fn link(text: &str, label: &str, max: usize) -> String {
         && text.len() <= 500
         && !text.contains(|c: char| c.is_whitespace() || c.is_control() || !c.is_ascii() || "<>|`\"".contains(c));
     if is_link { format!("<{}|{label}>", text.replace('&', "&amp;")) } else { esc(text, max) }
+}
+
+/// What a reference is called: its host and the end of its path, so that one knows where a click leads.
+fn label(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let path = rest.split(['?', '#']).next().unwrap_or_default();
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    let host = parts.next().unwrap_or_default();
+    let parts: Vec<_> = parts.collect();
+    let end = parts[parts.len().saturating_sub(2)..].join("/");
+    esc(format!("{host} {end}").trim(), 60)
 }
 
 #[cfg(test)]
@@ -468,6 +479,13 @@ mod tests {
         late.alert.status = Status::Resolved;
         let text = texts(&payload(&message(vec![late])));
         assert!(text.contains("✅ Resolved · High · Title of r") && text.contains("*Who*"), "{text}");
+    }
+
+    #[test]
+    fn a_reference_says_where_it_leads() {
+        assert_eq!(label("https://attack.mitre.org/techniques/T1098/006/"), "attack.mitre.org T1098/006");
+        assert_eq!(label("https://kubernetes.io/docs/concepts/security/x/?a=b#c"), "kubernetes.io security/x");
+        assert_eq!(label("https://a.example"), "a.example");
     }
 
     #[test]

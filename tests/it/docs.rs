@@ -1,0 +1,58 @@
+//! What the documentation shows is what happens.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn kubesiren(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubesiren"));
+    command.args(args).env("NO_COLOR", "1").current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.output().expect("the program can be started")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a document")
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// The blocks of a document in one language.
+fn blocks<'t>(text: &'t str, language: &str) -> Vec<&'t str> {
+    let begins = |block: &&'t str| block.starts_with(&format!("{language}\n"));
+    text.split("```").skip(1).step_by(2).filter(begins).map(|block| &block[language.len() + 1..]).collect()
+}
+
+#[test]
+fn the_example_rules_are_right_and_pass_their_cases() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = read("docs/rules.md");
+    let mut files = 0;
+    for block in blocks(&text, "yaml") {
+        let name = block.lines().next().and_then(|line| line.strip_prefix("# ")).expect("a block begins with its name");
+        fs::write(folder.path().join(name), block).expect("written");
+        files += 1;
+    }
+    assert_eq!(files, 4);
+    let folder = folder.path().to_str().expect("UTF-8");
+    let checked = kubesiren(&["rules", "check", folder]);
+    assert!(said(&checked).starts_with("1 rule, 1 correlation, no mistakes"), "{}", said(&checked));
+    let tested = kubesiren(&["rules", "test", folder]);
+    assert!(tested.status.success(), "{}", said(&tested));
+}
+
+#[test]
+fn the_readme_shows_what_a_scan_of_the_sample_prints() {
+    let scan = kubesiren(&["scan", "--format", "table", "samples/attack.jsonl"]);
+    let text = read("README.md");
+    let shown = blocks(&text, "text").into_iter().find(|block| block.contains(" alerts in ")).expect("the output");
+    let said = said(&scan);
+    let mut rest = said.as_str();
+    for line in shown.lines().filter(|line| *line != "…") {
+        // How long it took differs.
+        let line = line.rsplit_once(", ").filter(|(_, time)| time.ends_with(" s")).map_or(line, |(line, _)| line);
+        let at = rest.find(line).unwrap_or_else(|| panic!("`{line}` is not next in:\n{said}"));
+        rest = &rest[at + line.len()..];
+    }
+}
