@@ -78,8 +78,9 @@ impl Running {
 
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
-        assert!(sent.expect("kill can be run").success());
+        // The shell's own: not every machine has a program of this name.
+        let sent = Command::new("sh").args(["-c", "kill -s $0 $1", name, &self.child.id().to_string()]).status();
+        assert!(sent.expect("a shell can be run").success());
     }
 
     /// Awaits its end.
@@ -332,9 +333,13 @@ pub(crate) fn end_of_story() -> String {
     quiet_event("end-of-story", "2026-11-21T05:44:00.000000Z")
 }
 
+fn lab(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/lab").join(name)
+}
+
 /// A recording that is not part of the repository; tells when it is not there.
 pub(crate) fn recording(name: &str) -> Option<PathBuf> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/lab").join(name);
+    let file = lab(name);
     let there = file.exists();
     if !there {
         skipped(&format!("{} is not there", file.display()));
@@ -352,10 +357,10 @@ pub(crate) fn scenarios() -> Option<Vec<(String, String)>> {
     Some(lines.collect())
 }
 
-/// The scenarios' events, or the sample's where they are not there.
+/// The scenarios' events, or the sample's where they are not there, and an end.
 pub(crate) fn story() -> Vec<String> {
-    let mut events =
-        scenarios().map_or_else(attack, |scenarios| scenarios.into_iter().map(|(_, event)| event).collect());
+    let recorded = lab("scenarios-full.jsonl").exists().then(scenarios).flatten();
+    let mut events = recorded.map_or_else(attack, |scenarios| scenarios.into_iter().map(|(_, event)| event).collect());
     events.push(end_of_story());
     events
 }
