@@ -150,6 +150,7 @@ metrics! {
     events_duplicate: Family<Source, Counter>, "events_duplicate", "Matching events that had been delivered before";
     events_late: Family<Source, Counter>, "events_late", "Matching events older than the lateness bound";
     requests: Family<Request, Counter>, "requests", "HTTP requests to a source's listener, by answer";
+    handshakes_failed: Family<Source, Counter>, "tls_handshakes_failed", "TLS handshakes that failed: no certificate, or a wrong one";
     bounds_reached: Family<Bound, Counter>, "bounds_reached", "Times a source came to one of its bounds";
     matches: Family<Rule, Counter>, "matches", "Requests of which a rule was true";
     alerts: Family<AlertLabels, Counter>, "alerts", "Episodes opened";
@@ -261,6 +262,7 @@ impl Metrics {
             }
         }
         for &(listener, has_certificate) in series.listeners {
+            touch(&self.handshakes_failed, &Source { source: listener.to_owned() });
             for code in REQUEST_CODES {
                 touch(&self.requests, &Request { source: listener.to_owned(), code: code.to_string() });
             }

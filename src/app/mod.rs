@@ -55,11 +55,13 @@ pub struct Origin {
 impl Origin {
     /// Reads and checks the configuration.
     pub fn load(&self) -> Result<Config, Vec<Diagnostic>> {
-        let mut config = crate::config::load(self.path.as_deref(), &self.environment, crate::config::Depth::Files)?;
+        let mut environment = self.environment.clone();
         if let Some(dir) = &self.state_dir {
-            config.state_dir.clone_from(dir);
+            // The flag wins over the environment, which wins over the file; last of all said is taken.
+            environment.retain(|(name, _)| name != "KUBESIREN_STATE_DIR");
+            environment.push(("KUBESIREN_STATE_DIR".to_owned(), dir.display().to_string()));
         }
-        Ok(config)
+        crate::config::load(self.path.as_deref(), &environment, crate::config::Depth::Files)
     }
 }
 

@@ -281,8 +281,9 @@ fn default_state_dir() -> PathBuf {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     set("XDG_STATE_HOME")
         .or_else(|| set("HOME").map(|home| home.join(".local/state")))
-        .unwrap_or_else(std::env::temp_dir)
-        .join("kubesiren")
+        .map(|state| state.join("kubesiren"))
+        // Empty is an error: state in a folder for temporary files would be lost, and anybody could write there.
+        .unwrap_or_default()
 }
 
 /// Whether this process is root's: the owner of its own entry in /proc, which needs no call into libc.

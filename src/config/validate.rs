@@ -215,7 +215,7 @@ fn rest(parts: &Parts, tree: &mut Tree) {
     }
     if config.state_dir.as_os_str().is_empty() {
         let span = parts.root.get("state_dir").map(|node| node.span).unwrap_or_default();
-        tree.report(span, "`state_dir` is empty", None);
+        tree.report(span, "there is no state directory: set `state_dir`, --state-dir, $XDG_STATE_HOME or $HOME", None);
     }
     if let Some(JournalConfig::Embedded(journal)) = parts.journal() {
         let span = |key| parts.journal_node().map_or_else(Span::default, |node| place(node, key));

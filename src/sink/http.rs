@@ -81,13 +81,14 @@ pub(super) async fn exchange(request: RequestBuilder, now: Timestamp) -> Result<
 
 impl Answer {
     /// The usual meaning of a status: 2xx is taken; 408, 425, 429, 5xx and what is no answer to a POST (3xx) may pass
-    /// by themselves; the other 4xx will be said again. `secrets` are cut out of what is quoted.
+    /// by themselves, and 401, 403, 404 and 407 once somebody has mended a credential or an address: no alert is given
+    /// up for that. The other 4xx are about the alert, and will be said again. `secrets` are cut out of what is quoted.
     pub(super) fn usual(&self, secrets: &[&str]) -> Result<(), SendError> {
         if self.status.is_success() {
             return Ok(());
         }
         let reason = self.quote(secrets);
-        if self.status.is_client_error() && !matches!(self.status.as_u16(), 408 | 425 | 429) {
+        if self.status.is_client_error() && !matches!(self.status.as_u16(), 401 | 403 | 404 | 407 | 408 | 425 | 429) {
             return Err(SendError::Reject { reason });
         }
         let reason =

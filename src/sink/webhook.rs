@@ -127,7 +127,7 @@ mod tests {
     #[tokio::test]
     async fn answers_mean_what_they_usually_mean() {
         for (status, retried) in
-            [(408, true), (429, true), (500, true), (503, true), (302, true), (400, false), (404, false)]
+            [(408, true), (429, true), (503, true), (302, true), (403, true), (404, true), (400, false), (413, false)]
         {
             let receiver = Receiver::start(move |_| Reply::new(status, "because /hook/s3cr3t t0k3n")).await;
             let error = send_to(&receiver).await.unwrap_err();

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -37,7 +38,8 @@ pub use self::body::Budget;
 use self::connection::{Activity, Watched};
 pub use self::tls::{Loaded, RELOAD_INTERVAL, Tls, load_tls};
 use super::Intake;
-use crate::metrics::Metrics;
+use crate::clock;
+use crate::metrics::{Metrics, Source};
 use crate::units::{ByteSize, Secret};
 
 /// `type: webhook`.
@@ -144,6 +146,8 @@ const HTTP2_FRAME: u32 = 256 << 10;
 const HTTP2_HEAD_MAX: u32 = 64 << 10;
 /// How long a connection that was idle too long may take to say goodbye.
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
+/// A client that cannot connect tries again and again; one line a minute tells as much.
+const HANDSHAKES_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Pause after a failed accept: it fails for want of descriptors, and asking again at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -234,6 +238,7 @@ impl<I: Intake> Webhook<I> {
             receiver: Arc::new(self.receiver),
             tls: self.tls,
             overdue: CancellationToken::new(),
+            told_of_handshakes: AtomicI64::new(0),
         });
         let connections = Arc::new(Semaphore::new(limits.connections));
         let tasks = TaskTracker::new();
@@ -272,6 +277,8 @@ struct Server<I> {
     protocols: auto::Builder<TokioExecutor>,
     /// Stopping has taken too long.
     overdue: CancellationToken,
+    /// When a failed handshake was last told of, microseconds by the wall clock.
+    told_of_handshakes: AtomicI64,
 }
 
 impl<I: Intake> Server<I> {
@@ -304,10 +311,20 @@ impl<I: Intake> Server<I> {
         let handshake = TlsAcceptor::from(tls.current()).accept(stream);
         match timeout(self.receiver.limits.handshake_time, handshake).await {
             Ok(Ok(stream)) => self.serve(stream).await,
-            Ok(Err(error)) => {
-                tracing::debug!(source = &*self.receiver.source, %error, "TLS handshake failed");
-            }
+            Ok(Err(error)) => self.handshake_failed(&error),
             Err(_) => self.receiver.metrics.bound_reached(&self.receiver.source, "handshake_time"),
+        }
+    }
+
+    /// The most likely mistake of a new set-up, which shows on this side only as silence: counted, and told now and then.
+    fn handshake_failed(&self, error: &std::io::Error) {
+        let source = self.receiver.source.to_string();
+        self.receiver.metrics.handshakes_failed.get_or_create(&Source { source }).inc();
+        let now = clock::now().0;
+        let told = self.told_of_handshakes.load(Ordering::Relaxed);
+        let due = now.saturating_sub(told) > HANDSHAKES_TOLD_EVERY.as_micros().try_into().unwrap_or(i64::MAX);
+        if due && self.told_of_handshakes.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            tracing::warn!(source = &*self.receiver.source, %error, "a TLS handshake failed; told once a minute at most");
         }
     }
 
