@@ -314,7 +314,7 @@ fn cut(name: &Arc<str>, reader: Box<dyn Read + Send>, each: &mut dyn FnMut(Block
         let ended = fill(&mut reader, &mut bytes, BLOCK)?;
         // A block ends with its last whole line; what follows begins the next one.
         let mut end = if ended { Some(bytes.len()) } else { memchr::memrchr(b'\n', &bytes).map(|at| at + 1) };
-        if lines_before == 0 && !crate::event::frame::is_lines(&bytes) {
+        if lines_before == 0 && !is_lines(&bytes, ended) {
             end = Some(bytes.len()).filter(|_| ended);
         }
         let Some(end) = end else {
@@ -338,6 +338,12 @@ fn cut(name: &Arc<str>, reader: Box<dyn Read + Send>, each: &mut dyn FnMut(Block
             return Ok(());
         }
     }
+}
+
+/// Whether whole lines are documents; a line that is not there to its end tells nothing.
+fn is_lines(beginning: &[u8], ended: bool) -> bool {
+    let end = if ended { None } else { memchr::memrchr(b'\n', beginning) };
+    crate::event::frame::is_lines(&beginning[..end.map_or(beginning.len(), |at| at + 1)])
 }
 
 /// Reads until `want` more bytes are there; true at the end of the input.
@@ -404,5 +410,16 @@ mod tests {
         let text = format!("{{\"kind\":\n{}\n{}\n", event(1, "get"), event(2, "delete"));
         let scanned = scan(text, 1);
         assert_eq!((scanned.stats.events, scanned.stats.rejected, scanned.failures.len()), (2, 1, 0));
+    }
+
+    #[test]
+    fn a_torn_first_line_leaves_the_rest_of_a_long_input() {
+        let lines: Vec<String> = (0..20_000).map(|n| event(n, "get")).collect();
+        for torn in ["\"}", "{\"kind\":\"Ev\nxx", "{\"items\":["] {
+            let scanned = scan(format!("{torn}\n{}\n", lines.join("\n")), 2);
+            let rejected = torn.lines().count() as u64;
+            assert_eq!((scanned.stats.events, scanned.stats.rejected), (20_000, rejected), "{torn}");
+            assert!(scanned.failures.is_empty());
+        }
     }
 }

@@ -11,8 +11,7 @@ use super::excerpt;
 use super::predicate::{Answers, Case};
 use crate::alert::EventExcerpt;
 use crate::clock::Timestamp;
-use crate::event::frame::frame_from;
-use crate::event::frame::{Reason, Reject};
+use crate::event::frame::{Reason, Reject, Taken, frame_from};
 use crate::event::project::CLUSTER;
 use crate::event::{FrameError, Framed, Scratch, Val, value};
 #[cfg(debug_assertions)]
@@ -111,25 +110,29 @@ impl Detector {
         found: &mut Detected,
     ) -> Result<(), FrameError> {
         let framed = frame_from(block, lines_before, |piece| match piece {
-            Framed::Event(bytes) => self.event(rules, cluster, bytes, found),
-            Framed::Bad(reject) => found.rejects.push(rejected(&reject)),
+            Framed::Event(bytes) => self.look(rules, cluster, bytes, found),
+            Framed::Bad(reject) => {
+                found.rejects.push(rejected(&reject));
+                Ok(())
+            }
         });
         framed.map(drop)
     }
 
     /// Looks at one event.
     pub fn event(&mut self, rules: &RuleSet, cluster: &Arc<str>, bytes: &[u8], found: &mut Detected) {
-        let time = match self.read(rules, cluster, bytes) {
-            Ok(time) => time,
-            Err((reason, detail)) => {
-                let place = format!("event {}", found.events + found.rejects.len() as u64);
-                return found.rejects.push(rejected(&Reject { bytes, place, reason, detail }));
-            }
-        };
+        if let Err((reason, detail)) = self.look(rules, cluster, bytes, found) {
+            let place = format!("event {}", found.events + found.rejects.len() as u64);
+            found.rejects.push(rejected(&Reject { bytes, place, reason, detail }));
+        }
+    }
+
+    fn look(&mut self, rules: &RuleSet, cluster: &Arc<str>, bytes: &[u8], found: &mut Detected) -> Taken {
+        let time = self.read(rules, cluster, bytes)?;
         found.events += 1;
         found.newest = found.newest.max(Some(time));
         if !rules.index.candidates(&mut self.scratch, bytes, &mut self.candidates) {
-            return;
+            return Ok(());
         }
         self.answers.next_event(rules.predicates.len());
         let mut shown: Option<Shown> = None;
@@ -152,6 +155,7 @@ impl Detector {
                 }
             }
         }
+        Ok(())
     }
 
     /// Projects an event and checks that it has what every event has.
