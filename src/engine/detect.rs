@@ -224,3 +224,50 @@ fn rejected(reject: &Reject<'_>) -> Rejected {
         hash: blake3::hash(reject.bytes).to_hex()[..16].to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::rule::load::load_text;
+
+    fn rule(id: &str, test: &str) -> String {
+        format!(
+            "title: T\nid: {id}\nlogsource: {{product: kubernetes, service: audit}}\ndetection: {{s: {{{test}}}, condition: s}}\n"
+        )
+    }
+
+    /// A client decides what its patch holds: nothing in it may blind a rule or empty an alert.
+    #[test]
+    fn hostile_bodies_hide_nothing() {
+        let texts = [
+            rule("envelope", "verb: patch"),
+            rule("before", "requestObject.a: 1"),
+            rule("after", "requestObject.z.y: 1"),
+            rule("inside", "requestObject.m|contains: x"),
+        ];
+        let loaded = load_text(Path::new("t.yml"), &texts.join("---\n"));
+        let rules = RuleSet::compile(loaded.rules, Duration::from_secs(300));
+        let (open, close) = ("{\"m\":".repeat(300), "}".repeat(300));
+        for (body, matches) in [
+            ("7".to_owned(), 3),
+            (format!("{open}1{close}"), 3),
+            (format!("{}1{}", "[".repeat(300), "]".repeat(300)), 3),
+            (r#""x\ud800""#.to_owned(), 4),
+            (r#"{"\ud800":"\udfff"}"#.to_owned(), 3),
+            ("1e999".to_owned(), 3),
+        ] {
+            let event = format!(
+                r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"a","stage":"ResponseComplete","verb":"patch","requestURI":"/x","user":{{"username":"u"}},"requestObject":{{"a":1,"m":{body},"z":{{"y":1}}}},"stageTimestamp":"2026-11-21T04:15:56.715875Z"}}"#
+            );
+            let mut found = Detected::default();
+            Detector::default().body(&rules, &"c".into(), event.as_bytes(), &mut found).expect(&body);
+            assert_eq!((found.rejects.len(), found.matches.len()), (0, matches), "{body}");
+            for found in found.matches {
+                assert_eq!((&*found.event.request_uri, found.event.user.username.as_deref()), ("/x", Some("u")));
+            }
+        }
+    }
+}
