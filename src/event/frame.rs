@@ -1,7 +1,8 @@
 //! Framing: from the bytes of a body, block or file to single events.
 //!
 //! What it is told by its content: one Event, an EventList, a JSON array of either, or lines (or any sequence) of these;
-//! a wrapper that holds an event under `log`, `message`, `value`, `event` or `kubernetes.audit` is opened.
+//! a wrapper that holds an event under `log`, `message`, `value`, `event` or `kubernetes.audit`, as object or as text, is
+//! opened.
 //! One bad event never hides its neighbours: it is handed out as [`Framed::Bad`] with its place and the reason.
 
 use std::borrow::Cow;
@@ -21,6 +22,10 @@ fn is_audit(version: Option<&str>) -> bool {
 
 /// Wrappers inside wrappers that are opened.
 const NESTING_MAX: u32 = 4;
+
+/// Keys under which log shippers put an event, as object or as text, in the order in which they are tried; the last is
+/// looked for inside `kubernetes`.
+const WRAPPERS: [&str; 7] = ["log", "message", "value", "event", "kubernetes.audit", "kubernetes", "audit"];
 
 /// Lines after a torn one that tell whether it is lines that follow.
 const LINES_LOOKED_AT: usize = 64;
@@ -282,11 +287,11 @@ impl Framer<'_> {
                 let version = version.map_or("none", |_| "another");
                 self.bad(bytes, place, Reason::Kind, format!("apiVersion must be {API_VERSION}, it has {version}"));
             }
-            _ => match head.wrapped {
-                Some(inner) if nesting < NESTING_MAX && inner.get().starts_with(['{', '[']) => {
-                    self.document(inner.get().as_bytes(), place, nesting + 1);
+            _ => match head.unwrap(nesting) {
+                Some(inner) => self.document(inner.as_bytes(), place, nesting + 1),
+                None => {
+                    self.bad(bytes, place, Reason::Kind, format!("kind must be Event or EventList of {API_VERSION}"));
                 }
-                _ => self.bad(bytes, place, Reason::Kind, format!("kind must be Event or EventList of {API_VERSION}")),
             },
         }
     }
@@ -448,8 +453,49 @@ struct Head<'b> {
     kind: Option<Cow<'b, str>>,
     api_version: Option<Cow<'b, str>>,
     items: Option<Vec<&'b RawValue>>,
-    wrapped: Option<&'b RawValue>,
+    /// The values of [`WRAPPERS`].
+    wrapped: [Option<&'b RawValue>; WRAPPERS.len()],
     audit_id: bool,
+}
+
+impl<'b> Head<'b> {
+    /// What the first wrapper key holds that holds audit events. A log shipper adds keys of its own, before or after.
+    fn unwrap(&self, nesting: u32) -> Option<Cow<'b, str>> {
+        if nesting >= NESTING_MAX {
+            return None;
+        }
+        let mut texts = self.wrapped.iter().flatten().filter_map(|value| inner_text(value));
+        texts.find(|text| holds_audit(text, nesting + 1, false))
+    }
+}
+
+/// The JSON text in a wrapper: an object or list as it is, or printed into a string.
+fn inner_text(value: &RawValue) -> Option<Cow<'_, str>> {
+    let text = value.get();
+    let text = match text.as_bytes().first()? {
+        b'{' | b'[' => Cow::Borrowed(text),
+        b'"' => Cow::Owned(serde_json::from_str::<String>(text).ok()?.trim_ascii().to_owned()),
+        _ => return None,
+    };
+    text.starts_with(['{', '[']).then_some(text)
+}
+
+/// Whether a text is an audit event or a list of them, or wraps one.
+fn holds_audit(text: &str, nesting: u32, in_list: bool) -> bool {
+    if looks_like_event(text.as_bytes()) {
+        return true;
+    }
+    match serde_json::from_str::<Shape<'_>>(text) {
+        Ok(Shape::List(items)) => {
+            nesting < NESTING_MAX && items.iter().any(|item| holds_audit(item.get(), nesting + 1, true))
+        }
+        Ok(Shape::Object(head)) => match (head.kind.as_deref(), head.api_version.as_deref()) {
+            (Some("Event" | "EventList"), version) => is_audit(version),
+            (None, None) if head.audit_id && in_list => true,
+            _ => head.unwrap(nesting).is_some(),
+        },
+        Ok(Shape::Other(_)) | Err(_) => false,
+    }
 }
 
 impl<'de> Deserialize<'de> for Shape<'de> {
@@ -478,13 +524,12 @@ impl<'de> Visitor<'de> for ShapeVisitor {
                     head.audit_id = true;
                     map.next_value::<IgnoredAny>()?;
                 }
-                "log" | "message" | "value" | "event" | "kubernetes" | "audit" => {
-                    let value: &RawValue = map.next_value()?;
-                    head.wrapped = head.wrapped.or(Some(value));
-                }
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                }
+                key => match WRAPPERS.iter().position(|wrapper| *wrapper == key) {
+                    Some(wrapper) => head.wrapped[wrapper] = Some(map.next_value()?),
+                    None => {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                },
             }
         }
         Ok(Shape::Object(head))
@@ -744,5 +789,40 @@ mod tests {
         assert_eq!(run(body), Err(FrameError::NotJson("torn".to_owned())));
         let (events, bad) = run(&format!("{body}\n{EVENT}\n")).expect("an event");
         assert_eq!((events.len(), bad), (1, vec!["line 1: syntax torn".to_owned()]));
+    }
+
+    #[test]
+    fn wrappers_are_opened_whatever_else_they_hold() {
+        let quoted = |text: &str| serde_json::to_string(text).expect("JSON");
+        let (line, list) = (quoted(&format!("{EVENT}\n")), quoted(&format!("[{EVENT},{EVENT}]")));
+        let printed = quoted(&EVENT.replace(",", " ,\n"));
+        for (body, count) in [
+            (format!(r#"{{"log":{line}}}"#), 1),
+            (format!(r#"{{"log":{list},"stream":"stdout"}}"#), 2),
+            (format!(r#"{{"message":{printed}}}"#), 1),
+            (format!(r#"{{"kubernetes":{{"pod_name":"p","labels":{{}}}},"log":{line}}}"#), 1),
+            (format!(r#"{{"event":{{"kind":"event"}},"message":"hello","log":7,"value":{EVENT}}}"#), 1),
+            (format!(r#"{{"log":"hello","kubernetes":{{"host":"h","audit":{EVENT}}}}}"#), 1),
+            (format!(r#"{{"log":"{{","kubernetes.audit":{line}}}"#), 1),
+            (format!(r#"{{"kind":"x","message":{}}}"#, quoted(&format!(r#"{{"log":{line}}}"#))), 1),
+            (format!(r#"[{{"log":{line}}},{{"log":{EVENT}}}]"#), 2),
+        ] {
+            for body in [body.clone(), format!("{body}\n{body}\n")] {
+                let (events, bad) = run(&body).expect(&body);
+                assert_eq!((events.len(), bad.len()), (count * body.lines().count(), 0), "{body} {bad:?}");
+            }
+        }
+        let (events, bad) = run(&format!("{{\"log\":{line}}}\n{{\"log\":{}}}\n", quoted(&EVENT[..60]))).expect("one");
+        assert_eq!((events.len(), bad), (1, vec!["line 2: syntax torn".to_owned()]));
+        assert!(run(r#"{"log":"hello"}"#).is_err());
+    }
+
+    #[test]
+    fn wrappers_in_wrappers_end_somewhere() {
+        let mut body = EVENT.to_owned();
+        for depth in 1..9 {
+            body = format!(r#"{{"message":{}}}"#, serde_json::to_string(&body).expect("JSON"));
+            assert_eq!(run(&body).is_ok(), depth <= NESTING_MAX, "{depth}");
+        }
     }
 }
