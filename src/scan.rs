@@ -463,4 +463,13 @@ mod tests {
             assert_eq!(scanned.failures, [("in".to_owned(), INTERNAL.to_owned())]);
         }
     }
+
+    #[test]
+    fn events_in_the_text_of_a_log_shipper_are_found() {
+        let text: Vec<String> = (0..50)
+            .map(|n| serde_json::json!({"kubernetes": {"pod_name": "p"}, "log": event(n, "delete") + "\n"}).to_string())
+            .collect();
+        let scanned = scan(text.join("\n"), 1);
+        assert_eq!((scanned.stats.events, scanned.stats.matches, scanned.stats.rejected), (50, 50, 0));
+    }
 }

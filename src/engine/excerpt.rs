@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::alert::{EventExcerpt, ObjectRef, ResponseStatus, User};
@@ -13,6 +14,9 @@ use crate::rule::naive;
 
 /// What stands for a value that must not be shown.
 pub const REDACTED: &str = "[redacted]";
+
+/// What a query's value cannot have as it is.
+const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'&').add(b'+').add(b'<').add(b'>');
 
 const AUDIT_ID_MAX: usize = 256;
 const NAME_MAX: usize = 512;
@@ -138,19 +142,54 @@ fn shorten(text: &str, max: usize) -> String {
     }
 }
 
-/// Query parameters whose values are credentials.
+/// A URI without the credentials in its query: values of parameters that are named like one, and what follows a flag of
+/// the command that `exec` runs.
 fn redact_uri(uri: &str) -> String {
     let Some((path, query)) = uri.split_once('?') else { return uri.to_owned() };
-    let parts = query.split('&').map(|part| match part.split_once('=') {
-        Some((key, _)) if names_a_secret(key) => format!("{key}={REDACTED}"),
-        _ => part.to_owned(),
+    let mut after_flag = false;
+    let parts = query.split('&').map(|part| {
+        let Some((key, value)) = part.split_once('=') else { return part.to_owned() };
+        let name = decode(key);
+        if names_a_secret(&name) {
+            return format!("{key}={REDACTED}");
+        }
+        if name != "command" {
+            return part.to_owned();
+        }
+        let word = decode(value);
+        let shown = if std::mem::take(&mut after_flag) { REDACTED.to_owned() } else { redact_word(value, &word) };
+        after_flag = shown == value && names_a_secret(last_word(&word));
+        format!("{key}={shown}")
     });
     format!("{path}?{}", parts.collect::<Vec<_>>().join("&"))
 }
 
+/// Undoes a query's escapes.
+fn decode(text: &str) -> String {
+    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
+fn last_word(text: &str) -> &str {
+    text.split_whitespace().next_back().unwrap_or_default()
+}
+
+/// A word of a command, which may be a whole script: from its first credential on it is left out.
+fn redact_word(raw: &str, word: &str) -> String {
+    let word = word.trim_end();
+    let mut start = 0;
+    for (at, separator) in word.char_indices().filter(|(_, ch)| matches!(ch, '=' | ':') || ch.is_whitespace()) {
+        let end = at + separator.len_utf8();
+        if names_a_secret(&word[start..at]) {
+            return format!("{}{REDACTED}", utf8_percent_encode(&word[..end], QUERY));
+        }
+        start = end;
+    }
+    raw.to_owned()
+}
+
 fn names_a_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["token", "password", "passwd", "secret", "authorization", "apikey", "api_key", "credential"]
+    ["token", "password", "passwd", "secret", "authorization", "bearer", "apikey", "api_key", "api-key", "credential"]
         .iter()
         .any(|word| name.contains(word))
 }
@@ -220,10 +259,16 @@ fn is_secret(path: &str, event: &Value) -> bool {
     if names_a_secret(last) && !last.ends_with("Name") && !last.starts_with("automount") {
         return true;
     }
-    let of_secret =
-        event.pointer("/objectRef/resource").and_then(Value::as_str).is_some_and(|r| r.eq_ignore_ascii_case("secrets"));
+    let of_secret = is_text(event, "/objectRef/resource", "secrets")
+        || ["/requestObject/kind", "/responseObject/kind"]
+            .iter()
+            .any(|kind| is_text(event, kind, "Secret") || is_text(event, kind, "SecretList"));
     let harmless = ["kind", "type", "apiVersion", "immutable"].contains(&inside) || inside.starts_with("metadata.");
     of_secret && !harmless
+}
+
+fn is_text(event: &Value, pointer: &str, text: &str) -> bool {
+    event.pointer(pointer).and_then(Value::as_str).is_some_and(|found| found.eq_ignore_ascii_case(text))
 }
 
 #[cfg(test)]
@@ -236,11 +281,15 @@ mod tests {
     fn secrets_are_not_shown() {
         let secret = json!({"objectRef": {"resource": "secrets"}});
         let pod = json!({"objectRef": {"resource": "pods"}});
+        let sent = json!({"objectRef": {"resource": "things"}, "requestObject": {"kind": "Secret"}});
+        let listed = json!({"objectRef": {"resource": "things"}, "responseObject": {"kind": "SecretList"}});
         for (path, event, hidden) in [
             ("requestObject.data.password", &secret, true),
             ("requestObject.stringData.x", &secret, true),
             ("responseObject.items.data.x", &secret, true),
             ("requestObject.value", &secret, true),
+            ("requestObject.data.x", &sent, true),
+            ("responseObject.items.data.x", &listed, true),
             ("requestObject.type", &secret, false),
             ("requestObject.metadata.labels.app", &secret, false),
             ("requestObject.metadata.annotations.kubectl.kubernetes.io/last-applied-configuration", &pod, true),
@@ -258,6 +307,25 @@ mod tests {
     fn credentials_in_uris_are_redacted() {
         assert_eq!(redact_uri("/api?watch=1&access_token=abc&x=2"), "/api?watch=1&access_token=[redacted]&x=2");
         assert_eq!(redact_uri("/api"), "/api");
+        for (query, shown) in [
+            ("t%6fken=abc", "t%6fken=[redacted]"),
+            ("command=curl&command=--token=abc&command=x", "command=curl&command=--token=[redacted]&command=x"),
+            ("command=--token%3Dabc&x=1", "command=--token=[redacted]&x=1"),
+            (
+                "command=login&command=--password&stdin=1&command=abc",
+                "command=login&command=--password&stdin=1&command=[redacted]",
+            ),
+            ("command=--password&command=token&command=ls", "command=--password&command=[redacted]&command=ls"),
+            ("command=curl+-H+Authorization:+Bearer+abc", "command=curl%20-H%20Authorization:[redacted]"),
+            (
+                "command=sh&command=-c&command=DB_PASSWORD%3Dx+run",
+                "command=sh&command=-c&command=DB_PASSWORD=[redacted]",
+            ),
+            ("command=vault+--token+abc", "command=vault%20--token%20[redacted]"),
+            ("command=sh&command=-c&command=ls+-l&tty=true", "command=sh&command=-c&command=ls+-l&tty=true"),
+        ] {
+            assert_eq!(redact_uri(&format!("/x?{query}")), format!("/x?{shown}"));
+        }
     }
 
     #[test]
