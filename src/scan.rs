@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
@@ -25,6 +26,9 @@ const DOCUMENT_MAX: usize = 1 << 30;
 
 /// Refused pieces that are kept to be shown; all are counted.
 const REJECTS_SHOWN: usize = 20;
+
+/// What is said when a block could not be looked at for a mistake in the program.
+const INTERNAL: &str = "internal error, please report";
 
 /// What to scan with.
 #[derive(Clone)]
@@ -137,6 +141,8 @@ struct Found {
     bytes: u64,
     /// Set if not one event was in a block that is a whole document.
     nothing: Option<String>,
+    /// Looking at it went wrong.
+    failed: bool,
     buffer: Vec<u8>,
 }
 
@@ -150,14 +156,31 @@ impl<'s> Worker<'s> {
         Self { scan, detector: Detector::default() }
     }
 
-    fn look(&mut self, mut block: Block) -> Found {
+    /// Looks at a block. A mistake in here costs the block, not the scan: who waits for the answer gets one.
+    fn look(&mut self, block: Block) -> Found {
+        let (name, bytes, lines_before) = (Arc::clone(&block.name), block.bytes.len(), block.lines_before);
+        let looked = catch_unwind(AssertUnwindSafe(|| self.look_at(block)));
+        looked.unwrap_or_else(|_| {
+            self.detector = Detector::default();
+            let place = format!("block after line {lines_before}");
+            tracing::error!(input = &*name, place, "{INTERNAL}; the block was passed over");
+            let reject =
+                Rejected { place, reason: "internal", detail: INTERNAL.to_owned(), bytes, hash: String::new() };
+            let detected = Detected { rejects: vec![reject], ..Detected::default() };
+            Found { name, detected, bytes: bytes as u64, nothing: None, failed: true, buffer: Vec::new() }
+        })
+    }
+
+    fn look_at(&mut self, mut block: Block) -> Found {
+        #[cfg(test)]
+        assert!(memchr::memmem::find(&block.bytes, tests::PANIC).is_none(), "a mistake");
         let mut detected = Detected::default();
         let Scan { rules, cluster, .. } = self.scan;
         let looked = self.detector.lines(rules, cluster, &block.bytes, block.lines_before, &mut detected);
         let nothing = looked.err().filter(|_| block.whole || block.lines_before == 0).map(|error| error.to_string());
         let bytes = block.bytes.len() as u64;
         block.bytes.clear();
-        Found { name: block.name, detected, bytes, nothing, buffer: block.bytes }
+        Found { name: block.name, detected, bytes, nothing, failed: false, buffer: block.bytes }
     }
 }
 
@@ -240,6 +263,9 @@ impl<'s> Gather<'s> {
         }
         let Detected { events, newest, matches, rejects } = found.detected;
         self.events += events;
+        if found.failed && self.scanned.failures.last().is_none_or(|(name, _)| **name != *found.name) {
+            self.failed(Some((found.name.to_string(), INTERNAL.to_owned())));
+        }
         if let Some(nothing) = found.nothing {
             self.nothing.get_or_insert((Arc::clone(&found.name), nothing));
         }
@@ -316,7 +342,7 @@ fn cut(name: &Arc<str>, reader: Box<dyn Read + Send>, each: &mut dyn FnMut(Block
         let ended = fill(&mut reader, &mut bytes, BLOCK)?;
         // A block ends with its last whole line; what follows begins the next one.
         let mut end = if ended { Some(bytes.len()) } else { memchr::memrchr(b'\n', &bytes).map(|at| at + 1) };
-        if lines_before == 0 && !crate::event::frame::is_lines(&bytes) {
+        if lines_before == 0 && !is_lines(&bytes, ended) {
             end = Some(bytes.len()).filter(|_| ended);
         }
         let Some(end) = end else {
@@ -342,6 +368,12 @@ fn cut(name: &Arc<str>, reader: Box<dyn Read + Send>, each: &mut dyn FnMut(Block
     }
 }
 
+/// Whether whole lines are documents; a line that is not there to its end tells nothing.
+fn is_lines(beginning: &[u8], ended: bool) -> bool {
+    let end = if ended { None } else { memchr::memrchr(b'\n', beginning) };
+    crate::event::frame::is_lines(&beginning[..end.map_or(beginning.len(), |at| at + 1)])
+}
+
 /// Reads until `want` more bytes are there; true at the end of the input.
 fn fill(reader: &mut dyn Read, bytes: &mut Vec<u8>, want: usize) -> io::Result<bool> {
     let read = reader.take(want as u64).read_to_end(bytes)?;
@@ -355,6 +387,9 @@ mod tests {
 
     use super::*;
     use crate::rule::load::load_text;
+
+    /// Looking at a block with this in it goes wrong.
+    pub(super) const PANIC: &[u8] = b"a block that goes wrong";
 
     const RULE: &str = "title: T\nid: t\nlogsource: {product: kubernetes, service: audit}\ndetection: {s: {verb: delete}, condition: s}\n";
 
@@ -406,5 +441,37 @@ mod tests {
         let text = format!("{{\"kind\":\n{}\n{}\n", event(1, "get"), event(2, "delete"));
         let scanned = scan(text, 1);
         assert_eq!((scanned.stats.events, scanned.stats.rejected, scanned.failures.len()), (2, 1, 0));
+    }
+
+    #[test]
+    fn a_torn_first_line_leaves_the_rest_of_a_long_input() {
+        let lines: Vec<String> = (0..20_000).map(|n| event(n, "get")).collect();
+        for torn in ["\"}", "{\"kind\":\"Ev\nxx", "{\"items\":["] {
+            let scanned = scan(format!("{torn}\n{}\n", lines.join("\n")), 2);
+            let rejected = torn.lines().count() as u64;
+            assert_eq!((scanned.stats.events, scanned.stats.rejected), (20_000, rejected), "{torn}");
+            assert!(scanned.failures.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_mistake_costs_its_block_and_is_told() {
+        let mut lines: Vec<String> = (0..60_000).map(|n| event(n, "get")).collect();
+        lines[30_000].push_str(&String::from_utf8_lossy(PANIC));
+        for threads in [1, 4] {
+            let scanned = scan(lines.join("\n"), threads);
+            assert!((30_000..60_000).contains(&scanned.stats.events), "{}", scanned.stats.events);
+            assert_eq!(scanned.stats.rejected, 1);
+            assert_eq!(scanned.failures, [("in".to_owned(), INTERNAL.to_owned())]);
+        }
+    }
+
+    #[test]
+    fn events_in_the_text_of_a_log_shipper_are_found() {
+        let text: Vec<String> = (0..50)
+            .map(|n| serde_json::json!({"kubernetes": {"pod_name": "p"}, "log": event(n, "delete") + "\n"}).to_string())
+            .collect();
+        let scanned = scan(text.join("\n"), 1);
+        assert_eq!((scanned.stats.events, scanned.stats.matches, scanned.stats.rejected), (50, 50, 0));
     }
 }

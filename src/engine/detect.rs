@@ -11,8 +11,7 @@ use super::excerpt;
 use super::predicate::{Answers, Case};
 use crate::alert::EventExcerpt;
 use crate::clock::Timestamp;
-use crate::event::frame::frame_from;
-use crate::event::frame::{Reason, Reject};
+use crate::event::frame::{Reason, Reject, Taken, frame_from};
 use crate::event::project::CLUSTER;
 use crate::event::{FrameError, Framed, Scratch, Val, value};
 #[cfg(debug_assertions)]
@@ -111,25 +110,29 @@ impl Detector {
         found: &mut Detected,
     ) -> Result<(), FrameError> {
         let framed = frame_from(block, lines_before, |piece| match piece {
-            Framed::Event(bytes) => self.event(rules, cluster, bytes, found),
-            Framed::Bad(reject) => found.rejects.push(rejected(&reject)),
+            Framed::Event(bytes) => self.look(rules, cluster, bytes, found),
+            Framed::Bad(reject) => {
+                found.rejects.push(rejected(&reject));
+                Ok(())
+            }
         });
         framed.map(drop)
     }
 
     /// Looks at one event.
     pub fn event(&mut self, rules: &RuleSet, cluster: &Arc<str>, bytes: &[u8], found: &mut Detected) {
-        let time = match self.read(rules, cluster, bytes) {
-            Ok(time) => time,
-            Err((reason, detail)) => {
-                let place = format!("event {}", found.events + found.rejects.len() as u64);
-                return found.rejects.push(rejected(&Reject { bytes, place, reason, detail }));
-            }
-        };
+        if let Err((reason, detail)) = self.look(rules, cluster, bytes, found) {
+            let place = format!("event {}", found.events + found.rejects.len() as u64);
+            found.rejects.push(rejected(&Reject { bytes, place, reason, detail }));
+        }
+    }
+
+    fn look(&mut self, rules: &RuleSet, cluster: &Arc<str>, bytes: &[u8], found: &mut Detected) -> Taken {
+        let time = self.read(rules, cluster, bytes)?;
         found.events += 1;
         found.newest = found.newest.max(Some(time));
         if !rules.index.candidates(&mut self.scratch, bytes, &mut self.candidates) {
-            return;
+            return Ok(());
         }
         self.answers.next_event(rules.predicates.len());
         let mut shown: Option<Shown> = None;
@@ -152,6 +155,7 @@ impl Detector {
                 }
             }
         }
+        Ok(())
     }
 
     /// Projects an event and checks that it has what every event has.
@@ -218,5 +222,52 @@ fn rejected(reject: &Reject<'_>) -> Rejected {
         detail: reject.detail.clone(),
         bytes: reject.bytes.len(),
         hash: blake3::hash(reject.bytes).to_hex()[..16].to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::rule::load::load_text;
+
+    fn rule(id: &str, test: &str) -> String {
+        format!(
+            "title: T\nid: {id}\nlogsource: {{product: kubernetes, service: audit}}\ndetection: {{s: {{{test}}}, condition: s}}\n"
+        )
+    }
+
+    /// A client decides what its patch holds: nothing in it may blind a rule or empty an alert.
+    #[test]
+    fn hostile_bodies_hide_nothing() {
+        let texts = [
+            rule("envelope", "verb: patch"),
+            rule("before", "requestObject.a: 1"),
+            rule("after", "requestObject.z.y: 1"),
+            rule("inside", "requestObject.m|contains: x"),
+        ];
+        let loaded = load_text(Path::new("t.yml"), &texts.join("---\n"));
+        let rules = RuleSet::compile(loaded.rules, Duration::from_secs(300));
+        let (open, close) = ("{\"m\":".repeat(300), "}".repeat(300));
+        for (body, matches) in [
+            ("7".to_owned(), 3),
+            (format!("{open}1{close}"), 3),
+            (format!("{}1{}", "[".repeat(300), "]".repeat(300)), 3),
+            (r#""x\ud800""#.to_owned(), 4),
+            (r#"{"\ud800":"\udfff"}"#.to_owned(), 3),
+            ("1e999".to_owned(), 3),
+        ] {
+            let event = format!(
+                r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"a","stage":"ResponseComplete","verb":"patch","requestURI":"/x","user":{{"username":"u"}},"requestObject":{{"a":1,"m":{body},"z":{{"y":1}}}},"stageTimestamp":"2026-11-21T04:15:56.715875Z"}}"#
+            );
+            let mut found = Detected::default();
+            Detector::default().body(&rules, &"c".into(), event.as_bytes(), &mut found).expect(&body);
+            assert_eq!((found.rejects.len(), found.matches.len()), (0, matches), "{body}");
+            for found in found.matches {
+                assert_eq!((&*found.event.request_uri, found.event.user.username.as_deref()), ("/x", Some("u")));
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::alert::{EventExcerpt, ObjectRef, ResponseStatus, User};
@@ -14,6 +14,9 @@ use crate::rule::naive;
 
 /// What stands for a value that must not be shown.
 pub const REDACTED: &str = "[redacted]";
+
+/// What a query's value cannot have as it is.
+const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'&').add(b'+').add(b'<').add(b'>');
 
 const AUDIT_ID_MAX: usize = 256;
 const NAME_MAX: usize = 512;
@@ -31,96 +34,94 @@ pub(super) struct Meta {
     pub(super) request: u64,
 }
 
-/// The envelope as events have it.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Envelope {
-    #[serde(rename = "auditID")]
-    audit_id: Loose,
-    stage: Loose,
-    verb: Loose,
-    #[serde(rename = "requestURI")]
-    request_uri: Loose,
-    user: Person,
-    impersonated_user: Option<Person>,
-    #[serde(rename = "sourceIPs")]
-    source_ips: Vec<Loose>,
-    user_agent: Option<Loose>,
-    object_ref: Option<ObjectRef>,
-    response_status: Option<Status>,
-    request_received_timestamp: Loose,
-    stage_timestamp: Loose,
-}
+/// Reads an event field by field: what is odd or null counts as absent, and hides nothing else.
+struct Reader<'e>(&'e Value);
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Person {
-    username: Option<String>,
-    groups: Vec<String>,
-}
+impl<'e> Reader<'e> {
+    fn text(&self, name: &str) -> Option<&'e str> {
+        self.0.get(name)?.as_str()
+    }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Status {
-    code: Option<i64>,
-    reason: Option<String>,
-}
+    /// A text that alerts always have.
+    fn must(&self, name: &str) -> &'e str {
+        self.text(name).unwrap_or_default()
+    }
 
-/// A string; anything else counts as absent, so that one odd field does not hide the event.
-#[derive(Default)]
-struct Loose(String);
+    fn short(&self, name: &str, max: usize) -> Option<String> {
+        self.text(name).map(|text| shorten(text, max))
+    }
 
-impl<'de> Deserialize<'de> for Loose {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(match Value::deserialize(deserializer)? {
-            Value::String(text) => text,
-            _ => String::new(),
-        }))
+    /// The texts of a list; one text is a list of one.
+    fn texts(&self, name: &str, most: usize) -> Vec<String> {
+        let items = match self.0.get(name) {
+            Some(Value::Array(items)) => items.as_slice(),
+            Some(one) => std::slice::from_ref(one),
+            None => &[],
+        };
+        items.iter().filter_map(Value::as_str).take(most).map(|text| shorten(text, NAME_MAX)).collect()
+    }
+
+    fn object(&self, name: &str) -> Option<Self> {
+        self.0.get(name).filter(|value| value.is_object()).map(Self)
+    }
+
+    fn user(&self) -> User {
+        User { username: self.short("username", NAME_MAX), groups: self.texts("groups", GROUPS_MAX) }
+    }
+
+    fn object_ref(&self) -> ObjectRef {
+        let short = |name| self.short(name, NAME_MAX);
+        ObjectRef {
+            resource: short("resource"),
+            namespace: short("namespace"),
+            name: short("name"),
+            api_group: short("apiGroup"),
+            api_version: short("apiVersion"),
+            subresource: short("subresource"),
+        }
+    }
+
+    fn status(&self) -> ResponseStatus {
+        let code = self.0.get("code").and_then(|code| match code {
+            Value::String(text) => text.parse().ok(),
+            number => number.as_i64(),
+        });
+        ResponseStatus { code, reason: self.short("reason", NAME_MAX) }
     }
 }
 
 /// The excerpt and the identities of an event.
 pub(super) fn excerpt(event: &Value, bytes: &[u8]) -> (EventExcerpt, Meta) {
-    let envelope = Envelope::deserialize(event).unwrap_or_default();
-    let user = envelope.user.username.as_deref().unwrap_or_default();
-    let (id, uri) = (&envelope.audit_id.0, &envelope.request_uri.0);
-    let meta = Meta {
-        delivery: hash(&[id.as_bytes(), envelope.stage.0.as_bytes(), envelope.stage_timestamp.0.as_bytes(), bytes]),
-        request: hash(&[id, &envelope.request_received_timestamp.0, user, uri].map(|part| part.as_bytes())),
-    };
-    let person = |person: Person| User {
-        username: person.username.map(|name| shorten(&name, NAME_MAX)),
-        groups: person.groups.iter().take(GROUPS_MAX).map(|group| shorten(group, NAME_MAX)).collect(),
-    };
+    let read = Reader(event);
     let excerpt = EventExcerpt {
-        audit_id: shorten(id, AUDIT_ID_MAX),
-        stage: shorten(&envelope.stage.0, NAME_MAX),
-        verb: shorten(&envelope.verb.0, NAME_MAX),
-        request_uri: shorten(&redact_uri(uri), URI_MAX),
-        user: person(envelope.user),
-        impersonated_user: envelope.impersonated_user.map(person),
-        source_ips: envelope.source_ips.iter().take(VALUES_MAX).map(|ip| shorten(&ip.0, NAME_MAX)).collect(),
-        user_agent: envelope.user_agent.map(|agent| shorten(&agent.0, URI_MAX)),
-        object_ref: envelope.object_ref.map(short_ref),
-        response_status: envelope.response_status.map(|status| ResponseStatus {
-            code: status.code,
-            reason: status.reason.map(|reason| shorten(&reason, NAME_MAX)),
-        }),
-        stage_timestamp: shorten(&envelope.stage_timestamp.0, NAME_MAX),
+        audit_id: shorten(read.must("auditID"), AUDIT_ID_MAX),
+        stage: shorten(read.must("stage"), NAME_MAX),
+        verb: shorten(read.must("verb"), NAME_MAX),
+        request_uri: shorten(&redact_uri(read.must("requestURI")), URI_MAX),
+        user: read.object("user").map(|user| user.user()).unwrap_or_default(),
+        impersonated_user: read.object("impersonatedUser").map(|user| user.user()),
+        source_ips: read.texts("sourceIPs", VALUES_MAX),
+        user_agent: read.short("userAgent", URI_MAX),
+        object_ref: read.object("objectRef").map(|object| object.object_ref()),
+        response_status: read.object("responseStatus").map(|status| status.status()),
+        stage_timestamp: shorten(read.must("stageTimestamp"), NAME_MAX),
     };
-    (excerpt, meta)
+    (excerpt, meta(&read, bytes))
 }
 
-fn short_ref(object: ObjectRef) -> ObjectRef {
-    let short = |text: Option<String>| text.map(|text| shorten(&text, NAME_MAX));
-    ObjectRef {
-        resource: short(object.resource),
-        namespace: short(object.namespace),
-        name: short(object.name),
-        api_group: short(object.api_group),
-        api_version: short(object.api_version),
-        subresource: short(object.subresource),
-    }
+fn meta(read: &Reader<'_>, bytes: &[u8]) -> Meta {
+    let (id, received) = (read.must("auditID"), read.must("requestReceivedTimestamp"));
+    let delivery = [id, read.must("stage"), read.must("stageTimestamp")].map(str::as_bytes);
+    let delivery = hash(&[delivery[0], delivery[1], delivery[2], bytes]);
+    let user = read.object("user").and_then(|user| user.text("username")).unwrap_or_default();
+    let request = [id, received, user, read.must("requestURI")].map(str::as_bytes);
+    // Without these, two requests cannot be told apart: better one too many than one taken for a later stage of another.
+    let request = if id.is_empty() || received.is_empty() {
+        hash(&[request[0], request[1], request[2], request[3], &delivery.to_le_bytes()])
+    } else {
+        hash(&request)
+    };
+    Meta { delivery, request }
 }
 
 /// Hash of several parts; their lengths keep them apart.
@@ -141,19 +142,54 @@ fn shorten(text: &str, max: usize) -> String {
     }
 }
 
-/// Query parameters whose values are credentials.
+/// A URI without the credentials in its query: values of parameters that are named like one, and what follows a flag of
+/// the command that `exec` runs.
 fn redact_uri(uri: &str) -> String {
     let Some((path, query)) = uri.split_once('?') else { return uri.to_owned() };
-    let parts = query.split('&').map(|part| match part.split_once('=') {
-        Some((key, _)) if names_a_secret(key) => format!("{key}={REDACTED}"),
-        _ => part.to_owned(),
+    let mut after_flag = false;
+    let parts = query.split('&').map(|part| {
+        let Some((key, value)) = part.split_once('=') else { return part.to_owned() };
+        let name = decode(key);
+        if names_a_secret(&name) {
+            return format!("{key}={REDACTED}");
+        }
+        if name != "command" {
+            return part.to_owned();
+        }
+        let word = decode(value);
+        let shown = if std::mem::take(&mut after_flag) { REDACTED.to_owned() } else { redact_word(value, &word) };
+        after_flag = shown == value && names_a_secret(last_word(&word));
+        format!("{key}={shown}")
     });
     format!("{path}?{}", parts.collect::<Vec<_>>().join("&"))
 }
 
+/// Undoes a query's escapes.
+fn decode(text: &str) -> String {
+    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
+fn last_word(text: &str) -> &str {
+    text.split_whitespace().next_back().unwrap_or_default()
+}
+
+/// A word of a command, which may be a whole script: from its first credential on it is left out.
+fn redact_word(raw: &str, word: &str) -> String {
+    let word = word.trim_end();
+    let mut start = 0;
+    for (at, separator) in word.char_indices().filter(|(_, ch)| matches!(ch, '=' | ':') || ch.is_whitespace()) {
+        let end = at + separator.len_utf8();
+        if names_a_secret(&word[start..at]) {
+            return format!("{}{REDACTED}", utf8_percent_encode(&word[..end], QUERY));
+        }
+        start = end;
+    }
+    raw.to_owned()
+}
+
 fn names_a_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["token", "password", "passwd", "secret", "authorization", "apikey", "api_key", "credential"]
+    ["token", "password", "passwd", "secret", "authorization", "bearer", "apikey", "api_key", "api-key", "credential"]
         .iter()
         .any(|word| name.contains(word))
 }
@@ -223,10 +259,16 @@ fn is_secret(path: &str, event: &Value) -> bool {
     if names_a_secret(last) && !last.ends_with("Name") && !last.starts_with("automount") {
         return true;
     }
-    let of_secret =
-        event.pointer("/objectRef/resource").and_then(Value::as_str).is_some_and(|r| r.eq_ignore_ascii_case("secrets"));
+    let of_secret = is_text(event, "/objectRef/resource", "secrets")
+        || ["/requestObject/kind", "/responseObject/kind"]
+            .iter()
+            .any(|kind| is_text(event, kind, "Secret") || is_text(event, kind, "SecretList"));
     let harmless = ["kind", "type", "apiVersion", "immutable"].contains(&inside) || inside.starts_with("metadata.");
     of_secret && !harmless
+}
+
+fn is_text(event: &Value, pointer: &str, text: &str) -> bool {
+    event.pointer(pointer).and_then(Value::as_str).is_some_and(|found| found.eq_ignore_ascii_case(text))
 }
 
 #[cfg(test)]
@@ -239,11 +281,15 @@ mod tests {
     fn secrets_are_not_shown() {
         let secret = json!({"objectRef": {"resource": "secrets"}});
         let pod = json!({"objectRef": {"resource": "pods"}});
+        let sent = json!({"objectRef": {"resource": "things"}, "requestObject": {"kind": "Secret"}});
+        let listed = json!({"objectRef": {"resource": "things"}, "responseObject": {"kind": "SecretList"}});
         for (path, event, hidden) in [
             ("requestObject.data.password", &secret, true),
             ("requestObject.stringData.x", &secret, true),
             ("responseObject.items.data.x", &secret, true),
             ("requestObject.value", &secret, true),
+            ("requestObject.data.x", &sent, true),
+            ("responseObject.items.data.x", &listed, true),
             ("requestObject.type", &secret, false),
             ("requestObject.metadata.labels.app", &secret, false),
             ("requestObject.metadata.annotations.kubectl.kubernetes.io/last-applied-configuration", &pod, true),
@@ -261,6 +307,25 @@ mod tests {
     fn credentials_in_uris_are_redacted() {
         assert_eq!(redact_uri("/api?watch=1&access_token=abc&x=2"), "/api?watch=1&access_token=[redacted]&x=2");
         assert_eq!(redact_uri("/api"), "/api");
+        for (query, shown) in [
+            ("t%6fken=abc", "t%6fken=[redacted]"),
+            ("command=curl&command=--token=abc&command=x", "command=curl&command=--token=[redacted]&command=x"),
+            ("command=--token%3Dabc&x=1", "command=--token=[redacted]&x=1"),
+            (
+                "command=login&command=--password&stdin=1&command=abc",
+                "command=login&command=--password&stdin=1&command=[redacted]",
+            ),
+            ("command=--password&command=token&command=ls", "command=--password&command=[redacted]&command=ls"),
+            ("command=curl+-H+Authorization:+Bearer+abc", "command=curl%20-H%20Authorization:[redacted]"),
+            (
+                "command=sh&command=-c&command=DB_PASSWORD%3Dx+run",
+                "command=sh&command=-c&command=DB_PASSWORD=[redacted]",
+            ),
+            ("command=vault+--token+abc", "command=vault%20--token%20[redacted]"),
+            ("command=sh&command=-c&command=ls+-l&tty=true", "command=sh&command=-c&command=ls+-l&tty=true"),
+        ] {
+            assert_eq!(redact_uri(&format!("/x?{query}")), format!("/x?{shown}"));
+        }
     }
 
     #[test]
@@ -280,5 +345,66 @@ mod tests {
         assert_eq!(a.request, b.request);
         assert_ne!(a.delivery, b.delivery);
         assert_ne!(a.request, event("1", "/b", "ResponseStarted").request);
+    }
+
+    #[test]
+    fn one_odd_field_hides_nothing_else() {
+        let whole = json!({"auditID": "1", "stage": "ResponseComplete", "verb": "get", "requestURI": "/a",
+            "user": {"username": "u", "groups": ["g"]}, "impersonatedUser": {"username": "i"}, "sourceIPs": ["::1"],
+            "userAgent": "curl", "objectRef": {"resource": "pods", "name": "p"},
+            "responseStatus": {"code": 403, "reason": "Forbidden"},
+            "requestReceivedTimestamp": "2026-11-21T04:15:56.715875Z", "stageTimestamp": "2026-11-21T04:15:56.715875Z"});
+        let (good, meta) = excerpt(&whole, b"");
+        assert_eq!(good.user.groups, ["g"]);
+        for (place, odd) in [
+            ("/user/groups", json!(null)),
+            ("/user/groups", json!([null, 7])),
+            ("/user", json!(null)),
+            ("/impersonatedUser", json!([])),
+            ("/impersonatedUser/username", json!(null)),
+            ("/sourceIPs", json!(null)),
+            ("/userAgent", json!(7)),
+            ("/objectRef", json!("pods")),
+            ("/objectRef/name", json!(7)),
+            ("/responseStatus", json!(null)),
+            ("/responseStatus/code", json!({})),
+            ("/stageTimestamp", json!(null)),
+        ] {
+            let mut event = whole.clone();
+            *event.pointer_mut(place).expect(place) = odd;
+            let (read, odd_meta) = excerpt(&event, b"");
+            assert_eq!(
+                (&read.audit_id, &read.verb, &read.request_uri),
+                (&good.audit_id, &good.verb, &good.request_uri)
+            );
+            assert_eq!(odd_meta.request == meta.request, place != "/user", "{place}");
+            let kept = [
+                read.user == good.user,
+                read.impersonated_user == good.impersonated_user,
+                read.source_ips == good.source_ips,
+                read.user_agent == good.user_agent,
+                read.object_ref == good.object_ref,
+                read.response_status == good.response_status,
+                read.stage_timestamp == good.stage_timestamp,
+            ];
+            assert_eq!(kept.iter().filter(|kept| !**kept).count(), 1, "{place}");
+        }
+        let mut event = whole;
+        event["responseStatus"]["code"] = "403".into();
+        assert_eq!(excerpt(&event, b"").0, good);
+    }
+
+    #[test]
+    fn requests_that_cannot_be_told_apart_are_not_one() {
+        for missing in ["auditID", "requestReceivedTimestamp"] {
+            let request = |n: u32| {
+                let mut event =
+                    json!({"auditID": "1", "requestReceivedTimestamp": "2026-11-21T04:15:56.715875Z", "n": n});
+                event[missing] = Value::Null;
+                excerpt(&event, event.to_string().as_bytes()).1.request
+            };
+            assert_ne!(request(1), request(2), "{missing}");
+            assert_eq!(request(1), request(1), "{missing}");
+        }
     }
 }

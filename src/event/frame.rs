@@ -1,7 +1,8 @@
 //! Framing: from the bytes of a body, block or file to single events.
 //!
 //! What it is told by its content: one Event, an EventList, a JSON array of either, or lines (or any sequence) of these;
-//! a wrapper that holds an event under `log`, `message`, `value`, `event` or `kubernetes.audit` is opened.
+//! a wrapper that holds an event under `log`, `message`, `value`, `event` or `kubernetes.audit`, as object or as text, is
+//! opened.
 //! One bad event never hides its neighbours: it is handed out as [`Framed::Bad`] with its place and the reason.
 
 use std::borrow::Cow;
@@ -21,6 +22,13 @@ fn is_audit(version: Option<&str>) -> bool {
 
 /// Wrappers inside wrappers that are opened.
 const NESTING_MAX: u32 = 4;
+
+/// Keys under which log shippers put an event, as object or as text, in the order in which they are tried; the last is
+/// looked for inside `kubernetes`.
+const WRAPPERS: [&str; 7] = ["log", "message", "value", "event", "kubernetes.audit", "kubernetes", "audit"];
+
+/// Lines after a torn one that tell whether it is lines that follow.
+const LINES_LOOKED_AT: usize = 64;
 
 /// One piece of a body.
 #[derive(Debug, PartialEq, Eq)]
@@ -96,31 +104,28 @@ pub struct Frame {
     pub bad: u64,
 }
 
-/// Splits a body and hands each piece to `each`, in order.
+/// What becomes of a piece: an event may still be refused, by whoever reads all of it.
+pub type Taken = Result<(), (Reason, String)>;
+
+/// Splits a body and hands each piece to `each`, in order. An event that `each` refuses is handed to it once more, as
+/// [`Framed::Bad`] with its place.
 ///
-/// An error means that nothing was handed out as an event: the body as a whole is not what it should be.
-pub fn frame<'b>(body: &'b [u8], each: impl FnMut(Framed<'b>)) -> Result<Frame, FrameError> {
+/// An error means that nothing was taken as an event: the body as a whole is not what it should be.
+pub fn frame(body: &[u8], each: impl FnMut(Framed<'_>) -> Taken) -> Result<Frame, FrameError> {
     frame_from(body, 0, each)
 }
 
 /// Like [`frame`], for a block of lines that follows `lines_before` others.
-pub fn frame_from<'b>(
-    body: &'b [u8],
+pub fn frame_from(
+    body: &[u8],
     lines_before: usize,
-    mut each: impl FnMut(Framed<'b>),
+    mut each: impl FnMut(Framed<'_>) -> Taken,
 ) -> Result<Frame, FrameError> {
     let start = body.iter().position(|b| !b.is_ascii_whitespace()).ok_or(FrameError::Empty)?;
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body[start..]);
-    let mut framer = Framer {
-        whole: body,
-        found: Frame::default(),
-        declared: false,
-        first_bad: None,
-        lines_before,
-        each: &mut each,
-    };
-    if lines_before > 0 || is_lines(body) {
-        framer.lines(body);
+    let mut framer = Framer { found: Frame::default(), declared: false, first_bad: None, each: &mut each };
+    if lines_before > 0 || first_line_is_whole(body) {
+        framer.lines(body, lines_before);
     } else {
         framer.sequence(body);
     }
@@ -130,92 +135,142 @@ pub fn frame_from<'b>(
     }
 }
 
-/// Whether the body is a sequence of lines, each a JSON text of its own. A pretty-printed document is not.
+/// Whether a body that begins like this is a sequence of lines, each a JSON text of its own. A pretty-printed document
+/// is not.
 #[must_use]
-pub fn is_lines(body: &[u8]) -> bool {
-    let Some(end) = memchr::memchr(b'\n', body) else { return true };
-    let line = body[..end].trim_ascii();
-    // A line that opens a document without closing it ends in the middle; anything else, right or wrong, is a line.
-    match serde_json::from_slice::<IgnoredAny>(line) {
-        Err(error) if error.is_eof() => {
-            // Cut off, and the next object begins: lines after all. A printed object goes on with white space or a key.
-            line.len() > 1 && line.first() == Some(&b'{') && body[end..].trim_ascii_start().starts_with(b"{")
-        }
-        _ => true,
-    }
+pub fn is_lines(beginning: &[u8]) -> bool {
+    let beginning = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning).trim_ascii_start();
+    first_line_is_whole(beginning) || (split_first(beginning).is_none() && lines_stand_alone(beginning))
 }
 
-struct Framer<'b, 'f> {
-    whole: &'b [u8],
+/// A line that opens a document without closing it ends in the middle; anything else, right or wrong, is a line.
+fn first_line_is_whole(body: &[u8]) -> bool {
+    let Some(end) = memchr::memchr(b'\n', body) else { return true };
+    let texts = serde_json::Deserializer::from_slice(&body[..end]).into_iter::<IgnoredAny>();
+    !texts.filter_map(Result::err).any(|error| error.is_eof())
+}
+
+/// Of something that is no JSON as a whole: whether its lines are, so that only the first was torn. Of a broken printed
+/// document hardly any line is.
+fn lines_stand_alone(body: &[u8]) -> bool {
+    let (mut alone, mut others) = (0, 0);
+    let mut lines = body.split(|byte| *byte == b'\n').skip(1).map(<[u8]>::trim_ascii).take(LINES_LOOKED_AT).peekable();
+    while let Some(line) = lines.next() {
+        if line.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(line).is_ok() {
+            alone += 1;
+        } else if !line.is_empty() && lines.peek().is_some() {
+            // The last one may only be cut off here.
+            others += 1;
+        }
+    }
+    alone > 0 && alone >= others
+}
+
+/// The JSON text that something begins with, and what follows it.
+fn split_first(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut texts = serde_json::Deserializer::from_slice(bytes).into_iter::<&RawValue>();
+    let text = texts.next()?.ok()?;
+    Some((text.get().as_bytes(), bytes[texts.byte_offset()..].trim_ascii_start()))
+}
+
+struct Framer<'f> {
     found: Frame,
-    /// An EventList of the right version was seen: the body is what it should be, however bad its items are.
+    /// An Event or EventList of the right version was seen: the body is what it should be, however bad it is inside.
     declared: bool,
     /// What to say of the first bad piece if nothing good follows.
     first_bad: Option<FrameError>,
-    lines_before: usize,
-    each: &'f mut dyn FnMut(Framed<'b>),
+    each: &'f mut dyn FnMut(Framed<'_>) -> Taken,
 }
 
 /// Where in the body a piece is, told only if it must be.
 #[derive(Clone, Copy)]
 enum Place {
-    Body,
+    Byte(usize),
     Line(usize),
     Item(usize),
 }
 
-impl<'b> Framer<'b, '_> {
-    fn lines(&mut self, body: &'b [u8]) {
+impl Framer<'_> {
+    fn lines(&mut self, body: &[u8], lines_before: usize) {
         let mut rest = body;
-        let mut number = self.lines_before;
+        let mut number = lines_before;
         while !rest.is_empty() {
             let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
             let line = rest[..end].trim_ascii();
             rest = rest.get(end + 1..).unwrap_or_default();
             number += 1;
             if !line.is_empty() {
-                let place = if number == 1 && rest.is_empty() { Place::Body } else { Place::Line(number) };
-                self.document(line, place, 0);
+                let place = if number == 1 && rest.is_empty() { Place::Byte(0) } else { Place::Line(number) };
+                self.line(line, place);
             }
+        }
+    }
+
+    /// One text, as a rule; whether there are several is looked at only when it is no JSON.
+    fn line(&mut self, bytes: &[u8], place: Place) {
+        if looks_like_event(bytes) {
+            let Err((reason, detail)) = self.try_event(bytes) else { return };
+            return match split_first(bytes) {
+                Some((_, rest)) if !rest.is_empty() => self.several(bytes, place),
+                _ => self.refused(bytes, place, reason, detail),
+            };
+        }
+        match serde_json::from_slice::<Shape<'_>>(bytes) {
+            Ok(shape) => self.shape(bytes, shape, place, 0),
+            Err(_) => self.several(bytes, place),
+        }
+    }
+
+    /// Texts one after the other on a line, of which the last may be broken.
+    fn several(&mut self, bytes: &[u8], place: Place) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let Some((text, after)) = split_first(rest) else { return self.broken(rest, place) };
+            self.document(text, place, 0);
+            rest = after;
         }
     }
 
     /// Documents one after the other with any white space between and inside.
-    fn sequence(&mut self, body: &'b [u8]) {
+    fn sequence(&mut self, body: &[u8]) {
         let mut rest = body;
         while !rest.is_empty() {
-            let mut documents = serde_json::Deserializer::from_slice(rest).into_iter::<&'b RawValue>();
-            match documents.next() {
-                None => break,
-                Some(Ok(document)) => {
-                    let read = documents.byte_offset();
-                    self.document(document.get().as_bytes(), Place::Body, 0);
-                    rest = rest[read..].trim_ascii_start();
+            let place = Place::Byte(offset_of(body, rest));
+            match split_first(rest) {
+                Some((text, after)) => {
+                    self.document(text, place, 0);
+                    rest = after;
                 }
-                // Pretty-printed and broken: the list's good items are found by its brackets.
-                Some(Err(_)) => {
-                    self.document(rest, Place::Body, 0);
-                    break;
+                None if lines_stand_alone(rest) => {
+                    let lines_before = memchr::memchr_iter(b'\n', &body[..offset_of(body, rest)]).count();
+                    return self.lines(rest, lines_before);
                 }
+                // Pretty-printed and broken.
+                None => return self.broken(rest, place),
             }
         }
     }
 
-    fn document(&mut self, bytes: &'b [u8], place: Place, nesting: u32) {
+    /// A piece that is JSON, or an event.
+    fn document(&mut self, bytes: &[u8], place: Place, nesting: u32) {
         if looks_like_event(bytes) {
-            return self.event(bytes);
+            return self.event(bytes, place);
         }
-        match serde_json::from_slice::<Shape<'b>>(bytes) {
-            Ok(Shape::List(items)) => self.items(&items, nesting, false),
-            Ok(Shape::Object(head)) => self.object(bytes, head, place, nesting),
-            Ok(Shape::Other(kind)) => {
-                self.bad(bytes, place, Reason::Kind, format!("{kind} is no event"));
-            }
-            Err(error) => self.broken(bytes, place, &error),
+        match serde_json::from_slice::<Shape<'_>>(bytes) {
+            Ok(shape) => self.shape(bytes, shape, place, nesting),
+            Err(error) => self.bad(bytes, place, Reason::Syntax, describe(&error)),
         }
     }
 
-    fn object(&mut self, bytes: &'b [u8], head: Head<'b>, place: Place, nesting: u32) {
+    fn shape(&mut self, bytes: &[u8], shape: Shape<'_>, place: Place, nesting: u32) {
+        match shape {
+            Shape::List(items) => self.items(&items, nesting, false),
+            Shape::Object(head) => self.object(bytes, head, place, nesting),
+            Shape::Other(kind) => self.bad(bytes, place, Reason::Kind, format!("{kind} is no event")),
+        }
+    }
+
+    fn object(&mut self, bytes: &[u8], head: Head<'_>, place: Place, nesting: u32) {
         let version = head.api_version.as_deref();
         match (head.kind.as_deref(), version) {
             (Some("EventList"), version) if is_audit(version) => match head.items {
@@ -225,71 +280,93 @@ impl<'b> Framer<'b, '_> {
                 }
                 None => self.bad(bytes, place, Reason::Shape, "an EventList without items".to_owned()),
             },
-            (Some("Event"), version) if is_audit(version) => self.event(bytes),
+            (Some("Event"), version) if is_audit(version) => self.event(bytes, place),
             // Items of an EventList need not repeat the kind of their list.
-            (None, None) if head.audit_id && matches!(place, Place::Item(_)) => self.event(bytes),
+            (None, None) if head.audit_id && matches!(place, Place::Item(_)) => self.event(bytes, place),
             (Some("EventList" | "Event"), version) => {
                 let version = version.map_or("none", |_| "another");
                 self.bad(bytes, place, Reason::Kind, format!("apiVersion must be {API_VERSION}, it has {version}"));
             }
-            _ => match head.wrapped {
-                Some(inner) if nesting < NESTING_MAX && inner.get().starts_with(['{', '[']) => {
-                    self.document(inner.get().as_bytes(), place, nesting + 1);
+            _ => match head.unwrap(nesting) {
+                Some(inner) => self.document(inner.as_bytes(), place, nesting + 1),
+                None => {
+                    self.bad(bytes, place, Reason::Kind, format!("kind must be Event or EventList of {API_VERSION}"));
                 }
-                _ => self.bad(bytes, place, Reason::Kind, format!("kind must be Event or EventList of {API_VERSION}")),
             },
         }
     }
 
     /// The items of a list. In an EventList they are events that need not say so, and begin with their level.
-    fn items(&mut self, items: &[&'b RawValue], nesting: u32, of_event_list: bool) {
+    fn items(&mut self, items: &[&RawValue], nesting: u32, of_event_list: bool) {
         for (number, item) in items.iter().enumerate() {
-            if of_event_list && item.get().starts_with(r#"{"level":""#) {
-                self.event(item.get().as_bytes());
-            } else if nesting < NESTING_MAX {
-                self.document(item.get().as_bytes(), Place::Item(number), nesting + 1);
+            let (item, place) = (item.get().as_bytes(), Place::Item(number));
+            if of_event_list && item.starts_with(br#"{"level":""#) {
+                self.event(item, place);
             } else {
-                self.bad(item.get().as_bytes(), Place::Item(number), Reason::Kind, "lists nested too deep".to_owned());
+                self.item(item, place, nesting);
             }
         }
     }
 
-    /// JSON that does not parse: if it is a list, its items are told apart by their brackets and the good ones count.
-    fn broken(&mut self, bytes: &'b [u8], place: Place, error: &serde_json::Error) {
-        let items = salvage_items(bytes);
+    fn item(&mut self, item: &[u8], place: Place, nesting: u32) {
+        if nesting < NESTING_MAX {
+            self.document(item, place, nesting + 1);
+        } else {
+            self.bad(item, place, Reason::Kind, "lists nested too deep".to_owned());
+        }
+    }
+
+    /// A piece of the body that is no JSON: if it is a list, its items are told apart by their brackets and the good
+    /// ones count. Nothing is salvaged inside an item, so every byte is looked at once.
+    fn broken(&mut self, bytes: &[u8], place: Place) {
+        let Err(error) = serde_json::from_slice::<&RawValue>(bytes) else { return };
+        let items = if looks_like_event(bytes) { Vec::new() } else { salvage_items(bytes) };
         if items.len() < 2 {
-            return self.bad(bytes, place, Reason::Syntax, describe(error));
+            return self.bad(bytes, place, Reason::Syntax, describe(&error));
         }
         for (number, range) in items.into_iter().enumerate() {
             let item = &bytes[range];
             match serde_json::from_slice::<&RawValue>(item) {
-                Ok(item) => self.document(item.get().as_bytes(), Place::Item(number), 1),
+                Ok(_) => self.item(item, Place::Item(number), 0),
                 Err(error) => self.bad(item, Place::Item(number), Reason::Syntax, describe(&error)),
             }
         }
     }
 
-    fn event(&mut self, bytes: &'b [u8]) {
-        self.found.events += 1;
-        (self.each)(Framed::Event(bytes));
+    fn event(&mut self, bytes: &[u8], place: Place) {
+        if let Err((reason, detail)) = self.try_event(bytes) {
+            self.refused(bytes, place, reason, detail);
+        }
     }
 
-    fn bad(&mut self, bytes: &'b [u8], place: Place, reason: Reason, detail: String) {
+    fn try_event(&mut self, bytes: &[u8]) -> Taken {
+        let taken = (self.each)(Framed::Event(bytes));
+        self.found.events += u64::from(taken.is_ok());
+        taken
+    }
+
+    fn refused(&mut self, bytes: &[u8], place: Place, reason: Reason, detail: String) {
+        self.declared |= reason != Reason::Syntax;
+        self.bad(bytes, place, reason, detail);
+    }
+
+    fn bad(&mut self, bytes: &[u8], place: Place, reason: Reason, detail: String) {
         self.found.bad += 1;
         let place_text = match place {
-            Place::Body => format!("byte {}", offset_of(self.whole, bytes)),
+            Place::Byte(at) => format!("byte {at}"),
             Place::Line(number) => format!("line {number}"),
             Place::Item(number) => format!("item {number}"),
         };
         if self.first_bad.is_none() {
             let told = match place {
-                Place::Body => detail.clone(),
+                Place::Byte(_) => detail.clone(),
                 _ => format!("{place_text}: {detail}"),
             };
             let error = if reason == Reason::Syntax { FrameError::NotJson(told) } else { FrameError::NotAudit(told) };
             self.first_bad = Some(error);
         }
-        (self.each)(Framed::Bad(Reject { bytes, place: place_text, reason, detail }));
+        // There is nothing to refuse in what is refused.
+        let _ = (self.each)(Framed::Bad(Reject { bytes, place: place_text, reason, detail }));
     }
 }
 
@@ -376,8 +453,49 @@ struct Head<'b> {
     kind: Option<Cow<'b, str>>,
     api_version: Option<Cow<'b, str>>,
     items: Option<Vec<&'b RawValue>>,
-    wrapped: Option<&'b RawValue>,
+    /// The values of [`WRAPPERS`].
+    wrapped: [Option<&'b RawValue>; WRAPPERS.len()],
     audit_id: bool,
+}
+
+impl<'b> Head<'b> {
+    /// What the first wrapper key holds that holds audit events. A log shipper adds keys of its own, before or after.
+    fn unwrap(&self, nesting: u32) -> Option<Cow<'b, str>> {
+        if nesting >= NESTING_MAX {
+            return None;
+        }
+        let mut texts = self.wrapped.iter().flatten().filter_map(|value| inner_text(value));
+        texts.find(|text| holds_audit(text, nesting + 1, false))
+    }
+}
+
+/// The JSON text in a wrapper: an object or list as it is, or printed into a string.
+fn inner_text(value: &RawValue) -> Option<Cow<'_, str>> {
+    let text = value.get();
+    let text = match text.as_bytes().first()? {
+        b'{' | b'[' => Cow::Borrowed(text),
+        b'"' => Cow::Owned(serde_json::from_str::<String>(text).ok()?.trim_ascii().to_owned()),
+        _ => return None,
+    };
+    text.starts_with(['{', '[']).then_some(text)
+}
+
+/// Whether a text is an audit event or a list of them, or wraps one.
+fn holds_audit(text: &str, nesting: u32, in_list: bool) -> bool {
+    if looks_like_event(text.as_bytes()) {
+        return true;
+    }
+    match serde_json::from_str::<Shape<'_>>(text) {
+        Ok(Shape::List(items)) => {
+            nesting < NESTING_MAX && items.iter().any(|item| holds_audit(item.get(), nesting + 1, true))
+        }
+        Ok(Shape::Object(head)) => match (head.kind.as_deref(), head.api_version.as_deref()) {
+            (Some("Event" | "EventList"), version) => is_audit(version),
+            (None, None) if head.audit_id && in_list => true,
+            _ => head.unwrap(nesting).is_some(),
+        },
+        Ok(Shape::Other(_)) | Err(_) => false,
+    }
 }
 
 impl<'de> Deserialize<'de> for Shape<'de> {
@@ -406,13 +524,12 @@ impl<'de> Visitor<'de> for ShapeVisitor {
                     head.audit_id = true;
                     map.next_value::<IgnoredAny>()?;
                 }
-                "log" | "message" | "value" | "event" | "kubernetes" | "audit" => {
-                    let value: &RawValue = map.next_value()?;
-                    head.wrapped = head.wrapped.or(Some(value));
-                }
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                }
+                key => match WRAPPERS.iter().position(|wrapper| *wrapper == key) {
+                    Some(wrapper) => head.wrapped[wrapper] = Some(map.next_value()?),
+                    None => {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                },
             }
         }
         Ok(Shape::Object(head))
@@ -455,15 +572,60 @@ fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// The items of an array, or nothing if it is something else.
+/// The items of an array, or nothing if it is something else. Go writes an empty list as null, too.
 struct MaybeList<'b>(Option<Vec<&'b RawValue>>);
 
 impl<'de> Deserialize<'de> for MaybeList<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(match Shape::deserialize(deserializer)? {
-            Shape::List(items) => Some(items),
-            Shape::Object(_) | Shape::Other(_) => None,
-        }))
+        deserializer.deserialize_any(ListVisitor)
+    }
+}
+
+/// Does not look into anything but an array's items, so that lists within lists cost no stack.
+struct ListVisitor;
+
+impl<'de> Visitor<'de> for ListVisitor {
+    type Value = MaybeList<'de>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(MaybeList(Some(items)))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(MaybeList(None))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+        Ok(MaybeList(Some(Vec::new())))
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(MaybeList(None))
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(MaybeList(None))
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(MaybeList(None))
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(MaybeList(None))
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(MaybeList(None))
     }
 }
 
@@ -475,9 +637,17 @@ mod tests {
 
     fn run(body: &str) -> Result<(Vec<String>, Vec<String>), FrameError> {
         let (mut events, mut bad) = (Vec::new(), Vec::new());
-        frame(body.as_bytes(), |framed| match framed {
-            Framed::Event(bytes) => events.push(String::from_utf8_lossy(bytes).into_owned()),
-            Framed::Bad(reject) => bad.push(format!("{}: {} {}", reject.place, reject.reason.as_str(), reject.detail)),
+        frame(body.as_bytes(), |framed| {
+            match framed {
+                Framed::Event(bytes) if serde_json::from_slice::<IgnoredAny>(bytes).is_err() => {
+                    return Err((Reason::Syntax, "torn".to_owned()));
+                }
+                Framed::Event(bytes) => events.push(String::from_utf8_lossy(bytes).into_owned()),
+                Framed::Bad(reject) => {
+                    bad.push(format!("{}: {} {}", reject.place, reject.reason.as_str(), reject.detail));
+                }
+            }
+            Ok(())
         })?;
         Ok((events, bad))
     }
@@ -546,6 +716,113 @@ mod tests {
             ),
         ] {
             assert_eq!(run(body).map_err(|e| e.to_string()), Err(message.to_owned()), "{body}");
+        }
+    }
+
+    /// As deep as a client likes, on a thread with a small stack.
+    #[test]
+    fn nesting_costs_neither_stack_nor_time() {
+        for opening in
+            [r#"{"\ud800":0,"items":["#, r#"{"items":["#, r#"{"items":{"items":"#, "[", "[{\"log\":", "{\"log\":\n"]
+        {
+            for closing in ["", "]}"] {
+                let body = format!("{}{}", opening.repeat(60_000), closing.repeat(60_000));
+                let small = std::thread::Builder::new().stack_size(256 << 10);
+                let answer = small.spawn(move || run(&body).is_err()).expect("a thread").join().expect("no overflow");
+                assert!(answer, "{opening}");
+            }
+        }
+    }
+
+    #[test]
+    fn torn_first_lines_leave_the_others() {
+        for (torn, lines) in
+            [(r#""}"#, 1), ("{\"kind\":\"Ev\nxx", 2), ("{\"kind\":", 1), ("{\"items\":[", 1), ("[", 1), ("{", 1)]
+        {
+            for good in [1, 3, 100] {
+                let body = format!("{torn}\n{}", format!("{EVENT}\n").repeat(good));
+                let (events, bad) = run(&body).expect(torn);
+                assert_eq!((events.len(), bad.len()), (good, lines), "{torn} {bad:?}");
+                assert!(bad[0].starts_with("line 1: syntax "), "{bad:?}");
+                assert!(is_lines(body.as_bytes()), "{torn}");
+            }
+        }
+    }
+
+    #[test]
+    fn printed_lists_may_be_broken() {
+        let head = "\n  \"kind\": \"EventList\",\n  \"apiVersion\": \"audit.k8s.io/v1\",\n  \"items\": [";
+        let printed = EVENT.replace(',', ",\n").replace('{', "{\n").replace('}', "\n}");
+        for item in [EVENT, &printed] {
+            let body = format!("{{{head}\n{item},\n{{\"auditID\": tru}},\n{item}\n]\n}}\n");
+            let (events, bad) = run(&body).expect("a list");
+            assert_eq!((events.len(), bad.len()), (2, 1), "{bad:?}");
+            assert!(!is_lines(body.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn several_events_on_a_line_all_count() {
+        for body in [
+            format!("{EVENT}{EVENT}"),
+            format!("{EVENT} {EVENT}\n"),
+            format!("{EVENT}{EVENT}\n{EVENT}\n"),
+            format!(" {EVENT}{{\"event\":{EVENT}}}\n\n{EVENT}"),
+        ] {
+            let (events, bad) = run(&body).expect(&body);
+            assert_eq!((events.len(), bad.len()), (body.matches("Event\"").count(), 0), "{body} {bad:?}");
+        }
+        let (events, bad) = run(&format!("{EVENT}{EVENT}{{\"kind\":")).expect("two");
+        assert_eq!((events.len(), bad.len()), (2, 1), "{bad:?}");
+    }
+
+    #[test]
+    fn null_items_are_an_empty_list() {
+        assert_eq!(run(r#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":null}"#), Ok((vec![], vec![])));
+        assert!(run(r#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":{}}"#).is_err());
+        assert!(run(r#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1"}"#).is_err());
+    }
+
+    #[test]
+    fn half_an_event_is_no_json() {
+        let body = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"#;
+        assert_eq!(run(body), Err(FrameError::NotJson("torn".to_owned())));
+        let (events, bad) = run(&format!("{body}\n{EVENT}\n")).expect("an event");
+        assert_eq!((events.len(), bad), (1, vec!["line 1: syntax torn".to_owned()]));
+    }
+
+    #[test]
+    fn wrappers_are_opened_whatever_else_they_hold() {
+        let quoted = |text: &str| serde_json::to_string(text).expect("JSON");
+        let (line, list) = (quoted(&format!("{EVENT}\n")), quoted(&format!("[{EVENT},{EVENT}]")));
+        let printed = quoted(&EVENT.replace(",", " ,\n"));
+        for (body, count) in [
+            (format!(r#"{{"log":{line}}}"#), 1),
+            (format!(r#"{{"log":{list},"stream":"stdout"}}"#), 2),
+            (format!(r#"{{"message":{printed}}}"#), 1),
+            (format!(r#"{{"kubernetes":{{"pod_name":"p","labels":{{}}}},"log":{line}}}"#), 1),
+            (format!(r#"{{"event":{{"kind":"event"}},"message":"hello","log":7,"value":{EVENT}}}"#), 1),
+            (format!(r#"{{"log":"hello","kubernetes":{{"host":"h","audit":{EVENT}}}}}"#), 1),
+            (format!(r#"{{"log":"{{","kubernetes.audit":{line}}}"#), 1),
+            (format!(r#"{{"kind":"x","message":{}}}"#, quoted(&format!(r#"{{"log":{line}}}"#))), 1),
+            (format!(r#"[{{"log":{line}}},{{"log":{EVENT}}}]"#), 2),
+        ] {
+            for body in [body.clone(), format!("{body}\n{body}\n")] {
+                let (events, bad) = run(&body).expect(&body);
+                assert_eq!((events.len(), bad.len()), (count * body.lines().count(), 0), "{body} {bad:?}");
+            }
+        }
+        let (events, bad) = run(&format!("{{\"log\":{line}}}\n{{\"log\":{}}}\n", quoted(&EVENT[..60]))).expect("one");
+        assert_eq!((events.len(), bad), (1, vec!["line 2: syntax torn".to_owned()]));
+        assert!(run(r#"{"log":"hello"}"#).is_err());
+    }
+
+    #[test]
+    fn wrappers_in_wrappers_end_somewhere() {
+        let mut body = EVENT.to_owned();
+        for depth in 1..9 {
+            body = format!(r#"{{"message":{}}}"#, serde_json::to_string(&body).expect("JSON"));
+            assert_eq!(run(&body).is_ok(), depth <= NESTING_MAX, "{depth}");
         }
     }
 }

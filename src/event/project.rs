@@ -11,7 +11,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqA
 use serde_json::value::RawValue;
 
 use super::frame::{Reason, describe, offset_of};
-use super::value::{Bounded, DEPTH_MAX};
+use super::value::{DEPTH_MAX, section as section_value};
 
 /// The keys of an event whose values are parsed only on demand.
 const SECTIONS: [&str; 3] = ["requestObject", "responseObject", "annotations"];
@@ -252,14 +252,14 @@ impl Scratch {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let walk =
             Walk { projection, scratch: self, base: event, node, doubled: &mut doubled, strict: false, depth: 1 };
-        // The section was validated as JSON when it was found, and what lies too deep is passed over.
-        let _ = walk.deserialize(&mut deserializer);
-        if doubled {
+        // The section was validated as JSON when it was found, and what lies too deep is passed over; but half a
+        // surrogate pair ends the walk, and must not hide what follows.
+        if walk.deserialize(&mut deserializer).is_err() || doubled {
             self.again_last_wins(projection, section, node, text, (entries, arena));
         }
     }
 
-    /// A body with doubled keys, where the last one counts (as the apiserver reads it): the slow way.
+    /// A body with doubled keys, where the last one counts (as the apiserver reads it), or broken texts: the slow way.
     fn again_last_wins(
         &mut self,
         projection: &Projection,
@@ -275,8 +275,8 @@ impl Scratch {
                 self.heads[slot] = (NONE, NONE);
             }
         }
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        let Ok(value) = Bounded { depth: 2 }.deserialize(&mut deserializer) else { return };
+        let Ok(raw) = serde_json::from_str::<&RawValue>(text) else { return };
+        let value = section_value(raw, 2);
         let mut doubled = false;
         let walk = Walk { projection, scratch: self, base: &[], node, doubled: &mut doubled, strict: false, depth: 1 };
         let _ = walk.deserialize(&value);

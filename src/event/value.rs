@@ -5,7 +5,9 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
 /// Containers within each other, the event's own the first; below it everything is one empty object.
@@ -13,16 +15,91 @@ pub(super) const DEPTH_MAX: u32 = 100;
 
 /// Reads a JSON text.
 pub fn value(text: &[u8]) -> Result<Value, serde_json::Error> {
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let value = Bounded { depth: 1 }.deserialize(&mut deserializer)?;
-    deserializer.end()?;
-    Ok(value)
+    let text = serde_json::from_slice::<&RawValue>(text)?;
+    Ok(section(text, 1))
+}
+
+/// Reads a part of an event of which the container would be the `depth`th.
+pub(super) fn section(text: &RawValue, depth: u32) -> Value {
+    let mut deserializer = serde_json::Deserializer::from_str(text.get());
+    match (Bounded { depth }).deserialize(&mut deserializer) {
+        Ok(value) => value,
+        Err(_) => lenient(text, depth),
+    }
+}
+
+/// JSON by its grammar, but with half a surrogate pair or a number beyond all bounds, which the apiserver passes on in
+/// patches: only that text or number suffers.
+fn lenient(text: &RawValue, depth: u32) -> Value {
+    let text = text.get();
+    match text.as_bytes().first() {
+        Some(b'{') if depth <= DEPTH_MAX => serde_json::from_str::<Members<'_>>(text)
+            .map(|members| members.0.into_iter().map(|(key, value)| (key, lenient(value, depth + 1))).collect())
+            .unwrap_or_default(),
+        Some(b'[') if depth <= DEPTH_MAX => serde_json::from_str::<Vec<&RawValue>>(text)
+            .map(|items| items.into_iter().map(|item| lenient(item, depth + 1)).collect())
+            .unwrap_or_default(),
+        Some(b'{' | b'[') => Value::Object(Map::new()),
+        Some(b'"') => serde_json::from_str::<Text>(text).map_or(Value::Null, |text| text.0.into()),
+        _ => serde_json::from_str(text).unwrap_or_default(),
+    }
+}
+
+/// Text with U+FFFD for what is none.
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Asked for bytes, serde_json does not insist on whole characters.
+        deserializer.deserialize_bytes(TextVisitor)
+    }
+}
+
+struct TextVisitor;
+
+impl Visitor<'_> for TextVisitor {
+    type Value = Text;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text")
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Text, E> {
+        Ok(Text(String::from_utf8_lossy(bytes).into_owned()))
+    }
+}
+
+/// The members of an object, in order.
+struct Members<'b>(Vec<(String, &'b RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some((key, value)) = map.next_entry::<Text, &RawValue>()? {
+            members.push((key.0, value));
+        }
+        Ok(Members(members))
+    }
 }
 
 /// Any value, of which the container would be the `depth`th.
 #[derive(Clone, Copy)]
-pub(super) struct Bounded {
-    pub(super) depth: u32,
+struct Bounded {
+    depth: u32,
 }
 
 impl<'de> DeserializeSeed<'de> for Bounded {
@@ -116,5 +193,17 @@ mod tests {
             }
             assert_eq!((depth, at), (99, &Value::Object(Map::new())));
         }
+    }
+
+    #[test]
+    fn what_is_no_character_or_number_hides_nothing_else() {
+        let text = r#"{"a\ud800":[1,"x\ud800y",{"b":1e999}],"c":{"d":"good"},"e":-1.5}"#;
+        let read = value(text.as_bytes()).expect("JSON");
+        assert_eq!(
+            (&read["c"]["d"], &read["e"], &read["a\u{fffd}\u{fffd}\u{fffd}"][0]),
+            (&"good".into(), &(-1.5).into(), &1.into())
+        );
+        let text = format!(r#"{{"a":"\ud800","x":{}1{},"y":2}}"#, "[".repeat(5_000), "]".repeat(5_000));
+        assert_eq!(value(text.as_bytes()).expect("JSON")["y"], 2);
     }
 }

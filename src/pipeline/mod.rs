@@ -5,6 +5,7 @@ pub mod correlating;
 pub mod rejects;
 pub mod watermarks;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -163,7 +164,19 @@ impl Ingest {
         })?;
         worker.detected.clear();
         let rules = self.inner.rules.load();
-        let looked = worker.detector.body(&rules, &origin.cluster, &body, &mut worker.detected);
+        let looked = catch_unwind(AssertUnwindSafe(|| {
+            worker.detector.body(&rules, &origin.cluster, &body, &mut worker.detected)
+        }));
+        // A mistake in here costs one batch: were it sent again, the next answer would be the same.
+        let Ok(looked) = looked else {
+            *worker = Worker::default();
+            tracing::error!(
+                source = &*origin.source,
+                bytes = body.len(),
+                "internal error, please report; a batch was refused"
+            );
+            return Err(IngestError::NotAudit("internal error, please report".to_owned()));
+        };
         looked.map_err(|error| IngestError::NotAudit(error.to_string()))?;
         for found in &mut worker.detected.matches {
             found.source = Arc::clone(&origin.source);

@@ -65,13 +65,16 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// The events of a file, out of whatever wraps them.
-fn events<'b>(body: &'b [u8], path: &Path) -> Result<Vec<std::borrow::Cow<'b, [u8]>>, Failure> {
+fn events(body: &[u8], path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
     let mut events = Vec::new();
-    let framed = frame(body, |piece| match piece {
-        Framed::Event(bytes) => events.push(bytes.into()),
-        Framed::Bad(reject) => {
-            let _ = writeln!(out::stderr(), "{}: {} is no event: {}", path.display(), reject.place, reject.detail);
+    let framed = frame(body, |piece| {
+        match piece {
+            Framed::Event(bytes) => events.push(bytes.to_vec()),
+            Framed::Bad(reject) => {
+                let _ = writeln!(out::stderr(), "{}: {} is no event: {}", path.display(), reject.place, reject.detail);
+            }
         }
+        Ok(())
     });
     framed.with_context(|| path.display().to_string())?;
     if events.is_empty() {
