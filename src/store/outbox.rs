@@ -159,9 +159,9 @@ fn grow(writing: &mut Writing<'_>, change: &Row, waiting: &mut Waiting) -> Resul
             "UPDATE deliveries SET wants = ?3
              WHERE alert_id = ?1 AND sink = ?2 AND kind = 'update' AND state = 'pending'",
         )?;
-        let mut told = writing
-            .transaction
-            .prepare_cached("SELECT 1 FROM deliveries WHERE alert_id = ?1 AND sink = ?2 AND kind = 'firing'")?;
+        let mut told = writing.transaction.prepare_cached(
+            "SELECT 1 FROM deliveries WHERE alert_id = ?1 AND sink = ?2 AND kind = 'firing' AND state != 'dead'",
+        )?;
         if renew.execute(params![id, sink, revision])? == 1 || !told.exists(params![id, sink])? {
             continue;
         }
@@ -174,22 +174,25 @@ fn grow(writing: &mut Writing<'_>, change: &Row, waiting: &mut Waiting) -> Resul
     Ok(())
 }
 
-/// An alert that ended.
+/// An alert that ended. Who was told of its beginning, or is about to be, is told of its end: whatever the routes say by
+/// now, no sink is left with an alert that fires for ever, and none hears the end of what it never heard of.
 fn end(writing: &mut Writing<'_>, change: &Row) -> Result<(), StoreError> {
     let Some(revision) = rewrite(writing, change)? else { return Ok(()) };
     let id = &change.alert.id;
-    for sink in &change.sinks {
-        let mut delete = writing.transaction.prepare_cached(
-            "DELETE FROM deliveries WHERE alert_id = ?1 AND sink = ?2 AND kind = 'update' AND state = 'pending'",
-        )?;
-        delete.execute(params![id, sink])?;
-        let mut known = writing
-            .transaction
-            .prepare_cached("SELECT 1 FROM deliveries WHERE alert_id = ?1 AND sink = ?2 AND kind = 'resolved'")?;
-        if !known.exists(params![id, sink])? {
-            drop((delete, known));
-            queue(writing, sink, id, "resolved", revision)?;
-        }
+    let mut delete = writing
+        .transaction
+        .prepare_cached("DELETE FROM deliveries WHERE alert_id = ?1 AND kind = 'update' AND state = 'pending'")?;
+    delete.execute([id])?;
+    let mut select = writing.transaction.prepare_cached(
+        "SELECT sink FROM deliveries AS told WHERE alert_id = ?1 AND kind = 'firing' AND state != 'dead'
+           AND NOT EXISTS (
+             SELECT 1 FROM deliveries WHERE alert_id = ?1 AND sink = told.sink AND kind = 'resolved')
+         ORDER BY seq",
+    )?;
+    let sinks: Vec<String> = select.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    drop((delete, select));
+    for sink in sinks {
+        queue(writing, &sink, id, "resolved", revision)?;
     }
     Ok(())
 }
@@ -270,6 +273,13 @@ pub(super) fn settle(writing: &mut Writing<'_>, sink: &str, settled: &[Settled])
                      WHERE seq = ?1",
                 )?;
                 update.execute(params![one.seq, writing.now.0, reason])?;
+                if kind == "firing" {
+                    // What the sink will never hear of needs no end either.
+                    let mut delete = writing.transaction.prepare_cached(
+                        "DELETE FROM deliveries WHERE alert_id = ?1 AND sink = ?2 AND state = 'pending'",
+                    )?;
+                    delete.execute([alert_id.as_str(), sink])?;
+                }
             }
         }
         wake_for_more(writing, sink, &alert_id)?;
