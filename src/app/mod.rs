@@ -168,6 +168,8 @@ impl Daemon {
     async fn spawn_and_wait(self, bound: Bound, stop: CancellationToken) -> anyhow::Result<()> {
         let (stop_admin, stop_sources, stop_correlating) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        // Before anything is correlated, so that nothing is queued for a sink that is gone.
+        self.reloader.retire_sinks(&self.config).await.context("sinks that are gone")?;
         let admin = admin::spawn(bound.admin, self.admin_state(), stop_admin.clone())?;
         self.reloader.start_delivery();
         let correlating = self.correlating(stop_correlating.clone());

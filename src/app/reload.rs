@@ -20,7 +20,7 @@ use crate::notify;
 use crate::notify::route::Routes;
 use crate::pipeline::correlating::{Routed, Router};
 use crate::sink::Sink;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// How long workers of replaced sinks may finish what they are sending.
 const REPLACE_MAX: Duration = Duration::from_secs(10);
@@ -116,6 +116,16 @@ impl Reloader {
 
     pub(super) fn router(&self) -> Arc<ArcSwap<Router>> {
         Arc::clone(&self.router)
+    }
+
+    /// Gives up what waits for sinks that this configuration does not have.
+    pub(super) async fn retire_sinks(&self, config: &Config) -> Result<(), StoreError> {
+        let names: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
+        let retired = self.store.retire_sinks(&names).await?;
+        if retired > 0 {
+            tracing::warn!(deliveries = retired, "these waited for sinks that are gone; they are kept as dead letters");
+        }
+        Ok(())
     }
 
     /// Starts the workers of the sinks that were built last.
