@@ -319,7 +319,7 @@ fn prepare(metrics: &Metrics, config: &Config, loaded: &Loaded) {
 /// Tells on `/readyz` while nothing can be made durable.
 async fn watch_room(ingest: Ingest, health: Arc<Health>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(HEALTH_EVERY)).await.is_some() {
-        if ingest.is_full() {
+        if ingest.is_full().await {
             health.set(Unready::JournalFull, "no room in the state directory: batches are refused");
         } else {
             health.clear(Unready::JournalFull);

@@ -67,6 +67,11 @@ impl Store {
         self.inner.writer.write(Work::Append { rows, position }).await.map(drop)
     }
 
+    /// [`StoreError::Full`] if a batch with matches would be refused for want of room.
+    pub async fn room(&self) -> Result<(), StoreError> {
+        self.inner.writer.write(Work::Room).await.map(drop)
+    }
+
     /// Writes alerts, deliveries and the cursor in one transaction.
     ///
     /// A new alert that is known already comes from a replay and is ignored with its deliveries; so is any change to

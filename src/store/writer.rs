@@ -37,6 +37,8 @@ pub(super) enum Work {
         now: Timestamp,
         journal_keep_from: Timestamp,
     },
+    /// Nothing but the question whether there is room for matches.
+    Room,
     Retire {
         known: Arc<BTreeSet<String>>,
     },
@@ -290,10 +292,11 @@ impl Writing<'_> {
         let waiting = u64::try_from(self.marks.last - self.marks.cursor).unwrap_or(0);
         let bound = self.limits.journal_rows_max;
         match work {
-            Work::Append { rows, .. } if !rows.is_empty() && waiting >= bound => Some(StoreError::Full(format!(
+            Work::Append { rows, .. } if rows.is_empty() => None,
+            Work::Append { .. } | Work::Room if waiting >= bound => Some(StoreError::Full(format!(
                 "{waiting} journal rows wait to be correlated, the bound is {bound} (journal_rows_max)"
             ))),
-            Work::Append { rows, .. } if !rows.is_empty() && self.starving => {
+            Work::Append { .. } | Work::Room if self.starving => {
                 Some(StoreError::Full("the disk is full: less than reserve_bytes is left".to_owned()))
             }
             _ => None,
@@ -309,7 +312,7 @@ impl Writing<'_> {
                 return Ok(Outcome::Pruned(prune::step(self, *now, *journal_keep_from)?));
             }
             Work::Retire { known } => return Ok(Outcome::Retired(outbox::retire(self, known)?)),
-            Work::Close => {}
+            Work::Room | Work::Close => {}
             #[cfg(test)]
             Work::Sql(sql) => self.transaction.execute_batch(sql)?,
         }
