@@ -33,7 +33,7 @@ use crate::source::file::Follower;
 use crate::source::webhook::{Budget, Webhook};
 use crate::store::{self, Store};
 
-use reload::{Delivery, Reloader};
+use reload::{Delivery, Reloader, Shared};
 
 /// Deliveries that wait when the daemon stops get this long; what is left is sent after the next start.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
@@ -80,7 +80,7 @@ impl From<anyhow::Error> for StartError {
 
 /// Runs the daemon until `stop`.
 pub async fn run(origin: Origin, config: Config, stop: CancellationToken) -> Result<(), StartError> {
-    let daemon = Daemon::build(origin, config)?;
+    let daemon = Daemon::build(origin, config, &stop)?;
     let bound = daemon.bind()?;
     daemon.serve(bound, stop).await?;
     Ok(())
@@ -107,7 +107,7 @@ struct Bound {
 }
 
 impl Daemon {
-    fn build(origin: Origin, config: Config) -> Result<Self, StartError> {
+    fn build(origin: Origin, config: Config, stop: &CancellationToken) -> Result<Self, StartError> {
         let loaded = load_rules(&config);
         if loaded.has_errors() {
             return Err(StartError::Findings(loaded.findings));
@@ -125,7 +125,13 @@ impl Daemon {
             Ingest::new(Arc::clone(&rules), store.clone(), Arc::clone(&metrics), Arc::clone(&watermarks), rejects);
         let health = Arc::new(Health::starting());
         let (webhooks, followers) = sources(&config, &ingest, &metrics)?;
-        let reloader = Reloader::new(origin, &config, rules, delivery, &store, &metrics, &health);
+        let shared = Shared {
+            store: store.clone(),
+            metrics: Arc::clone(&metrics),
+            health: Arc::clone(&health),
+            stop: stop.clone(),
+        };
+        let reloader = Reloader::new(origin, &config, rules, delivery, shared);
         Ok(Self {
             config,
             metrics,
