@@ -305,6 +305,12 @@ fn secrets_may_differ(config: &Config) -> bool {
 
 /// Some settings are bound when the daemon starts.
 fn warn_of_restart(old: &Config, new: &Config) {
+    for part in waits_for_restart(old, new) {
+        tracing::warn!(part, "this part of the configuration changed; it takes effect after a restart");
+    }
+}
+
+fn waits_for_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let parts = [
         ("sources", shown(&old.sources) != shown(&new.sources)),
         ("admin", shown(&old.admin) != shown(&new.admin)),
@@ -312,10 +318,11 @@ fn warn_of_restart(old: &Config, new: &Config) {
         ("journal", shown(&old.journal) != shown(&new.journal)),
         ("log", shown(&old.log) != shown(&new.log)),
         ("cluster", old.cluster != new.cluster),
+        ("correlation.lateness", old.correlation.lateness.0 != new.correlation.lateness.0),
+        ("correlation.max_keys", old.correlation.max_keys != new.correlation.max_keys),
+        ("correlation.max_clusters", old.correlation.max_clusters != new.correlation.max_clusters),
     ];
-    for (part, _) in parts.into_iter().filter(|(_, changed)| *changed) {
-        tracing::warn!(part, "this part of the configuration changed; it takes effect after a restart");
-    }
+    parts.into_iter().filter(|(_, changed)| *changed).map(|(part, _)| part).collect()
 }
 
 #[cfg(test)]
@@ -381,6 +388,18 @@ mod tests {
         assert_eq!(reload(&reloader).await, Err("the daemon is stopping".to_owned()));
         reloader.start_delivery();
         assert!(lock(&reloader.running).is_none());
+    }
+
+    #[test]
+    fn what_a_reload_does_not_change_is_said() {
+        let (old, mut new) = (Config::default(), Config::default());
+        assert!(waits_for_restart(&old, &new).is_empty());
+        new.correlation.lateness.0 += Duration::from_secs(1);
+        new.correlation.repeat_after.0 += Duration::from_secs(1);
+        new.correlation.max_keys += 1;
+        new.correlation.max_clusters += 1;
+        let expected = ["correlation.lateness", "correlation.max_keys", "correlation.max_clusters"];
+        assert_eq!(waits_for_restart(&old, &new), expected);
     }
 
     #[tokio::test(start_paused = true)]
