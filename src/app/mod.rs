@@ -33,7 +33,7 @@ use crate::source::file::Follower;
 use crate::source::webhook::{Budget, Webhook};
 use crate::store::{self, Store};
 
-use reload::{Delivery, Reloader};
+use reload::{Delivery, Reloader, Shared};
 
 /// Deliveries that wait when the daemon stops get this long; what is left is sent after the next start.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
@@ -82,7 +82,7 @@ impl From<anyhow::Error> for StartError {
 
 /// Runs the daemon until `stop`.
 pub async fn run(origin: Origin, config: Config, stop: CancellationToken) -> Result<(), StartError> {
-    let daemon = Daemon::build(origin, config)?;
+    let daemon = Daemon::build(origin, config, &stop)?;
     let bound = daemon.bind()?;
     daemon.serve(bound, stop).await?;
     Ok(())
@@ -109,7 +109,7 @@ struct Bound {
 }
 
 impl Daemon {
-    fn build(origin: Origin, config: Config) -> Result<Self, StartError> {
+    fn build(origin: Origin, config: Config, stop: &CancellationToken) -> Result<Self, StartError> {
         let loaded = load_rules(&config);
         if loaded.has_errors() {
             return Err(StartError::Findings(loaded.findings));
@@ -127,7 +127,13 @@ impl Daemon {
             Ingest::new(Arc::clone(&rules), store.clone(), Arc::clone(&metrics), Arc::clone(&watermarks), rejects);
         let health = Arc::new(Health::starting());
         let (webhooks, followers) = sources(&config, &ingest, &metrics)?;
-        let reloader = Reloader::new(origin, &config, rules, delivery, &store, &metrics, &health);
+        let shared = Shared {
+            store: store.clone(),
+            metrics: Arc::clone(&metrics),
+            health: Arc::clone(&health),
+            stop: stop.clone(),
+        };
+        let reloader = Reloader::new(origin, &config, rules, delivery, shared);
         Ok(Self {
             config,
             metrics,
@@ -170,6 +176,8 @@ impl Daemon {
     async fn spawn_and_wait(self, bound: Bound, stop: CancellationToken) -> anyhow::Result<()> {
         let (stop_admin, stop_sources, stop_correlating) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        // Before anything is correlated, so that nothing is queued for a sink that is gone.
+        self.reloader.retire_sinks(&self.config).await.context("sinks that are gone")?;
         let admin = admin::spawn(bound.admin, self.admin_state(), stop_admin.clone())?;
         self.reloader.start_delivery();
         let correlating = self.correlating(stop_correlating.clone());
@@ -321,7 +329,7 @@ fn prepare(metrics: &Metrics, config: &Config, loaded: &Loaded) {
 /// Tells on `/readyz` while nothing can be made durable.
 async fn watch_room(ingest: Ingest, health: Arc<Health>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(HEALTH_EVERY)).await.is_some() {
-        if ingest.is_full() {
+        if ingest.is_full().await {
             health.set(Unready::JournalFull, "no room in the state directory: batches are refused");
         } else {
             health.clear(Unready::JournalFull);

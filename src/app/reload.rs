@@ -20,10 +20,10 @@ use crate::notify;
 use crate::notify::route::Routes;
 use crate::pipeline::correlating::{Routed, Router};
 use crate::sink::Sink;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
-/// How long workers of replaced sinks may finish what they are sending.
-const REPLACE_MAX: Duration = Duration::from_secs(10);
+/// How long workers may finish what they are sending.
+const STOP_MAX: Duration = Duration::from_secs(10);
 
 /// Sinks and routes of one configuration.
 pub(super) struct Delivery {
@@ -67,6 +67,15 @@ struct Running {
     cancel: CancellationToken,
 }
 
+/// What a reload shares with the rest of the daemon.
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) health: Arc<Health>,
+    /// Cancelled when the daemon is stopping: nothing is started any more.
+    pub(super) stop: CancellationToken,
+}
+
 /// Holds what a reload may swap.
 pub(super) struct Reloader {
     origin: Origin,
@@ -83,6 +92,7 @@ pub(super) struct Reloader {
     running: Mutex<Option<Running>>,
     /// One reload at a time.
     reloading: Mutex<()>,
+    stop: CancellationToken,
 }
 
 impl Reloader {
@@ -91,17 +101,17 @@ impl Reloader {
         config: &Config,
         rules: Arc<ArcSwap<RuleSet>>,
         delivery: Delivery,
-        store: &Store,
-        metrics: &Arc<Metrics>,
-        health: &Arc<Health>,
+        shared: Shared,
     ) -> Self {
+        let Shared { store, metrics, health, stop } = shared;
         Self {
             origin,
             rules,
             router: Arc::new(ArcSwap::from_pointee(delivery.router)),
-            store: store.clone(),
-            metrics: Arc::clone(metrics),
-            health: Arc::clone(health),
+            store,
+            metrics,
+            health,
+            stop,
             runtime: tokio::runtime::Handle::current(),
             config: Mutex::new(config.clone()),
             built: Mutex::new(delivery.sinks),
@@ -124,13 +134,28 @@ impl Reloader {
         Arc::clone(&self.router)
     }
 
+    /// Gives up what waits for sinks that this configuration does not have.
+    pub(super) async fn retire_sinks(&self, config: &Config) -> Result<(), StoreError> {
+        let names: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
+        let retired = self.store.retire_sinks(&names).await?;
+        if retired > 0 {
+            tracing::warn!(deliveries = retired, "these waited for sinks that are gone; they are kept as dead letters");
+        }
+        Ok(())
+    }
+
     /// Starts the workers of the sinks that were built last.
     pub(super) fn start_delivery(&self) {
         let sinks = std::mem::take(&mut *lock(&self.built));
+        // Looked at behind the lock: `stop_delivery` comes after the cancelling, so it finds what is started here.
+        let mut running = lock(&self.running);
+        if self.stop.is_cancelled() {
+            return;
+        }
         let cancel = CancellationToken::new();
         let _entered = self.runtime.enter();
         let workers = notify::spawn(sinks, &self.store, &self.metrics, &cancel);
-        *lock(&self.running) = Some(Running { workers, cancel });
+        *running = Some(Running { workers, cancel });
     }
 
     /// Lets the workers send what is due for at most `flush`, then stops them.
@@ -157,6 +182,9 @@ impl Reloader {
     /// on running. Blocks: rules are compiled.
     pub(super) fn reload(&self) -> Result<usize, String> {
         let _one_at_a_time = lock(&self.reloading);
+        if self.stop.is_cancelled() {
+            return Err("the daemon is stopping".to_owned());
+        }
         match self.try_reload() {
             Ok(rules) => {
                 self.health.clear(Unready::ReloadFailed);
@@ -182,16 +210,22 @@ impl Reloader {
             return Err(say(&loaded.findings));
         }
         let delivery = Delivery::build(&config)?;
-        prepare(&self.metrics, &config, &loaded);
         let rules = loaded.rules.rules.len() + loaded.rules.correlations.len();
+        let running = lock(&self.config).clone();
+        let sinks_changed = shown(&running.sinks) != shown(&config.sinks);
+        if sinks_changed {
+            // The one step that can fail comes first. New sinks are known before anything is routed to them.
+            self.runtime.block_on(self.retire_sinks(&config)).map_err(|error| vec![error.to_string()])?;
+        }
+        prepare(&self.metrics, &config, &loaded);
         self.rules.store(Arc::new(RuleSet::compile(loaded.rules, config.correlation.repeat_after.0)));
         self.router.store(Arc::new(delivery.router));
-        let mut running = lock(&self.config);
         warn_of_restart(&running, &config);
-        if shown(&running.sinks) != shown(&config.sinks) || secrets_may_differ(&config) {
+        if sinks_changed || secrets_may_differ(&config) {
             self.replace_sinks(delivery.sinks);
         }
-        *running = config;
+        // Held for no longer than this: probes wait for who shows the configuration.
+        *lock(&self.config) = config;
         Ok(rules)
     }
 
@@ -200,7 +234,7 @@ impl Reloader {
         *lock(&self.built) = sinks;
         let old = lock(&self.running).take();
         if let Some(old) = old {
-            self.runtime.block_on(async { tokio::time::timeout(REPLACE_MAX, stop(old)).await }).ok();
+            self.runtime.block_on(stop(old));
         }
         self.start_delivery();
     }
@@ -241,9 +275,19 @@ impl Reloader {
     }
 }
 
+/// Stops workers. One that does not end in time is cut off: it gets no further than where it waits, so another may take
+/// its place; what it was sending is sent again, which is better than never.
 async fn stop(mut running: Running) {
     running.cancel.cancel();
-    while running.workers.join_next().await.is_some() {}
+    let ended = async { while running.workers.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_MAX, ended).await.is_err() {
+        let workers = running.workers.len();
+        tracing::warn!(
+            workers,
+            "sinks did not stop in time and were cut off; what they were sending may be sent twice"
+        );
+        running.workers.abort_all();
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -267,6 +311,12 @@ fn secrets_may_differ(config: &Config) -> bool {
 
 /// Some settings are bound when the daemon starts.
 fn warn_of_restart(old: &Config, new: &Config) {
+    for part in waits_for_restart(old, new) {
+        tracing::warn!(part, "this part of the configuration changed; it takes effect after a restart");
+    }
+}
+
+fn waits_for_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let parts = [
         ("sources", shown(&old.sources) != shown(&new.sources)),
         ("admin", shown(&old.admin) != shown(&new.admin)),
@@ -274,8 +324,99 @@ fn warn_of_restart(old: &Config, new: &Config) {
         ("journal", shown(&old.journal) != shown(&new.journal)),
         ("log", shown(&old.log) != shown(&new.log)),
         ("cluster", old.cluster != new.cluster),
+        ("correlation.lateness", old.correlation.lateness.0 != new.correlation.lateness.0),
+        ("correlation.max_keys", old.correlation.max_keys != new.correlation.max_keys),
+        ("correlation.max_clusters", old.correlation.max_clusters != new.correlation.max_clusters),
     ];
-    for (part, _) in parts.into_iter().filter(|(_, changed)| *changed) {
-        tracing::warn!(part, "this part of the configuration changed; it takes effect after a restart");
+    parts.into_iter().filter(|(_, changed)| *changed).map(|(part, _)| part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::Kind;
+    use crate::sink::samples;
+    use crate::store::{Change, Commit};
+
+    fn configure(dir: &std::path::Path, sinks: &[&str]) {
+        let sink = |name: &&str| format!("{{name: {name}, type: webhook, url: 'http://127.0.0.1:1/'}}");
+        let sinks = sinks.iter().map(sink).collect::<Vec<_>>().join(", ");
+        std::fs::write(dir.join("config.yaml"), format!("detections: {{builtin: false}}\nsinks: [{sinks}]\n")).unwrap();
+    }
+
+    fn reloader(dir: &std::path::Path, store: &Store, stop: &CancellationToken) -> Arc<Reloader> {
+        let path = Some(dir.join("config.yaml"));
+        let origin = Origin { path, environment: Vec::new(), state_dir: Some(dir.join("state")) };
+        let config = origin.load().unwrap();
+        let rules = Arc::new(ArcSwap::from_pointee(RuleSet::compile(load_rules(&config).rules, Duration::ZERO)));
+        let delivery = Delivery::build(&config).unwrap();
+        let (metrics, health) = (Arc::new(Metrics::new()), Arc::new(Health::starting()));
+        let shared = Shared { store: store.clone(), metrics, health, stop: stop.clone() };
+        Arc::new(Reloader::new(origin, &config, rules, delivery, shared))
+    }
+
+    async fn reload(reloader: &Arc<Reloader>) -> Result<usize, String> {
+        let reloader = Arc::clone(reloader);
+        tokio::task::spawn_blocking(move || reloader.reload()).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nothing_is_left_of_a_sink_that_a_reload_removes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, stop) = (Store::open(&dir.path().join("state")).unwrap(), CancellationToken::new());
+        configure(dir.path(), &["stays", "goes"]);
+        let reloader = reloader(dir.path(), &store, &stop);
+        reloader.start_delivery();
+        let alert = samples::alert("a", "r", crate::alert::Level::High);
+        let sinks = vec!["stays".to_owned(), "goes".to_owned()];
+        let changes = vec![Change { alert, kind: Kind::Firing, sinks }];
+        store.commit(Commit { cursor: 1, changes }).await.unwrap();
+
+        configure(dir.path(), &["stays"]);
+        assert_eq!(reload(&reloader).await, Ok(0));
+        let backlog = store.backlog("goes").await.unwrap();
+        assert_eq!((backlog.records, backlog.dead), (0, 1));
+        assert_eq!(store.backlog("stays").await.unwrap().records, 1);
+        assert_eq!(reloader.status_view()["sinks"], json!(["stays"]));
+        stop.cancel();
+        reloader.stop_delivery(Duration::ZERO).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_daemon_that_stops_takes_no_reload_and_starts_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, stop) = (Store::open(&dir.path().join("state")).unwrap(), CancellationToken::new());
+        configure(dir.path(), &["one"]);
+        let reloader = reloader(dir.path(), &store, &stop);
+        reloader.start_delivery();
+        stop.cancel();
+        reloader.stop_delivery(Duration::ZERO).await;
+        assert_eq!(reload(&reloader).await, Err("the daemon is stopping".to_owned()));
+        reloader.start_delivery();
+        assert!(lock(&reloader.running).is_none());
+    }
+
+    #[test]
+    fn what_a_reload_does_not_change_is_said() {
+        let (old, mut new) = (Config::default(), Config::default());
+        assert!(waits_for_restart(&old, &new).is_empty());
+        new.correlation.lateness.0 += Duration::from_secs(1);
+        new.correlation.repeat_after.0 += Duration::from_secs(1);
+        new.correlation.max_keys += 1;
+        new.correlation.max_clusters += 1;
+        let expected = ["correlation.lateness", "correlation.max_keys", "correlation.max_clusters"];
+        assert_eq!(waits_for_restart(&old, &new), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_does_not_stop_is_cut_off() {
+        let mut workers = JoinSet::new();
+        let (alive, ended) = tokio::sync::oneshot::channel::<()>();
+        workers.spawn(async move {
+            let _alive = alive;
+            std::future::pending::<()>().await;
+        });
+        stop(Running { workers, cancel: CancellationToken::new() }).await;
+        assert!(ended.await.is_err(), "it is gone");
     }
 }

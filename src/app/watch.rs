@@ -1,6 +1,6 @@
 //! When to reload: on SIGHUP, and when the configuration or a rule file changes.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,20 +20,23 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// Reloads until `stop`.
 pub(super) async fn watch(reloader: Arc<Reloader>, stop: CancellationToken) {
     let (changed, mut changes) = mpsc::channel(1);
-    let mut hangup = match signal(SignalKind::hangup()) {
-        Ok(hangup) => hangup,
-        Err(error) => return tracing::warn!(%error, "SIGHUP cannot be heeded"),
+    let mut hangup = signal(SignalKind::hangup())
+        .inspect_err(|error| tracing::warn!(%error, "SIGHUP cannot be heeded; reload by changing a file"))
+        .ok();
+    let mut hung_up = async || match &mut hangup {
+        Some(hangup) => hangup.recv().await,
+        None => std::future::pending().await,
     };
     let mut watched = reloader.watched();
-    let mut watcher = start(&watched, changed.clone());
-    let mut seen = content(&watched);
+    let mut watcher = start(&watched, &changed).await;
+    let mut seen = content(&watched).await;
     loop {
         let asked = tokio::select! {
             () = stop.cancelled() => return,
-            _ = hangup.recv() => true,
+            _ = hung_up() => true,
             _ = changes.recv() => false,
         };
-        let now = if asked { content(&watched) } else { settled(&watched, seen, &stop).await };
+        let now = if asked { content(&watched).await } else { settled(&watched, seen, &stop).await };
         // Attributes and temporary files of editors change too; only content asks for a reload.
         if !asked && now == seen {
             continue;
@@ -48,8 +51,8 @@ pub(super) async fn watch(reloader: Arc<Reloader>, stop: CancellationToken) {
             }
             // Other paths from now on: watched first, then read once more, so that no change falls between.
             watched = paths;
-            watcher = start(&watched, changed.clone());
-            seen = content(&watched);
+            watcher = start(&watched, &changed).await;
+            seen = content(&watched).await;
         }
         let _ = &watcher;
     }
@@ -57,10 +60,10 @@ pub(super) async fn watch(reloader: Arc<Reloader>, stop: CancellationToken) {
 
 /// The content once it has stopped changing. Other files of the same folder wake the watcher too, and would else show
 /// it a file that somebody has emptied and is about to write: an empty configuration is a good one.
-async fn settled(paths: &[PathBuf], seen: blake3::Hash, stop: &CancellationToken) -> blake3::Hash {
-    let mut now = content(paths);
+async fn settled(paths: &[PathBuf], seen: Option<blake3::Hash>, stop: &CancellationToken) -> Option<blake3::Hash> {
+    let mut now = content(paths).await;
     while now != seen && stop.run_until_cancelled(tokio::time::sleep(SETTLE)).await.is_some() {
-        let later = content(paths);
+        let later = content(paths).await;
         if later == now {
             break;
         }
@@ -69,8 +72,13 @@ async fn settled(paths: &[PathBuf], seen: blake3::Hash, stop: &CancellationToken
     now
 }
 
-/// Watches the folders of all paths: a file that is replaced is another file, and a mounted ConfigMap is a link.
-fn start(paths: &[PathBuf], changed: mpsc::Sender<()>) -> Option<Debouncer<RecommendedWatcher>> {
+/// Starts watching, on a thread that may wait for the disk.
+async fn start(paths: &[PathBuf], changed: &mpsc::Sender<()>) -> Option<Debouncer<RecommendedWatcher>> {
+    let (paths, changed) = (paths.to_vec(), changed.clone());
+    tokio::task::spawn_blocking(move || watcher(&paths, changed)).await.ok().flatten()
+}
+
+fn watcher(paths: &[PathBuf], changed: mpsc::Sender<()>) -> Option<Debouncer<RecommendedWatcher>> {
     let watcher = new_debouncer(SETTLE, move |_| {
         // One waiting change is as good as many.
         let _ = changed.try_send(());
@@ -82,20 +90,36 @@ fn start(paths: &[PathBuf], changed: mpsc::Sender<()>) -> Option<Debouncer<Recom
             return None;
         }
     };
-    let folder = |path: &PathBuf| {
-        let parent = if path.is_dir() { path } else { path.parent()? };
-        Some(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }.to_owned())
-    };
-    for folder in paths.iter().filter_map(folder).collect::<BTreeSet<_>>() {
-        if let Err(error) = watcher.watcher().watch(&folder, RecursiveMode::Recursive) {
+    for (folder, mode) in folders(paths) {
+        if let Err(error) = watcher.watcher().watch(&folder, mode) {
             tracing::warn!(%error, folder = %folder.display(), "this folder cannot be watched; reload with SIGHUP");
         }
     }
     Some(watcher)
 }
 
-/// Hash of everything that a reload would read.
-fn content(paths: &[PathBuf]) -> blake3::Hash {
+/// The folders to watch: of a file its own, because a file that is replaced is another file and a mounted ConfigMap is
+/// a link, but nothing below it, which may be all of `/tmp`; of a folder everything.
+fn folders(paths: &[PathBuf]) -> BTreeMap<PathBuf, RecursiveMode> {
+    let mut folders = BTreeMap::new();
+    for path in paths {
+        if path.is_dir() {
+            folders.insert(path.clone(), RecursiveMode::Recursive);
+        } else if let Some(parent) = path.parent() {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            folders.entry(parent.to_owned()).or_insert(RecursiveMode::NonRecursive);
+        }
+    }
+    folders
+}
+
+/// Hash of everything that a reload would read, taken on a thread that may wait for the disk.
+async fn content(paths: &[PathBuf]) -> Option<blake3::Hash> {
+    let paths = paths.to_vec();
+    tokio::task::spawn_blocking(move || hash(&paths)).await.ok()
+}
+
+fn hash(paths: &[PathBuf]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     for path in paths {
         for file in files(path).unwrap_or_default() {
@@ -104,4 +128,22 @@ fn content(paths: &[PathBuf]) -> blake3::Hash {
         }
     }
     hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_watched_below_the_folder_of_a_file() {
+        let home = tempfile::tempdir().unwrap();
+        let (config, rules) = (home.path().join("config.yaml"), home.path().join("rules"));
+        std::fs::create_dir(&rules).unwrap();
+        let (flat, deep) = (RecursiveMode::NonRecursive, RecursiveMode::Recursive);
+        let expected = BTreeMap::from([(home.path().to_owned(), flat), (rules.clone(), deep)]);
+        assert_eq!(folders(&[config.clone(), rules]), expected);
+        let both = [config.clone(), home.path().to_owned(), config];
+        assert_eq!(folders(&both), BTreeMap::from([(home.path().to_owned(), deep)]));
+        assert_eq!(folders(&["config.yaml".into()]), BTreeMap::from([(".".into(), flat)]));
+    }
 }

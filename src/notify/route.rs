@@ -65,8 +65,8 @@ impl Routes {
         }
     }
 
-    /// The sinks that shall hear of the alert, each once. Depends only on what does not change while an alert lives
-    /// under the same rules, so that its end goes where its beginning went.
+    /// The sinks that shall hear of the alert, each once. Its end goes where its beginning went, whatever routes there are
+    /// by then; the store sees to that.
     #[must_use]
     pub fn sinks_for(&self, alert: &Alert) -> Vec<String> {
         if self.routes.is_empty() {

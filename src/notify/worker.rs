@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::group::{Memory, digest, plan};
 use super::retry::{Breaker, Bucket, jitter, wait};
@@ -27,11 +28,13 @@ const SEND_MAX: Duration = Duration::from_secs(60);
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// An ended alert is told again this long to sinks that must be told again.
 const RESOLVED_FOR: Duration = Duration::from_secs(15 * 60);
+/// Before a worker that panicked is started again.
+const PANIC_PAUSE: Duration = Duration::from_secs(10);
 /// From this failure in a row on, a few minutes in, somebody has to look.
 const FAILURES_LOUD: u32 = 8;
 
-/// Starts one worker per sink. They end when `cancel` is cancelled, or the store is closed; one that ends otherwise
-/// has panicked.
+/// Starts one worker per sink. They end when `cancel` is cancelled, or the store is closed; one that panics is started
+/// again, so that a mistake with one sink takes nothing from the others.
 pub fn spawn(
     sinks: Vec<(String, Sink)>,
     store: &Store,
@@ -40,10 +43,33 @@ pub fn spawn(
 ) -> JoinSet<()> {
     let mut workers = JoinSet::new();
     for (name, sink) in sinks {
-        let worker = Worker::new(name, sink, store.clone(), Arc::clone(metrics), cancel.clone());
-        workers.spawn(worker.run());
+        let (sink, store, metrics, cancelled) = (Arc::new(sink), store.clone(), Arc::clone(metrics), cancel.clone());
+        let run = {
+            let name = name.clone();
+            move || {
+                let (sink, metrics) = (Arc::clone(&sink), Arc::clone(&metrics));
+                Worker::new(name.clone(), sink, store.clone(), metrics, cancelled.clone()).run()
+            }
+        };
+        workers.spawn(supervise(name, run, cancel.clone()));
     }
     workers
+}
+
+/// Runs a worker, again and again as long as it panics.
+async fn supervise<F: Future<Output = ()> + Send + 'static>(
+    name: String,
+    run: impl Fn() -> F,
+    cancel: CancellationToken,
+) {
+    // Cut off with its supervisor: a handle that is only dropped would leave it running.
+    while let Err(panic) = AbortOnDropHandle::new(tokio::spawn(run())).await {
+        tracing::error!(sink = %name, %panic, wait = ?PANIC_PAUSE,
+            "the sink's worker broke down, which is a bug; it is started again, what waited is sent then");
+        if cancel.run_until_cancelled(sleep(PANIC_PAUSE)).await.is_none() {
+            return;
+        }
+    }
 }
 
 /// Sends one clearly marked alert through a sink, past outbox and retry. The error is for people, without secrets.
@@ -92,7 +118,7 @@ fn test_alert(sink: &str, now: Timestamp) -> Alert {
 
 struct Worker {
     name: String,
-    sink: Sink,
+    sink: Arc<Sink>,
     traits: Traits,
     store: Store,
     metrics: Arc<Metrics>,
@@ -119,7 +145,7 @@ enum Round {
 }
 
 impl Worker {
-    fn new(name: String, sink: Sink, store: Store, metrics: Arc<Metrics>, cancel: CancellationToken) -> Self {
+    fn new(name: String, sink: Arc<Sink>, store: Store, metrics: Arc<Metrics>, cancel: CancellationToken) -> Self {
         let traits = sink.traits();
         let worker = Self {
             bucket: Bucket::new(traits.rate),
@@ -392,6 +418,18 @@ mod tests {
         let mut second = item(Kind::Firing, alert("b", "r", Level::High));
         second.seqs = vec![3];
         message(vec![first, second])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_panics_is_started_again() {
+        let starts = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = Arc::clone(&starts);
+        let run = move || {
+            let start = counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            async move { assert!(start >= 2, "a bug") }
+        };
+        supervise("s".to_owned(), run, CancellationToken::new()).await;
+        assert_eq!(starts.load(std::sync::atomic::Ordering::Relaxed), 3);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub type Router = Box<dyn Fn(&Alert) -> Routed + Send + Sync>;
 /// The sinks of one alert.
 #[derive(Clone, Debug, Default)]
 pub struct Routed {
-    /// Those that are told when it fires and when it ends.
+    /// Those that are told when it fires, and so when it ends.
     pub sinks: Vec<String>,
     /// Those of them that can show it grow.
     pub updates: Vec<String>,

@@ -76,7 +76,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     watermarks: Arc<Watermarks>,
     rejects: Rejects,
-    /// Set while the store has refused a batch for want of room.
+    /// Set when the store has refused a batch for want of room, until it is found to have some.
     full: AtomicBool,
     /// Scratches that no batch is using.
     pool: Mutex<Vec<Worker>>,
@@ -129,7 +129,9 @@ impl Ingest {
             matches: matches.len() as u64,
         };
         let outcome = self.inner.store.append(Append { matches, position }).await;
-        self.inner.full.store(matches!(outcome, Err(StoreError::Full(_))), Ordering::Relaxed);
+        if matches!(outcome, Err(StoreError::Full(_))) {
+            self.inner.full.store(true, Ordering::Relaxed);
+        }
         if outcome.is_ok() {
             self.count(&worker.detected, bytes, origin);
         }
@@ -144,10 +146,17 @@ impl Ingest {
         }
     }
 
-    /// Whether the last batch with matches was refused for want of room.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.inner.full.load(Ordering::Relaxed)
+    /// Whether a batch was refused for want of room and there is none still. The store is asked, because what is taken
+    /// says nothing: a batch without matches needs no room, and one that is not ready may be sent no other.
+    pub async fn is_full(&self) -> bool {
+        if !self.inner.full.swap(false, Ordering::Relaxed) {
+            return false;
+        }
+        let full = matches!(self.inner.store.room().await, Err(StoreError::Full(_)));
+        if full {
+            self.inner.full.store(true, Ordering::Relaxed);
+        }
+        full
     }
 
     /// Finds the matches of a body; returns its size after decompression.
@@ -216,5 +225,39 @@ impl Ingest {
         if pool.len() < POOL_MAX {
             pool.push(worker);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Commit, Limits};
+
+    #[tokio::test]
+    async fn full_lasts_until_there_is_room_whatever_needs_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open_with(dir.path(), Limits { journal_rows_max: 1, ..Limits::default() }).unwrap();
+        let rule = "title: R\nid: r\nlogsource: {product: kubernetes, service: audit}\n\
+            detection: {sel: {verb: get}, condition: sel}\n";
+        let loaded = crate::rule::load::load_text("r.yml".as_ref(), rule);
+        let rules = Arc::new(ArcSwap::from_pointee(RuleSet::compile(loaded.rules, std::time::Duration::ZERO)));
+        let (metrics, watermarks) = (Arc::new(Metrics::new()), Arc::new(Watermarks::default()));
+        let ingest = Ingest::new(rules, store.clone(), metrics, watermarks, Rejects::new(dir.path()));
+        let origin = Origin { source: "webhook".into(), cluster: "prod".into(), max_body: 1 << 20 };
+        let post = async |verb: &str| {
+            let event = serde_json::json!({"kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata",
+                "auditID": "a", "stage": "ResponseComplete", "verb": verb, "requestURI": "/",
+                "stageTimestamp": "2026-11-21T04:00:00.000000Z"});
+            ingest.ingest(event.to_string().as_bytes(), Encoding::Identity, &origin, None).await
+        };
+        assert_eq!(post("get").await.unwrap().matches, 1);
+        assert!(!ingest.is_full().await);
+        assert!(matches!(post("get").await, Err(IngestError::NoRoom(_))));
+        assert!(ingest.is_full().await);
+        assert_eq!(post("list").await.unwrap().matches, 0);
+        assert!(ingest.is_full().await, "what needs no room says nothing about it");
+        store.commit(Commit { cursor: 1, changes: Vec::new() }).await.unwrap();
+        assert!(!ingest.is_full().await);
+        post("get").await.unwrap();
     }
 }

@@ -67,6 +67,11 @@ impl Store {
         self.inner.writer.write(Work::Append { rows, position }).await.map(drop)
     }
 
+    /// [`StoreError::Full`] if a batch with matches would be refused for want of room.
+    pub async fn room(&self) -> Result<(), StoreError> {
+        self.inner.writer.write(Work::Room).await.map(drop)
+    }
+
     /// Writes alerts, deliveries and the cursor in one transaction.
     ///
     /// A new alert that is known already comes from a replay and is ignored with its deliveries; so is any change to
@@ -171,6 +176,16 @@ impl Store {
         self.inner.readers.run(move |connection| outbox::told(connection, &sink, since)).await
     }
 
+    /// Names all sinks there are. What waits for others becomes dead letters, and nothing is queued for them from now on:
+    /// nobody would ever take it, and its alerts would be kept for ever. Says how many deliveries that were.
+    pub async fn retire_sinks(&self, known: &[String]) -> Result<u64, StoreError> {
+        let known = Arc::new(known.iter().cloned().collect());
+        match self.inner.writer.write(Work::Retire { known }).await? {
+            Outcome::Retired(count) => Ok(count),
+            Outcome::Pruned(_) | Outcome::Done => Ok(0),
+        }
+    }
+
     /// How much waits for `sink`.
     pub async fn backlog(&self, sink: &str) -> Result<Backlog, StoreError> {
         let sink = sink.to_owned();
@@ -196,7 +211,7 @@ impl Store {
         loop {
             match self.inner.writer.write(Work::Prune { now, journal_keep_from }).await? {
                 Outcome::Pruned(step) if !step.is_nothing() => total.add(step),
-                Outcome::Pruned(_) | Outcome::Done => return Ok(total),
+                Outcome::Pruned(_) | Outcome::Retired(_) | Outcome::Done => return Ok(total),
             }
         }
     }

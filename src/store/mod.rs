@@ -75,7 +75,8 @@ pub struct Change {
     pub alert: Alert,
     /// What happened.
     pub kind: Kind,
-    /// The sinks that shall hear of it (names; from the routes).
+    /// The sinks that shall hear of it (names; from the routes). Not looked at when an alert ends: that is told exactly
+    /// to the sinks that were told, or are still to be told, that it fires.
     pub sinks: Vec<String>,
 }
 

@@ -4,7 +4,8 @@
 //! sink is always told the newest one, so whatever was sent settles a waiting update of that revision or an older
 //! one, and an update that comes in while an older state is on the wire stays.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -12,6 +13,9 @@ use super::writer::Writing;
 use super::{Backlog, Change, DeadLetter, Delivery, Kind, Settlement, StoreError};
 use crate::alert::{Alert, Status};
 use crate::clock::Timestamp;
+
+/// Why nothing goes to a sink that is gone.
+const RETIRED: &str = "no sink of this name is configured any more";
 
 /// Dead letters that one call gives back.
 const DEAD_LETTERS_MAX: i64 = 1_000;
@@ -141,10 +145,14 @@ fn open(writing: &mut Writing<'_>, change: &Row, waiting: &mut Waiting) -> Resul
         return Ok(());
     }
     for sink in &change.sinks {
-        if waiting.room(writing, sink)? {
+        if !is_known(writing, sink) {
+            bury(writing, sink, &alert.id, RETIRED)?;
+        } else if waiting.room(writing, sink)? {
             queue(writing, sink, &alert.id, "firing", 1)?;
         } else {
-            bury(writing, sink, &alert.id)?;
+            let bound = writing.limits.outbox_max_per_sink;
+            let reason = format!("{bound} deliveries waited for this sink already (outbox_max_per_sink)");
+            bury(writing, sink, &alert.id, &reason)?;
         }
     }
     Ok(())
@@ -155,13 +163,16 @@ fn grow(writing: &mut Writing<'_>, change: &Row, waiting: &mut Waiting) -> Resul
     let Some(revision) = rewrite(writing, change)? else { return Ok(()) };
     let id = &change.alert.id;
     for sink in &change.sinks {
+        if !is_known(writing, sink) {
+            continue;
+        }
         let mut renew = writing.transaction.prepare_cached(
             "UPDATE deliveries SET wants = ?3
              WHERE alert_id = ?1 AND sink = ?2 AND kind = 'update' AND state = 'pending'",
         )?;
-        let mut told = writing
-            .transaction
-            .prepare_cached("SELECT 1 FROM deliveries WHERE alert_id = ?1 AND sink = ?2 AND kind = 'firing'")?;
+        let mut told = writing.transaction.prepare_cached(
+            "SELECT 1 FROM deliveries WHERE alert_id = ?1 AND sink = ?2 AND kind = 'firing' AND state != 'dead'",
+        )?;
         if renew.execute(params![id, sink, revision])? == 1 || !told.exists(params![id, sink])? {
             continue;
         }
@@ -174,21 +185,26 @@ fn grow(writing: &mut Writing<'_>, change: &Row, waiting: &mut Waiting) -> Resul
     Ok(())
 }
 
-/// An alert that ended.
+/// An alert that ended. Who was told of its beginning, or is about to be, is told of its end: whatever the routes say by
+/// now, no sink is left with an alert that fires for ever, and none hears the end of what it never heard of.
 fn end(writing: &mut Writing<'_>, change: &Row) -> Result<(), StoreError> {
     let Some(revision) = rewrite(writing, change)? else { return Ok(()) };
     let id = &change.alert.id;
-    for sink in &change.sinks {
-        let mut delete = writing.transaction.prepare_cached(
-            "DELETE FROM deliveries WHERE alert_id = ?1 AND sink = ?2 AND kind = 'update' AND state = 'pending'",
-        )?;
-        delete.execute(params![id, sink])?;
-        let mut known = writing
-            .transaction
-            .prepare_cached("SELECT 1 FROM deliveries WHERE alert_id = ?1 AND sink = ?2 AND kind = 'resolved'")?;
-        if !known.exists(params![id, sink])? {
-            drop((delete, known));
-            queue(writing, sink, id, "resolved", revision)?;
+    let mut delete = writing
+        .transaction
+        .prepare_cached("DELETE FROM deliveries WHERE alert_id = ?1 AND kind = 'update' AND state = 'pending'")?;
+    delete.execute([id])?;
+    let mut select = writing.transaction.prepare_cached(
+        "SELECT sink FROM deliveries AS told WHERE alert_id = ?1 AND kind = 'firing' AND state != 'dead'
+           AND NOT EXISTS (
+             SELECT 1 FROM deliveries WHERE alert_id = ?1 AND sink = told.sink AND kind = 'resolved')
+         ORDER BY seq",
+    )?;
+    let sinks: Vec<String> = select.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    drop((delete, select));
+    for sink in sinks {
+        if is_known(writing, &sink) {
+            queue(writing, &sink, id, "resolved", revision)?;
         }
     }
     Ok(())
@@ -220,16 +236,35 @@ fn queue(writing: &mut Writing<'_>, sink: &str, id: &str, kind: &str, wants: i64
     Ok(())
 }
 
-/// No room in this sink's outbox: the delivery is given up, for people to see.
-fn bury(writing: &Writing<'_>, sink: &str, id: &str) -> rusqlite::Result<()> {
-    let bound = writing.limits.outbox_max_per_sink;
+/// The first message of an alert is given up, for people to see.
+fn bury(writing: &Writing<'_>, sink: &str, id: &str, reason: &str) -> rusqlite::Result<()> {
     let mut insert = writing.transaction.prepare_cached(
         "INSERT INTO deliveries (sink, alert_id, kind, state, wants, queued, settled, reason)
          VALUES (?1, ?2, 'firing', 'dead', 1, ?3, ?3, ?4) ON CONFLICT DO NOTHING",
     )?;
-    let reason = format!("{bound} deliveries waited for this sink already (outbox_max_per_sink)");
     insert.execute(params![sink, id, writing.now.0, reason])?;
     Ok(())
+}
+
+/// Whether there is a sink of this name, as far as anybody has said.
+fn is_known(writing: &Writing<'_>, sink: &str) -> bool {
+    writing.known.as_ref().is_none_or(|known| known.contains(sink))
+}
+
+/// Gives up what waits for sinks other than `known`; the number of deliveries.
+pub(super) fn retire(writing: &mut Writing<'_>, known: &Arc<BTreeSet<String>>) -> Result<u64, StoreError> {
+    writing.known = Some(Arc::clone(known));
+    let mut select =
+        writing.transaction.prepare_cached("SELECT DISTINCT sink FROM deliveries WHERE state = 'pending'")?;
+    let waiting: Vec<String> = select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut update = writing.transaction.prepare_cached(
+        "UPDATE deliveries SET state = 'dead', settled = ?2, reason = ?3 WHERE sink = ?1 AND state = 'pending'",
+    )?;
+    let mut retired = 0;
+    for sink in waiting.iter().filter(|sink| !known.contains(*sink)) {
+        retired += update.execute(params![sink, writing.now.0, RETIRED])?;
+    }
+    Ok(retired as u64)
 }
 
 /// Settles deliveries of `sink`; those it does not have, or not any more, are passed over.
@@ -270,6 +305,13 @@ pub(super) fn settle(writing: &mut Writing<'_>, sink: &str, settled: &[Settled])
                      WHERE seq = ?1",
                 )?;
                 update.execute(params![one.seq, writing.now.0, reason])?;
+                if kind == "firing" {
+                    // What the sink will never hear of needs no end either.
+                    let mut delete = writing.transaction.prepare_cached(
+                        "DELETE FROM deliveries WHERE alert_id = ?1 AND sink = ?2 AND state = 'pending'",
+                    )?;
+                    delete.execute([alert_id.as_str(), sink])?;
+                }
             }
         }
         wake_for_more(writing, sink, &alert_id)?;

@@ -364,6 +364,57 @@ async fn what_an_overtaken_update_left_behind_is_remembered() {
 }
 
 #[tokio::test]
+async fn the_end_goes_where_the_beginning_went_whatever_the_routes_say_now() {
+    let (_dir, store) = open();
+    let opened = alert("1", 1);
+    store.commit(commit(vec![change(&opened, Kind::Firing, &["told", "waits"])])).await.unwrap();
+    deliver(&store, "told").await;
+    store.commit(commit(vec![change(&opened, Kind::Resolved, &["stranger"])])).await.unwrap();
+    assert_eq!(deliver(&store, "told").await, [(Kind::Resolved, 1)]);
+    assert_eq!(deliver(&store, "waits").await, [(Kind::Firing, 1), (Kind::Resolved, 1)]);
+    assert_eq!(deliver(&store, "stranger").await, []);
+}
+
+#[tokio::test]
+async fn a_sink_that_is_gone_is_owed_nothing() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open_with(dir.path(), Limits { alerts_keep: Duration::ZERO, ..Limits::default() }).unwrap();
+    let (heard, unheard, new) = (alert("1", 1), alert("2", 2), alert("3", 3));
+    store.commit(commit(vec![change(&heard, Kind::Firing, &["gone"])])).await.unwrap();
+    deliver(&store, "gone").await;
+    store.commit(commit(vec![change(&unheard, Kind::Firing, &["gone", "s"])])).await.unwrap();
+    let on_the_wire = store.due("gone", LATER, 1).await.unwrap().remove(0);
+
+    assert_eq!(store.retire_sinks(&["s".to_owned()]).await.unwrap(), 1);
+    assert_eq!(store.retire_sinks(&["s".to_owned()]).await.unwrap(), 0);
+    store.commit(commit(vec![change(&new, Kind::Firing, &["gone", "s"])])).await.unwrap();
+    store.commit(commit([&heard, &unheard].map(|one| change(one, Kind::Resolved, &[])).to_vec())).await.unwrap();
+    store.settle("gone", vec![(on_the_wire.seq, sent())]).await.unwrap();
+
+    assert_eq!(store.backlog("gone").await.unwrap(), Backlog { records: 0, oldest: None, dead: 2 });
+    let letters = store.dead_letters("gone").await.unwrap();
+    assert!(letters.iter().all(|letter| letter.reason == "no sink of this name is configured any more"));
+    assert_eq!(deliver(&store, "s").await, [(Kind::Firing, 1), (Kind::Firing, 1), (Kind::Resolved, 1)]);
+    assert_eq!(store.prune(LATER, Timestamp(0)).await.unwrap().alerts, 2, "nothing holds them");
+
+    store.retire_sinks(&["s".to_owned(), "gone".to_owned()]).await.unwrap();
+    store.commit(commit(vec![change(&alert("4", 4), Kind::Firing, &["gone"])])).await.unwrap();
+    assert_eq!(deliver(&store, "gone").await, [(Kind::Firing, 1)], "a sink that is back");
+}
+
+#[tokio::test]
+async fn a_sink_that_refused_the_beginning_hears_no_more_of_it() {
+    let (_dir, store) = open();
+    let opened = alert("1", 1);
+    store.commit(commit(vec![change(&opened, Kind::Firing, &["s"])])).await.unwrap();
+    let first = store.due("s", LATER, 1).await.unwrap().remove(0);
+    store.settle("s", vec![(first.seq, dead("410 Gone"))]).await.unwrap();
+    store.commit(commit(vec![change(&grown(&opened, 2), Kind::Update, &["s"])])).await.unwrap();
+    store.commit(commit(vec![change(&opened, Kind::Resolved, &["s"])])).await.unwrap();
+    assert_eq!(deliver(&store, "s").await, []);
+}
+
+#[tokio::test]
 async fn dead_letters_keep_the_reason_and_hold_nothing_back() {
     let (_dir, store) = open();
     let opened = alert("1", 1);
@@ -374,10 +425,8 @@ async fn dead_letters_keep_the_reason_and_hold_nothing_back() {
     let letters = store.dead_letters("s").await.unwrap();
     assert_eq!((letters.len(), letters[0].kind, letters[0].reason.as_str()), (1, Kind::Firing, "410 Gone"));
     assert_eq!((letters[0].attempts, letters[0].alert.id.as_str()), (1, "1"));
-    assert_eq!(due(&store, "s").await, [(Kind::Resolved, "1".to_owned(), 1)]);
-    let backlog = store.backlog("s").await.unwrap();
-    assert_eq!((backlog.records, backlog.dead), (1, 1));
-    assert!(backlog.oldest.is_some());
+    assert!(due(&store, "s").await.is_empty(), "what was never told needs no end");
+    assert_eq!(store.backlog("s").await.unwrap(), Backlog { records: 0, oldest: None, dead: 1 });
 }
 
 #[tokio::test]

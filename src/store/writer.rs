@@ -37,6 +37,11 @@ pub(super) enum Work {
         now: Timestamp,
         journal_keep_from: Timestamp,
     },
+    /// Nothing but the question whether there is room for matches.
+    Room,
+    Retire {
+        known: Arc<BTreeSet<String>>,
+    },
     Close,
     #[cfg(test)]
     Sql(String),
@@ -47,6 +52,8 @@ pub(super) enum Work {
 pub(super) enum Outcome {
     Done,
     Pruned(Pruned),
+    /// So many deliveries were given up.
+    Retired(u64),
 }
 
 struct Request {
@@ -95,6 +102,8 @@ pub(super) struct Writing<'a> {
     pub(super) marks: Marks,
     /// The disk is full: what is left of it is not for the journal.
     starving: bool,
+    /// The sinks there are, once they have been named; nothing is queued for others.
+    pub(super) known: Option<Arc<BTreeSet<String>>>,
     /// Sinks that have something to do.
     pub(super) wake: BTreeSet<String>,
 }
@@ -120,7 +129,7 @@ impl Writer {
         let marks = Marks { last, batch: journal::last_batch(&connection)?, cursor };
         let wakes = Arc::new(Wakes { appended: watch::Sender::new(last), sinks: Mutex::default() });
         let (requests, queue) = mpsc::channel(QUEUE_MAX);
-        let mut state = State { connection, limits, reserve, marks, wakes: Arc::clone(&wakes) };
+        let mut state = State { connection, limits, reserve, marks, known: None, wakes: Arc::clone(&wakes) };
         let run = move || {
             let closers = state.run(queue);
             drop(state); // The last connection to go folds the WAL into the database.
@@ -160,6 +169,7 @@ struct State {
     limits: Limits,
     reserve: Reserve,
     marks: Marks,
+    known: Option<Arc<BTreeSet<String>>>,
     wakes: Arc<Wakes>,
 }
 
@@ -254,6 +264,7 @@ impl State {
             now,
             marks: self.marks,
             starving,
+            known: self.known.clone(),
             wake: BTreeSet::new(),
         };
         let mut results = Vec::with_capacity(work.len());
@@ -263,9 +274,10 @@ impl State {
                 None => Ok(writing.apply(work)?),
             });
         }
-        let Writing { transaction, marks, wake, .. } = writing;
+        let Writing { transaction, marks, known, wake, .. } = writing;
         transaction.commit()?;
         self.marks = marks;
+        self.known = known;
         self.wakes.appended.send_if_modified(|last| std::mem::replace(last, marks.last) != marks.last);
         for sink in wake {
             self.wakes.sink(&sink).notify_one();
@@ -280,10 +292,11 @@ impl Writing<'_> {
         let waiting = u64::try_from(self.marks.last - self.marks.cursor).unwrap_or(0);
         let bound = self.limits.journal_rows_max;
         match work {
-            Work::Append { rows, .. } if !rows.is_empty() && waiting >= bound => Some(StoreError::Full(format!(
+            Work::Append { rows, .. } if rows.is_empty() => None,
+            Work::Append { .. } | Work::Room if waiting >= bound => Some(StoreError::Full(format!(
                 "{waiting} journal rows wait to be correlated, the bound is {bound} (journal_rows_max)"
             ))),
-            Work::Append { rows, .. } if !rows.is_empty() && self.starving => {
+            Work::Append { .. } | Work::Room if self.starving => {
                 Some(StoreError::Full("the disk is full: less than reserve_bytes is left".to_owned()))
             }
             _ => None,
@@ -298,7 +311,8 @@ impl Writing<'_> {
             Work::Prune { now, journal_keep_from } => {
                 return Ok(Outcome::Pruned(prune::step(self, *now, *journal_keep_from)?));
             }
-            Work::Close => {}
+            Work::Retire { known } => return Ok(Outcome::Retired(outbox::retire(self, known)?)),
+            Work::Room | Work::Close => {}
             #[cfg(test)]
             Work::Sql(sql) => self.transaction.execute_batch(sql)?,
         }

@@ -97,6 +97,11 @@ impl Model {
         self.owed.iter_mut().find(|owed| owed.sink == sink && owed.id == id && owed.kind == kind)
     }
 
+    /// First messages of an alert that reached their sink or may still.
+    fn told(&self, id: &str) -> impl Iterator<Item = &Owed> {
+        self.owed.iter().filter(move |owed| owed.id == id && owed.kind == Kind::Firing && owed.state != "dead")
+    }
+
     fn queue(&mut self, sink: usize, id: &str, kind: Kind, wants: u64) {
         self.owed.retain(|owed| !(owed.sink == sink && owed.id == id && owed.kind == kind));
         self.queued += 1;
@@ -125,18 +130,22 @@ impl Model {
         // Time and who it is about are the first event's, whatever a change says.
         (*known, *revision) = (alert, *revision + 1);
         let revision = *revision;
-        for sink in sinks {
-            let update_waits = self.find(sink, &id, Kind::Update).is_some_and(|owed| owed.state == "pending");
-            if change.kind == Kind::Resolved {
-                if update_waits {
-                    self.owed.retain(|owed| !(owed.sink == sink && owed.id == id && owed.kind == Kind::Update));
-                }
+        if change.kind == Kind::Resolved {
+            self.owed.retain(|owed| !(owed.id == id && owed.kind == Kind::Update && owed.state == "pending"));
+            let mut told: Vec<(usize, usize)> = self.told(&id).map(|owed| (owed.n, owed.sink)).collect();
+            told.sort_unstable();
+            for (_, sink) in told {
                 if self.find(sink, &id, Kind::Resolved).is_none() {
                     self.queue(sink, &id, Kind::Resolved, revision);
                 }
-            } else if update_waits {
+            }
+            return;
+        }
+        for sink in sinks {
+            let update_waits = self.find(sink, &id, Kind::Update).is_some_and(|owed| owed.state == "pending");
+            if update_waits {
                 self.find(sink, &id, Kind::Update).unwrap().wants = revision;
-            } else if self.find(sink, &id, Kind::Firing).is_some() {
+            } else if self.told(&id).any(|owed| owed.sink == sink) {
                 self.queue(sink, &id, Kind::Update, revision);
             }
         }
@@ -169,6 +178,9 @@ impl Model {
             }
             How::Dead => {
                 owed.state = "dead";
+                if owed.kind == Kind::Firing {
+                    self.owed.retain(|o| !(o.id == wire.id && o.sink == wire.sink && o.state == "pending"));
+                }
             }
             How::Sent(_) => {
                 if owed.kind == Kind::Update {
