@@ -333,13 +333,14 @@ fn read_blocks(input: Input, each: &mut dyn FnMut(Block) -> Vec<u8>) -> Option<(
 }
 
 fn cut(name: &Arc<str>, reader: Box<dyn Read + Send>, each: &mut dyn FnMut(Block) -> Vec<u8>) -> io::Result<()> {
-    let mut reader = compress::reader(BufReader::with_capacity(256 << 10, reader))?;
+    let reader = compress::reader(BufReader::with_capacity(256 << 10, reader))?;
+    let mut reader = Filling { reader, failed: None };
     let mut bytes = Vec::with_capacity(BLOCK * 2);
     let mut lines_before = 0;
     let mut carried: Vec<u8> = Vec::new();
     loop {
         bytes.append(&mut carried);
-        let ended = fill(&mut reader, &mut bytes, BLOCK)?;
+        let ended = reader.fill(&mut bytes, BLOCK);
         // A block ends with its last whole line; what follows begins the next one.
         let mut end = if ended { Some(bytes.len()) } else { memchr::memrchr(b'\n', &bytes).map(|at| at + 1) };
         if lines_before == 0 && !is_lines(&bytes, ended) {
@@ -350,7 +351,7 @@ fn cut(name: &Arc<str>, reader: Box<dyn Read + Send>, each: &mut dyn FnMut(Block
                 return Err(io::Error::other("a line or document is longer than 1 GiB"));
             }
             let more = bytes.len();
-            fill(&mut reader, &mut bytes, more)?;
+            reader.fill(&mut bytes, more);
             carried = std::mem::take(&mut bytes);
             continue;
         };
@@ -363,7 +364,7 @@ fn cut(name: &Arc<str>, reader: Box<dyn Read + Send>, each: &mut dyn FnMut(Block
             lines_before += lines;
         }
         if ended {
-            return Ok(());
+            return reader.failed.map_or(Ok(()), Err);
         }
     }
 }
@@ -374,10 +375,26 @@ fn is_lines(beginning: &[u8], ended: bool) -> bool {
     crate::event::frame::is_lines(&beginning[..end.map_or(beginning.len(), |at| at + 1)])
 }
 
-/// Reads until `want` more bytes are there; true at the end of the input.
-fn fill(reader: &mut dyn Read, bytes: &mut Vec<u8>, want: usize) -> io::Result<bool> {
-    let read = reader.take(want as u64).read_to_end(bytes)?;
-    Ok(read < want)
+/// An input that may break off: a log that was being packed when the machine went down still has its beginning.
+struct Filling<'r> {
+    reader: Box<dyn Read + Send + 'r>,
+    failed: Option<io::Error>,
+}
+
+impl Filling<'_> {
+    /// Reads until `want` more bytes are there; true at the end of the input, or where it breaks off.
+    fn fill(&mut self, bytes: &mut Vec<u8>, want: usize) -> bool {
+        if self.failed.is_some() {
+            return true;
+        }
+        match self.reader.by_ref().take(want as u64).read_to_end(bytes) {
+            Ok(read) => read < want,
+            Err(error) => {
+                self.failed = Some(error);
+                true
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -433,6 +450,22 @@ mod tests {
         assert_eq!(scan(list.clone(), 2).stats.events, 10_000);
         let value: serde_json::Value = serde_json::from_str(&list).expect("json");
         assert_eq!(scan(serde_json::to_string_pretty(&value).expect("json"), 2).stats.events, 10_000);
+    }
+
+    #[test]
+    fn what_is_left_of_a_log_that_breaks_off_counts() {
+        let lines: Vec<String> = (0..3_000).map(|n| event(n, "get")).collect();
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        io::Write::write_all(&mut packed, lines.join("\n").as_bytes()).unwrap();
+        let mut packed = packed.finish().unwrap();
+        packed.truncate(packed.len() / 2);
+        let loaded = load_text(Path::new("t.yml"), RULE);
+        let rules = Arc::new(RuleSet::compile(loaded.rules, Duration::from_secs(300)));
+        let scan = Scan { rules, cluster: "c".into(), limits: Limits::default(), threads: 1 };
+        let reader = Box::new(io::Cursor::new(packed));
+        let scanned = scan.run(vec![Input { name: "in".to_owned(), reader }], &mut |_| {});
+        assert!(scanned.stats.events > 1_000, "{:?}", scanned.stats);
+        assert_eq!(scanned.failures.len(), 1);
     }
 
     #[test]

@@ -3,9 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use crate::alert::{EventExcerpt, ObjectRef};
+use crate::text::shorten;
+
+/// Characters of a command that a summary shows.
+const COMMAND_MAX: usize = 160;
 
 /// `alice read secret payments/db-creds from 10.0.0.1 (get, 200)`. Values are untrusted: escape them for the medium.
 #[must_use]
@@ -77,7 +82,19 @@ fn action(event: &EventExcerpt) -> (&'static str, &'static str, String) {
     };
     let (past, base) = special.unwrap_or_else(|| verb(&event.verb));
     let shown = if special.is_some() { "" } else { subresource };
-    (past, base, object_text(object, shown, &event.verb))
+    let command = if subresource == "exec" { command(&event.request_uri) } else { String::new() };
+    (past, base, format!("{}{command}", object_text(object, shown, &event.verb)))
+}
+
+/// The command of an exec, which is only in the URI: `: cat /etc/shadow`. Credentials in it are redacted there.
+fn command(uri: &str) -> String {
+    let query = uri.split_once('?').map_or("", |(_, query)| query);
+    let words: Vec<String> = query
+        .split('&')
+        .filter_map(|part| part.strip_prefix("command="))
+        .map(|word| percent_decode_str(&word.replace('+', " ")).decode_utf8_lossy().into_owned())
+        .collect();
+    if words.is_empty() { String::new() } else { format!(": {}", shorten(&words.join(" "), COMMAND_MAX)) }
 }
 
 fn verb(verb: &str) -> (&'static str, &'static str) {
@@ -155,6 +172,11 @@ mod tests {
                 json!({"objectRef": {"resource": "pods", "namespace": "shop", "name": "web-0", "subresource": "exec"},
                     "impersonatedUser": {"username": "root"}, "responseStatus": {"code": 101}}),
                 "alice (as root) ran a command in pod shop/web-0 from 10.0.0.1 (get, 101)",
+            ),
+            (
+                json!({"objectRef": {"resource": "pods", "namespace": "shop", "name": "web-0", "subresource": "exec"},
+                    "requestURI": "/api/v1/namespaces/shop/pods/web-0/exec?command=sh&command=-c&command=cat+%2Fetc%2Fshadow&stdin=true"}),
+                "alice ran a command in pod shop/web-0: sh -c cat /etc/shadow from 10.0.0.1 (get)",
             ),
             (
                 json!({"verb": "patch", "objectRef": {"resource": "networkpolicies", "namespace": "a", "name": "b", "subresource": "status"}}),

@@ -47,6 +47,8 @@ pub(super) struct CompiledRule {
     pub(super) program: Program,
     /// Fields that its matches carry for grouping and counting.
     pub(super) fields: Vec<FieldPath>,
+    /// Fields that its alerts show besides.
+    pub(super) shown: Vec<FieldPath>,
 }
 
 /// Something that turns matches into episodes: a rule about single events by itself, or a correlation.
@@ -92,6 +94,7 @@ impl RuleSet {
                 CompiledRule {
                     program: interner.program(&rule.expr),
                     expr: rule.expr.clone(),
+                    shown: rule.shown.clone(),
                     fields: fields.get(&id).cloned().unwrap_or_default(),
                     id,
                 }

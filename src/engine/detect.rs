@@ -210,7 +210,7 @@ impl Shown {
             request: self.meta.request,
             fields: fields.collect(),
             event: self.excerpt.clone(),
-            matched: excerpt::matched(&rule.expr, &self.event),
+            matched: excerpt::matched(&rule.expr, &rule.shown, &self.event),
         }
     }
 }

@@ -194,10 +194,18 @@ fn names_a_secret(name: &str) -> bool {
         .any(|word| name.contains(word))
 }
 
-/// The values for which the positive tests of an expression are true, by field.
-pub(super) fn matched(expr: &Expr, event: &Value) -> BTreeMap<String, Value> {
+/// The values for which the positive tests of an expression are true, by field, and those of the fields that the rule
+/// wants shown.
+pub(super) fn matched(expr: &Expr, shown: &[FieldPath], event: &Value) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     collect(expr, event, &mut found);
+    for field in shown {
+        let mut values = values(field, event);
+        if !values.is_empty() && !found.contains_key(field.as_str()) {
+            let value = if values.len() == 1 { values.remove(0) } else { Value::Array(values) };
+            found.insert(field.as_str().to_owned(), value);
+        }
+    }
     found
 }
 

@@ -25,6 +25,8 @@ pub struct Rule {
     pub name: Option<String>,
     /// When it is true.
     pub expr: Expr,
+    /// Fields that an alert shows beside what the predicates matched: Sigma's `fields`.
+    pub shown: Vec<FieldPath>,
     /// Whether it names the stage itself. If not, it is asked only about [`STAGES_DECIDED`].
     pub names_stage: bool,
     /// The file it is from.

@@ -153,12 +153,15 @@ pub fn rule(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Rul
         return None;
     };
     let expr = detection_expr(reader, detection)?;
+    // Rules written for other tools name fields in ways of their own there: what is no path shows nothing.
+    let shown = reader.texts(document, "fields").iter().filter_map(|(field, _)| FieldPath::parse(field).ok()).collect();
     let mut names_stage = false;
     expr.each_test(&mut |test| names_stage |= test.field.path() == "stage");
     Some(Rule {
         info: Arc::new(info),
         name,
         expr,
+        shown,
         names_stage,
         file: file.to_owned(),
         text: document_text(&reader.source.text, document.span.start).into(),
