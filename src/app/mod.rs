@@ -246,14 +246,18 @@ impl Daemon {
     }
 }
 
-/// Loads the rules that a configuration names.
+/// Loads the rules that a configuration names, and logs what it names in vain.
 fn load_rules(config: &Config) -> Loaded {
-    rule::load(&rule::Options {
+    let loaded = rule::load(&rule::Options {
         builtin: config.detections.builtin,
         paths: config.detections.paths.clone(),
         disable: config.detections.disable.clone(),
         levels: config.detections.level.clone(),
-    })
+    });
+    for unknown in &loaded.unknown {
+        tracing::warn!("{unknown}");
+    }
+    loaded
 }
 
 fn limits(config: &Config) -> store::Limits {
