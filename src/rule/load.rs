@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::correlation::{self, Known, Unresolved};
+use super::correlation::{self, Unresolved};
 use super::ir::Rules;
 use super::sigma::{self, Reader};
 use crate::alert::Level;
@@ -238,8 +238,8 @@ fn configure(rules: &mut Rules, options: &Options) {
     }
 }
 
-/// Ids and names of everything loaded.
-struct Names {
+/// Ids and names of everything loaded: what those in a correlation stand for.
+pub struct Names {
     rules: HashMap<String, Arc<str>>,
     correlations: Vec<String>,
 }
@@ -257,18 +257,19 @@ impl Names {
         let correlations = correlations.iter().flat_map(|(_, c)| [Some(c.id()), c.name()].into_iter().flatten());
         Self { rules: names, correlations: correlations.map(str::to_owned).collect() }
     }
-}
 
-impl Known for Names {
-    fn rule(&self, written: &str) -> Option<Arc<str>> {
+    /// The id of the rule that has this id or name.
+    pub(super) fn rule(&self, written: &str) -> Option<Arc<str>> {
         self.rules.get(written).cloned()
     }
 
-    fn is_correlation(&self, written: &str) -> bool {
+    /// Whether a correlation has this id or name.
+    pub(super) fn is_correlation(&self, written: &str) -> bool {
         self.correlations.iter().any(|name| name == written)
     }
 
-    fn names(&self) -> Vec<&str> {
+    /// All ids and names of rules, for "did you mean".
+    pub(super) fn names(&self) -> Vec<&str> {
         self.rules.keys().map(String::as_str).collect()
     }
 }
