@@ -276,6 +276,18 @@ impl Metrics {
         }
     }
 
+    /// Drops the gauges of a rule that is gone: they would show their last value for ever. Its counters stay.
+    pub fn forget_rule(&self, rule: &str) {
+        self.window_keys.remove(&Rule { rule: rule.to_owned() });
+    }
+
+    /// Drops the gauges of a sink that is gone. Its counters stay.
+    pub fn forget_sink(&self, sink: &str) {
+        let label = SinkLabel { sink: sink.to_owned() };
+        self.outbox_records.remove(&label);
+        self.outbox_oldest.remove(&label);
+    }
+
     /// Counts that a source came to one of its bounds.
     pub fn bound_reached(&self, source: &str, bound: &str) {
         self.bounds_reached.get_or_create(&Bound { source: source.to_owned(), bound: bound.to_owned() }).inc();

@@ -82,7 +82,7 @@ impl From<anyhow::Error> for StartError {
 
 /// Runs the daemon until `stop`.
 pub async fn run(origin: Origin, config: Config, stop: CancellationToken) -> Result<(), StartError> {
-    let daemon = Daemon::build(origin, config, &stop)?;
+    let mut daemon = Daemon::build(origin, config, &stop)?;
     let bound = daemon.bind()?;
     daemon.serve(bound, stop).await?;
     Ok(())
@@ -101,10 +101,9 @@ struct Daemon {
     followers: Vec<Follower<Ingest>>,
 }
 
-/// What runs, with its sockets.
+/// What has a socket, with its socket.
 struct Bound {
     webhooks: Vec<(tokio::net::TcpListener, Webhook<Ingest>)>,
-    followers: Vec<Follower<Ingest>>,
     admin: TcpListener,
 }
 
@@ -147,7 +146,7 @@ impl Daemon {
         })
     }
 
-    fn bind(&self) -> anyhow::Result<(Vec<TcpListener>, TcpListener)> {
+    fn bind(&mut self) -> anyhow::Result<Bound> {
         let listen = |what: &str, address: SocketAddr| {
             let listener = TcpListener::bind(address).with_context(|| format!("{what}: cannot listen on {address}"))?;
             listener.set_nonblocking(true)?;
@@ -155,25 +154,14 @@ impl Daemon {
             tracing::info!(address = %listener.local_addr()?, "{what} listens");
             anyhow::Ok(listener)
         };
-        let webhooks =
-            self.webhooks.iter().map(|(address, _)| listen("webhook", *address)).collect::<Result<_, _>>()?;
-        Ok((webhooks, listen("admin", self.config.admin.listen)?))
+        let mut webhooks = Vec::new();
+        for (address, webhook) in std::mem::take(&mut self.webhooks) {
+            webhooks.push((tokio::net::TcpListener::from_std(listen("webhook", address)?)?, webhook));
+        }
+        Ok(Bound { webhooks, admin: listen("admin", self.config.admin.listen)? })
     }
 
-    async fn serve(mut self, bound: (Vec<TcpListener>, TcpListener), stop: CancellationToken) -> anyhow::Result<()> {
-        let (listeners, admin) = bound;
-        let webhooks = std::mem::take(&mut self.webhooks).into_iter().zip(listeners);
-        let webhooks =
-            webhooks.map(|((_, webhook), listener)| Ok((tokio::net::TcpListener::from_std(listener)?, webhook)));
-        let bound = Bound {
-            webhooks: webhooks.collect::<std::io::Result<_>>()?,
-            followers: std::mem::take(&mut self.followers),
-            admin,
-        };
-        self.spawn_and_wait(bound, stop).await
-    }
-
-    async fn spawn_and_wait(self, bound: Bound, stop: CancellationToken) -> anyhow::Result<()> {
+    async fn serve(self, bound: Bound, stop: CancellationToken) -> anyhow::Result<()> {
         let (stop_admin, stop_sources, stop_correlating) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         // Before anything is correlated, so that nothing is queued for a sink that is gone.
@@ -185,7 +173,7 @@ impl Daemon {
         for (listener, webhook) in bound.webhooks {
             sources.spawn(webhook.run(listener, stop_sources.clone()));
         }
-        for follower in bound.followers {
+        for follower in self.followers {
             let start = self.store.file_position(follower.key()).await.context("file positions")?;
             sources.spawn(follower.run(start, stop_sources.clone()));
         }
@@ -250,14 +238,19 @@ impl Daemon {
     }
 }
 
-/// Loads the rules that a configuration names.
+/// Loads the rules that a configuration names, and logs what it names in vain.
 fn load_rules(config: &Config) -> Loaded {
-    rule::load(&rule::Options {
+    let loaded = rule::load(&rule::Options {
         builtin: config.detections.builtin,
         paths: config.detections.paths.clone(),
         disable: config.detections.disable.clone(),
         levels: config.detections.level.clone(),
-    })
+    });
+    // Where a rule could not be read, it may be the one that is meant.
+    for unknown in loaded.unknown.iter().filter(|_| !loaded.has_errors()) {
+        tracing::warn!("{unknown}");
+    }
+    loaded
 }
 
 fn limits(config: &Config) -> store::Limits {

@@ -18,7 +18,7 @@ use crate::engine::RuleSet;
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::notify::route::Routes;
-use crate::pipeline::correlating::{Routed, Router};
+use crate::pipeline::correlating::{Routed, Router, forget_gone};
 use crate::sink::Sink;
 use crate::store::{Store, StoreError};
 
@@ -218,11 +218,14 @@ impl Reloader {
             self.runtime.block_on(self.retire_sinks(&config)).map_err(|error| vec![error.to_string()])?;
         }
         prepare(&self.metrics, &config, &loaded);
-        self.rules.store(Arc::new(RuleSet::compile(loaded.rules, config.correlation.repeat_after.0)));
+        let compiled = Arc::new(RuleSet::compile(loaded.rules, config.correlation.repeat_after.0));
+        let replaced = self.rules.swap(Arc::clone(&compiled));
+        // Correlating does the same when it goes over to the new set, but a set may be gone before it is ever taken up.
+        forget_gone(&self.metrics, &replaced, &compiled);
         self.router.store(Arc::new(delivery.router));
         warn_of_restart(&running, &config);
         if sinks_changed || secrets_may_differ(&config) {
-            self.replace_sinks(delivery.sinks);
+            self.replace_sinks(delivery.sinks, &running);
         }
         // Held for no longer than this: probes wait for who shows the configuration.
         *lock(&self.config) = config;
@@ -230,12 +233,15 @@ impl Reloader {
     }
 
     /// Stops the old workers, then starts new ones: two workers of one sink would send things twice.
-    fn replace_sinks(&self, sinks: Vec<(String, Sink)>) {
+    fn replace_sinks(&self, sinks: Vec<(String, Sink)>, before: &Config) {
+        let gone = before.sinks.iter().filter(|sink| sinks.iter().all(|(name, _)| *name != sink.name));
+        let gone: Vec<&str> = gone.map(|sink| sink.name.as_str()).collect();
         *lock(&self.built) = sinks;
         let old = lock(&self.running).take();
         if let Some(old) = old {
             self.runtime.block_on(stop(old));
         }
+        gone.into_iter().for_each(|name| self.metrics.forget_sink(name));
         self.start_delivery();
     }
 
@@ -378,6 +384,11 @@ mod tests {
         assert_eq!((backlog.records, backlog.dead), (0, 1));
         assert_eq!(store.backlog("stays").await.unwrap().records, 1);
         assert_eq!(reloader.status_view()["sinks"], json!(["stays"]));
+        let text = reloader.metrics.encode();
+        assert!(text.contains("kubesiren_outbox_records{sink=\"stays\"}"), "{text}");
+        assert!(!text.contains("kubesiren_outbox_records{sink=\"goes\"}"), "{text}");
+        assert!(!text.contains("kubesiren_outbox_oldest_seconds{sink=\"goes\"}"), "{text}");
+        assert!(text.contains("kubesiren_deliveries_total{sink=\"goes\""), "counters stay: {text}");
         stop.cancel();
         reloader.stop_delivery(Duration::ZERO).await;
     }

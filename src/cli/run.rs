@@ -24,7 +24,7 @@ pub struct Args {
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub fn run(args: &Args, globals: Globals) -> Outcome {
-    let environment = std::env::vars().filter(|(name, _)| name.starts_with("KUBESIREN_")).collect();
+    let environment = super::environment();
     let origin = Origin { path: args.config.clone(), environment, state_dir: args.state_dir.clone() };
     let config = origin.load()?;
     logging::init(LogConfig { level: globals.level(config.log.level), ..config.log });

@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> Outcome {
 }
 
 fn test(args: &TestArgs) -> Outcome {
-    let environment = std::env::vars().filter(|(name, _)| name.starts_with("KUBESIREN_")).collect();
+    let environment = super::environment();
     let origin = Origin { path: args.config.clone(), environment, state_dir: None };
     let config = origin.load()?;
     let Some(sink) = config.sinks.iter().find(|sink| sink.name == args.name) else {

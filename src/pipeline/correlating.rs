@@ -1,7 +1,7 @@
 //! From the journal to the outbox: reads batches in order, correlates them, and writes alerts, deliveries and the cursor
 //! in one transaction. After a crash the same batches give the same alerts, which the store knows already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +68,7 @@ impl Correlating {
             let stopping = shutdown.is_cancelled();
             let loaded = self.rules.load_full();
             if !Arc::ptr_eq(&running, &loaded) {
+                forget_gone(&self.metrics, &running, &loaded); // From here on nothing brings them back.
                 running = Arc::clone(&loaded);
                 correlator.reload(loaded);
             }
@@ -233,4 +234,17 @@ impl Correlating {
             tracing::warn!(%error, "old records could not be removed");
         }
     }
+}
+
+/// Drops the gauges of rules that are in `old` and not in `new`.
+pub fn forget_gone(metrics: &Metrics, old: &RuleSet, new: &RuleSet) {
+    for gone in ids(old).difference(&ids(new)) {
+        metrics.forget_rule(gone);
+    }
+}
+
+fn ids(rules: &RuleSet) -> BTreeSet<&str> {
+    let loaded = rules.loaded();
+    let single = loaded.rules.iter().map(|rule| rule.info.id.as_str());
+    single.chain(loaded.correlations.iter().map(|rule| rule.info.id.as_str())).collect()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ir::{Condition, Correlation, CorrelationKind, GroupField, Ordering};
+use super::load::Names;
 use super::sigma::{Reader, fingerprint};
 use crate::alert::RuleInfo;
 use crate::diagnose::{Span, closest};
@@ -225,18 +226,8 @@ fn aliases(reader: &mut Reader<'_>, body: &Node) -> Vec<Alias> {
     aliases
 }
 
-/// What the names in a correlation stand for.
-pub trait Known {
-    /// The id of the rule that has this id or name.
-    fn rule(&self, written: &str) -> Option<Arc<str>>;
-    /// Whether a correlation has this id or name.
-    fn is_correlation(&self, written: &str) -> bool;
-    /// All ids and names, for "did you mean".
-    fn names(&self) -> Vec<&str>;
-}
-
 /// Finds the rules that a correlation names.
-pub fn resolve(reader: &mut Reader<'_>, read: Unresolved, known: &dyn Known) -> Option<Correlation> {
+pub fn resolve(reader: &mut Reader<'_>, read: Unresolved, known: &Names) -> Option<Correlation> {
     let mut good = true;
     let mut rules = Vec::new();
     for (written, span) in &read.rules {
@@ -287,7 +278,7 @@ fn aliased(
     alias: &Alias,
     rules: &[Arc<str>],
     at: Span,
-    known: &dyn Known,
+    known: &Names,
 ) -> Option<Vec<FieldPath>> {
     let fields: Vec<Option<FieldPath>> = rules
         .iter()

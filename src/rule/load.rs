@@ -1,11 +1,11 @@
 //! Loading: from files and folders to a set of rules, with every mistake found on the way.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::correlation::{self, Known, Unresolved};
+use super::correlation::{self, Unresolved};
 use super::ir::Rules;
 use super::sigma::{self, Reader};
 use crate::alert::Level;
@@ -32,6 +32,8 @@ pub struct Loaded {
     pub rules: Rules,
     /// Errors and warnings, in the order of files and places.
     pub findings: Vec<Diagnostic>,
+    /// What the options name and nothing is called, for people: most likely a misspelling that leaves a rule as it was.
+    pub unknown: Vec<String>,
 }
 
 impl Loaded {
@@ -204,6 +206,7 @@ impl Loader {
             correlations.extend(correlation::resolve(&mut reader, read, &names));
         }
         self.loaded.rules.correlations = correlations;
+        self.loaded.unknown = unknown(&self.loaded.rules, options);
         configure(&mut self.loaded.rules, options);
         self.loaded
     }
@@ -211,6 +214,18 @@ impl Loader {
 
 fn no_errors(findings: &[Diagnostic]) -> bool {
     findings.iter().all(|finding| finding.severity != Severity::Error)
+}
+
+/// Names in the options that are no rule's id or title.
+fn unknown(rules: &Rules, options: &Options) -> Vec<String> {
+    let infos = rules.rules.iter().map(|r| &r.info).chain(rules.correlations.iter().map(|c| &c.info));
+    let names: HashSet<&str> = infos.flat_map(|info| [info.id.as_str(), info.title.as_str()]).collect();
+    let disabled = options.disable.iter().map(|name| ("disable", name));
+    disabled
+        .chain(options.levels.keys().map(|name| ("level", name)))
+        .filter(|(_, name)| !names.contains(name.as_str()))
+        .map(|(key, name)| format!("detections.{key}: no rule has the id or title `{name}`"))
+        .collect()
 }
 
 /// Leaves out disabled rules and puts the configured levels in place.
@@ -228,8 +243,8 @@ fn configure(rules: &mut Rules, options: &Options) {
     }
 }
 
-/// Ids and names of everything loaded.
-struct Names {
+/// Ids and names of everything loaded: what those in a correlation stand for.
+pub struct Names {
     rules: HashMap<String, Arc<str>>,
     correlations: Vec<String>,
 }
@@ -247,18 +262,19 @@ impl Names {
         let correlations = correlations.iter().flat_map(|(_, c)| [Some(c.id()), c.name()].into_iter().flatten());
         Self { rules: names, correlations: correlations.map(str::to_owned).collect() }
     }
-}
 
-impl Known for Names {
-    fn rule(&self, written: &str) -> Option<Arc<str>> {
+    /// The id of the rule that has this id or name.
+    pub(super) fn rule(&self, written: &str) -> Option<Arc<str>> {
         self.rules.get(written).cloned()
     }
 
-    fn is_correlation(&self, written: &str) -> bool {
+    /// Whether a correlation has this id or name.
+    pub(super) fn is_correlation(&self, written: &str) -> bool {
         self.correlations.iter().any(|name| name == written)
     }
 
-    fn names(&self) -> Vec<&str> {
+    /// All ids and names of rules, for "did you mean".
+    pub(super) fn names(&self) -> Vec<&str> {
         self.rules.keys().map(String::as_str).collect()
     }
 }
@@ -331,6 +347,25 @@ mod tests {
         assert_eq!(found.len(), 2, "{found:?}");
         let found = errors(&format!("{base}{}", correlation.replace("[base]", "[bsae]")));
         assert_eq!(found, ["rule.yml:11:11: no rule has the id or name `bsae` (did you mean `base`?)"]);
+    }
+
+    #[test]
+    fn options_that_name_no_rule_are_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let rule = format!("{HEAD}id: x\ndetection: {{sel: {{verb: get}}, condition: sel}}\n");
+        std::fs::write(dir.path().join("a.yml"), rule).unwrap();
+        let loaded = super::load(&Options {
+            paths: vec![dir.path().to_owned()],
+            disable: vec!["x".to_owned(), "y".to_owned()],
+            levels: BTreeMap::from([("x".to_owned(), Level::Low), ("Z".to_owned(), Level::Low)]),
+            ..Options::default()
+        });
+        assert!(loaded.rules.rules.is_empty());
+        let expected = [
+            "detections.disable: no rule has the id or title `y`",
+            "detections.level: no rule has the id or title `Z`",
+        ];
+        assert_eq!(loaded.unknown, expected);
     }
 
     #[test]

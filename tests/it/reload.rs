@@ -96,6 +96,15 @@ async fn rules_and_configuration_are_taken_up_and_mistakes_are_not() {
     has_rules(&daemon, &["third", "other"]).await;
     configure(home.path(), &config(", disable: [other]"));
     has_rules(&daemon, &["third"]).await;
+    until("the gauges of a rule that is gone are gone", async || match daemon.get("/metrics").await {
+        (200, text)
+            if !text.contains("window_keys{rule=\"other\"}") && text.contains("window_keys{rule=\"third\"}") =>
+        {
+            Ok(())
+        }
+        (_, text) => Err(text),
+    })
+    .await;
     configure(home.path(), &config(", disabled: [other]"));
     until("not ready for a broken configuration", async || match daemon.get("/readyz").await {
         (503, text) if text.contains("config.yaml:") && text.contains("disabled") => Ok(()),

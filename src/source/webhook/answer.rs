@@ -1,8 +1,11 @@
 //! One request: checked in the order path, method, token, encoding, length, body, then ingested and answered.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, RETRY_AFTER};
 use http::header::{HeaderValue, WWW_AUTHENTICATE};
@@ -109,18 +112,55 @@ fn text(status: StatusCode, line: String) -> Response<Full<Bytes>> {
 }
 
 /// Only a hash of the token is kept, so that comparing takes the same time whatever the length and content.
-pub(super) struct Token(blake3::Hash);
+pub(super) struct Token {
+    hash: ArcSwap<blake3::Hash>,
+    /// Where it is read from again.
+    file: Option<PathBuf>,
+}
 
 impl Token {
-    pub(super) fn new(secret: &Secret) -> Self {
-        Self(blake3::hash(secret.expose().as_bytes()))
+    pub(super) fn new(secret: &Secret, file: Option<PathBuf>) -> Self {
+        Self { hash: ArcSwap::from_pointee(blake3::hash(secret.expose().as_bytes())), file }
+    }
+
+    /// Reads the file again; `Ok(true)` when it holds another token, which is in use from now on.
+    pub(super) fn reload(&self) -> Result<bool, String> {
+        let Some(secret) = Secret::load(None, self.file.as_ref())? else { return Ok(false) };
+        let hash = blake3::hash(secret.expose().as_bytes());
+        let changed = hash != **self.hash.load();
+        if changed {
+            self.hash.store(Arc::new(hash));
+        }
+        Ok(changed)
+    }
+
+    /// Reloads whenever the file changes, until it is stopped.
+    pub(super) async fn watch(self: Arc<Self>, listener: Arc<str>, interval: Duration, stopping: CancellationToken) {
+        let mut ticks = tokio::time::interval(interval);
+        let mut told = String::new();
+        while self.file.is_some() && stopping.run_until_cancelled(ticks.tick()).await.is_some() {
+            let token = Arc::clone(&self);
+            match tokio::task::spawn_blocking(move || token.reload()).await {
+                Ok(Ok(changed)) => {
+                    told.clear();
+                    if changed {
+                        tracing::info!(%listener, "new bearer token in use");
+                    }
+                }
+                Ok(Err(error)) if error != told => {
+                    tracing::warn!(%listener, %error, "bearer token not taken; the old one stays in use");
+                    told = error;
+                }
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
     }
 
     fn borne_by(&self, headers: &HeaderMap) -> bool {
         let Some(value) = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes) else { return false };
         let Some((scheme, token)) = value.split_at_checked("Bearer ".len()) else { return false };
         let given = blake3::hash(token.trim_ascii());
-        scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(given.as_bytes().ct_eq(self.0.as_bytes()))
+        scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(given.as_bytes().ct_eq(self.hash.load().as_bytes()))
     }
 }
 
@@ -129,7 +169,7 @@ pub(super) struct Receiver<I> {
     pub(super) source: Arc<str>,
     /// The cluster label where the path names none.
     pub(super) cluster: Arc<str>,
-    pub(super) token: Option<Token>,
+    pub(super) token: Option<Arc<Token>>,
     pub(super) max_body: u64,
     pub(super) limits: Limits,
     pub(super) budget: Arc<Budget>,
@@ -290,8 +330,27 @@ mod tests {
     }
 
     #[test]
+    fn a_token_file_is_read_again_and_a_bad_one_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        let bears = |token: &Token, text: &str| {
+            let value = HeaderValue::from_str(&format!("Bearer {text}")).unwrap();
+            token.borne_by(&HeaderMap::from_iter([(AUTHORIZATION, value)]))
+        };
+        std::fs::write(&file, "old\n").unwrap();
+        let token = Token::new(&Secret::new("old".to_owned()), Some(file.clone()));
+        assert_eq!(token.reload(), Ok(false));
+        std::fs::write(&file, "new\n").unwrap();
+        assert_eq!(token.reload(), Ok(true));
+        assert!(bears(&token, "new") && !bears(&token, "old"));
+        std::fs::write(&file, "\n").unwrap();
+        assert!(token.reload().is_err());
+        assert!(bears(&token, "new"));
+    }
+
+    #[test]
     fn tokens() {
-        let token = Token::new(&Secret::new("s3cret".to_owned()));
+        let token = Token::new(&Secret::new("s3cret".to_owned()), None);
         let borne = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, HeaderValue::from_str(value).expect("a header"));

@@ -118,7 +118,7 @@ pub struct Limits {
     pub drain_time: Duration,
     /// From stopping to closing the connections that still have requests.
     pub stop_time: Duration,
-    /// How often the certificate's files are read again.
+    /// How often the files of certificate and token are read again.
     pub reload_interval: Duration,
 }
 
@@ -204,7 +204,7 @@ impl<I: Intake> Webhook<I> {
         let receiver = Receiver {
             source: config.name.as_str().into(),
             cluster: config.cluster.as_deref().unwrap_or(cluster).into(),
-            token: token.as_ref().map(Token::new),
+            token: token.map(|token| Arc::new(Token::new(&token, config.bearer_token_file.clone()))),
             max_body: config.max_body.0,
             limits: Limits::default(),
             budget,
@@ -244,6 +244,10 @@ impl<I: Intake> Webhook<I> {
         let tasks = TaskTracker::new();
         if let Some(tls) = &server.tls {
             tasks.spawn(tls.clone().watch(limits.reload_interval, shutdown.clone()));
+        }
+        if let Some(token) = &server.receiver.token {
+            let source = Arc::clone(&server.receiver.source);
+            tasks.spawn(Arc::clone(token).watch(source, limits.reload_interval, shutdown.clone()));
         }
         while let Some((stream, permit)) = shutdown.run_until_cancelled(server.accept(&listener, &connections)).await {
             tasks.spawn(server.clone().connection(stream, permit));
