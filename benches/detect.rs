@@ -38,6 +38,12 @@ fn detect(rules: &RuleSet, lines: &[u8]) -> u64 {
     black_box(found.events)
 }
 
+fn matches(rules: &RuleSet, lines: &[u8]) -> usize {
+    let (mut detector, mut found) = (Detector::default(), Detected::default());
+    detector.body(rules, &"bench".into(), lines, &mut found).unwrap();
+    found.matches.len()
+}
+
 /// All that `kubesiren scan --threads 1` does between opening the file and printing.
 fn scan(rules: &Arc<RuleSet>, lines: &Arc<[u8]>) -> u64 {
     let scan = Scan { rules: Arc::clone(rules), cluster: "bench".into(), limits: Limits::default(), threads: 1 };
@@ -83,6 +89,7 @@ fn ratios(rules: &Arc<RuleSet>, corpora: &[(&str, Arc<[u8]>)], turns: usize) {
     println!("\ncorpus      part     CPU ns/event   DOM ns/event   ratio   MB/s");
     for (name, lines) in corpora {
         let events = dom(lines) as f64;
+        println!("{name}: {} bytes, {events} events, {} matches", lines.len(), matches(rules, lines));
         let parts: [(&str, &dyn Fn() -> u64); 2] =
             [("detect", &|| detect(rules, lines)), ("scan", &|| scan(rules, lines))];
         for (part, run) in parts {

@@ -11,14 +11,14 @@ const VERBS: [(&str, u64); 7] =
     [("update", 28), ("get", 23), ("create", 22), ("patch", 8), ("list", 8), ("delete", 7), ("watch", 4)];
 
 const RESOURCES: [(&str, &str); 10] = [
-    ("", "pods"),
-    ("", "configmaps"),
     ("", "events"),
     ("coordination.k8s.io", "leases"),
-    ("apps", "deployments"),
-    ("apps", "replicasets"),
-    ("", "nodes"),
     ("discovery.k8s.io", "endpointslices"),
+    ("apps", "replicasets"),
+    ("", "pods"),
+    ("", "configmaps"),
+    ("apps", "deployments"),
+    ("", "nodes"),
     ("", "serviceaccounts"),
     ("batch", "jobs"),
 ];
@@ -66,8 +66,11 @@ pub(crate) fn synthetic(count: usize) -> Vec<u8> {
 
 fn event(text: &mut String, n: usize, dice: &mut Dice) {
     let verb = dice.verb();
-    let (group, resource) = RESOURCES[dice.roll(10) as usize];
+    // Most of what controllers create and delete is bookkeeping.
+    let resources = if matches!(verb, "create" | "delete") && dice.roll(20) > 0 { 4 } else { 10 };
+    let (group, resource) = RESOURCES[dice.roll(resources) as usize];
     let user = if dice.roll(50) == 0 { "alice" } else { CONTROLLERS[dice.roll(5) as usize] };
+    let agent = if user.starts_with("system:node:") { "kubelet" } else { "kube-controller-manager" };
     let (namespace, name) = (["shop", "ci", "dev", "kube-system"][dice.roll(4) as usize], dice.roll(5_000));
     let received = dice.roll(100) < 45;
     let stage = if received { "RequestReceived" } else { "ResponseComplete" };
@@ -75,7 +78,7 @@ fn event(text: &mut String, n: usize, dice: &mut Dice) {
     let api = if group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{group}/v1") };
     write!(
         text,
-        r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"RequestResponse","auditID":"{n:08x}-0000-4000-8000-{name:012x}","stage":"{stage}","requestURI":"{api}/namespaces/{namespace}/{resource}/{resource}-{name}?timeout=30s\u0026fieldManager=kubectl","verb":"{verb}","user":{{"username":"{user}","uid":"{n}","groups":["system:serviceaccounts","system:authenticated"],"extra":{{"authentication.kubernetes.io/credential-id":["JTI=0b9dd4be-{n}"]}}}},"sourceIPs":["10.0.{}.{}"],"userAgent":"kube-controller-manager/v1.36.2 (linux/amd64) kubernetes/abc","objectRef":{{"resource":"{resource}","namespace":"{namespace}","name":"{resource}-{name}","apiGroup":"{group}","apiVersion":"v1"}}"#,
+        r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"RequestResponse","auditID":"{n:08x}-0000-4000-8000-{name:012x}","stage":"{stage}","requestURI":"{api}/namespaces/{namespace}/{resource}/{resource}-{name}?timeout=30s\u0026fieldManager=kubectl","verb":"{verb}","user":{{"username":"{user}","uid":"{n}","groups":["system:serviceaccounts","system:authenticated"],"extra":{{"authentication.kubernetes.io/credential-id":["JTI=0b9dd4be-{n}"]}}}},"sourceIPs":["10.0.{}.{}"],"userAgent":"{agent}/v1.36.2 (linux/amd64) kubernetes/abc","objectRef":{{"resource":"{resource}","namespace":"{namespace}","name":"{resource}-{name}","apiGroup":"{group}","apiVersion":"v1"}}"#,
         n % 7,
         n % 250
     )

@@ -1,6 +1,6 @@
 //! Windows and episodes: from matches to alerts, in event time.
 //!
-//! Every consumer (a rule by itself, or a correlation) keeps one [`key::Key`] per cluster and group. A key runs the same
+//! Every consumer (a rule by itself, or a correlation) keeps one `key::Key` per cluster and group. A key runs the same
 //! small state machine over its matches in the order of their times: idle with a sliding window, until the condition
 //! holds; then open, until a gap longer than the timespan. Matches within `lateness` may come in any order: what has been
 //! decided past that bound is frozen, the rest is run again when one comes late. So the episodes depend on the matches,
