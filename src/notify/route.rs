@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::alert::{Alert, Level};
 use crate::diagnose::closest;
+use crate::rule::ir::{Glob, Text};
 
 /// One entry of `routes:`. All given conditions must hold; the first route that matches wins unless it says
 /// `continue: true`. Patterns may use `*` and `?`.
@@ -104,30 +105,14 @@ fn any<'a>(patterns: &[String], values: impl IntoIterator<Item = &'a str>) -> bo
     patterns.is_empty() || values.into_iter().any(|value| patterns.iter().any(|pattern| glob(pattern, value)))
 }
 
-/// `*` is any run of characters, `?` any one. Linear in practice: only the last `*` is ever tried again.
+/// `*` is any run of characters, `?` any one.
 fn glob(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
-    let (mut p, mut t) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(&c) if c == '?' || c == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => {
-                let Some((at, from)) = star else { return false };
-                star = Some((at, from + 1));
-                p = at + 1;
-                t = from + 1;
-            }
-        }
-    }
-    pattern[p..].iter().all(|&c| c == '*')
+    let piece = |c: char| match c {
+        '*' => Glob::Many,
+        '?' => Glob::One,
+        c => Glob::Literal(c.to_string()),
+    };
+    Text::from_pieces(pattern.chars().map(piece).collect(), true).matches(text)
 }
 
 #[cfg(test)]
