@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use serde_json::json;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminState, Health, Unready};
@@ -168,7 +168,7 @@ impl Daemon {
         self.reloader.retire_sinks(&self.config).await.context("sinks that are gone")?;
         let admin = admin::spawn(bound.admin, self.admin_state(), stop_admin.clone())?;
         self.reloader.start_delivery();
-        let correlating = self.correlating(stop_correlating.clone());
+        let mut correlating = self.correlating(stop_correlating.clone());
         let mut sources = JoinSet::new();
         for (listener, webhook) in bound.webhooks {
             sources.spawn(webhook.run(listener, stop_sources.clone()));
@@ -179,7 +179,7 @@ impl Daemon {
         }
         let watching = tokio::spawn(watch::watch(Arc::clone(&self.reloader), stop.clone()));
         let health = tokio::spawn(watch_room(self.ingest.clone(), Arc::clone(&self.health), stop.clone()));
-        stop.cancelled().await;
+        let ended = run_until(&stop, &mut correlating, &mut sources).await;
 
         tracing::info!("stopping: no more events are taken, what was taken is finished");
         self.health.set(Unready::Draining, "stopping");
@@ -187,16 +187,21 @@ impl Daemon {
         stop_sources.cancel();
         while sources.join_next().await.is_some() {}
         stop_correlating.cancel();
-        let _ = correlating.await;
+        if !correlating.is_finished() {
+            let _ = correlating.await;
+        }
         self.reloader.stop_delivery(FLUSH_MAX).await;
         self.store.close().await;
         stop_admin.cancel();
         let _ = tokio::task::spawn_blocking(move || admin.join()).await;
         tracing::info!("stopped");
-        Ok(())
+        match ended {
+            None => Ok(()),
+            Some(part) => Err(anyhow::anyhow!("{part} ended by itself")),
+        }
     }
 
-    fn correlating(&self, stop: CancellationToken) -> tokio::task::JoinHandle<()> {
+    fn correlating(&self, stop: CancellationToken) -> JoinHandle<()> {
         let correlation = self.config.correlation;
         let correlating = Correlating {
             rules: self.reloader.rules(),
@@ -236,6 +241,23 @@ impl Daemon {
             }),
         }
     }
+}
+
+/// Waits for the stop, or for a part that ends before it: it has panicked, and what it did would be missed in silence.
+/// Nothing must be acknowledged that nobody looks at, so then everything stops.
+async fn run_until(
+    stop: &CancellationToken,
+    correlating: &mut JoinHandle<()>,
+    sources: &mut JoinSet<()>,
+) -> Option<&'static str> {
+    let part = tokio::select! {
+        () = stop.cancelled() => return None,
+        _ = correlating => "correlation",
+        Some(_) = sources.join_next() => "a source",
+    };
+    tracing::error!("{part} ended by itself, please report; the daemon stops, what was taken is safe");
+    stop.cancel();
+    Some(part)
 }
 
 /// Loads the rules that a configuration names, and logs what it names in vain.
@@ -327,5 +349,30 @@ async fn watch_room(ingest: Ingest, health: Arc<Health>, stop: CancellationToken
         } else {
             health.clear(Unready::JournalFull);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_ends_by_itself_stops_the_daemon() {
+        let endless = || tokio::spawn(std::future::pending());
+        let (stop, mut none) = (CancellationToken::new(), JoinSet::new());
+        let mut broken = tokio::spawn(async { panic!("a mistake of ours") });
+        assert_eq!(run_until(&stop, &mut broken, &mut none).await, Some("correlation"));
+        assert!(stop.is_cancelled());
+
+        let (stop, mut sources) = (CancellationToken::new(), JoinSet::new());
+        sources.spawn(std::future::pending());
+        sources.spawn(async {});
+        assert_eq!(run_until(&stop, &mut endless(), &mut sources).await, Some("a source"));
+        assert!(stop.is_cancelled());
+
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let mut sources = JoinSet::new();
+        assert_eq!(run_until(&stop, &mut endless(), &mut sources).await, None);
     }
 }

@@ -63,7 +63,7 @@ impl Correlating {
         let Some((mut correlator, mut cursor)) = self.rebuild_until(&shutdown).await else { return };
         ready();
         let (mut pruned, mut gauged) = (clock::now(), Timestamp::MIN);
-        let mut running = self.rules.load_full();
+        let mut running = correlator.rules();
         loop {
             let stopping = shutdown.is_cancelled();
             let loaded = self.rules.load_full();
