@@ -174,3 +174,31 @@ async fn a_stop_finishes_what_is_in_work() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert_eq!(daemon.process.ended().await.code(), Some(0));
 }
+
+/// kube-apiserver's batches reached 11.6 MB in practice, the largest event in them 2.9 MB.
+#[tokio::test]
+async fn large_events_and_batches_are_normal() {
+    let home = tempfile::tempdir().expect("a folder");
+    let daemon = Daemon::start(home.path(), WEBHOOK).await;
+    let large = quiet_event("large", TIME).replacen(
+        '{',
+        &format!(
+            "{{\"responseObject\":{{\"items\":[{}]}},",
+            vec!["{\"kind\":\"Pod\",\"x\":\"\\u003cy\\u003e\"}"; 90_000].join(",")
+        ),
+        1,
+    );
+    assert!(large.len() > 3_000_000, "{}", large.len());
+    let mut events = vec![large];
+    events.extend(attack());
+    let padding = "x".repeat(24_000);
+    events.extend(
+        (0..400).map(|n| quiet_event(&format!("e{n}"), TIME).replacen('{', &format!("{{\"pad\":\"{padding}\","), 1)),
+    );
+    let (count, body) = (events.len(), event_list(&events));
+    assert!(body.len() > 12_000_000, "{}", body.len());
+    let (status, text) = daemon.post(body).await;
+    let counted: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((status, counted), (200, json!({"events": count, "rejected": 0})));
+    daemon.metric_is("kubesiren_events_total", "", count as f64).await;
+}
