@@ -1,11 +1,11 @@
 //! Sigma v2 correlations: one YAML document to one rule about several events.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ir::{Condition, Correlation, CorrelationKind, GroupField, Ordering};
-use super::load::Names;
+use super::ir::{Condition, Correlation, CorrelationKind, GroupField, Ordering, Rules};
 use super::sigma::{Reader, fingerprint};
 use crate::alert::RuleInfo;
 use crate::diagnose::{Span, closest};
@@ -224,6 +224,45 @@ fn aliases(reader: &mut Reader<'_>, body: &Node) -> Vec<Alias> {
         aliases.push(alias);
     }
     aliases
+}
+
+/// Ids and names of everything loaded: what those in a correlation stand for.
+pub struct Names {
+    rules: HashMap<String, Arc<str>>,
+    correlations: Vec<String>,
+}
+
+impl Names {
+    pub(super) fn new<'c>(rules: &Rules, correlations: impl Iterator<Item = &'c Unresolved>) -> Self {
+        let mut names = HashMap::new();
+        for rule in &rules.rules {
+            let id: Arc<str> = rule.info.id.as_str().into();
+            names.insert(rule.info.id.clone(), Arc::clone(&id));
+            if let Some(name) = &rule.name {
+                names.insert(name.clone(), id);
+            }
+        }
+        for rule in &rules.rules {
+            names.entry(rule.info.title.clone()).or_insert_with(|| rule.info.id.as_str().into());
+        }
+        let correlations = correlations.flat_map(|c| [Some(c.id()), c.name()].into_iter().flatten());
+        Self { rules: names, correlations: correlations.map(str::to_owned).collect() }
+    }
+
+    /// The id of the rule that has this id, name or title.
+    fn rule(&self, written: &str) -> Option<Arc<str>> {
+        self.rules.get(written).cloned()
+    }
+
+    /// Whether a correlation has this id or name.
+    fn is_correlation(&self, written: &str) -> bool {
+        self.correlations.iter().any(|name| name == written)
+    }
+
+    /// All ids and names of rules, for "did you mean".
+    fn names(&self) -> Vec<&str> {
+        self.rules.keys().map(String::as_str).collect()
+    }
 }
 
 /// Finds the rules that a correlation names.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::correlation::{self, Unresolved};
+use super::correlation::{self, Names, Unresolved};
 use super::ir::Rules;
 use super::sigma::{self, Reader};
 use crate::alert::Level;
@@ -199,7 +199,7 @@ impl Loader {
     }
 
     fn finish(mut self, options: &Options) -> Loaded {
-        let names = Names::new(&self.loaded.rules, &self.correlations);
+        let names = Names::new(&self.loaded.rules, self.correlations.iter().map(|(_, read)| read));
         let mut correlations = Vec::new();
         for (source, read) in self.correlations {
             let mut reader = Reader { source: &source, findings: &mut self.loaded.findings };
@@ -240,42 +240,6 @@ fn configure(rules: &mut Rules, options: &Options) {
         if let Some(level) = options.levels.get(&info.id).or_else(|| options.levels.get(&info.title)) {
             Arc::make_mut(info).level = *level;
         }
-    }
-}
-
-/// Ids and names of everything loaded: what those in a correlation stand for.
-pub struct Names {
-    rules: HashMap<String, Arc<str>>,
-    correlations: Vec<String>,
-}
-
-impl Names {
-    fn new(rules: &Rules, correlations: &[(Arc<SourceText>, Unresolved)]) -> Self {
-        let mut names = HashMap::new();
-        for rule in &rules.rules {
-            let id: Arc<str> = rule.info.id.as_str().into();
-            names.insert(rule.info.id.clone(), Arc::clone(&id));
-            if let Some(name) = &rule.name {
-                names.insert(name.clone(), id);
-            }
-        }
-        let correlations = correlations.iter().flat_map(|(_, c)| [Some(c.id()), c.name()].into_iter().flatten());
-        Self { rules: names, correlations: correlations.map(str::to_owned).collect() }
-    }
-
-    /// The id of the rule that has this id or name.
-    pub(super) fn rule(&self, written: &str) -> Option<Arc<str>> {
-        self.rules.get(written).cloned()
-    }
-
-    /// Whether a correlation has this id or name.
-    pub(super) fn is_correlation(&self, written: &str) -> bool {
-        self.correlations.iter().any(|name| name == written)
-    }
-
-    /// All ids and names of rules, for "did you mean".
-    pub(super) fn names(&self) -> Vec<&str> {
-        self.rules.keys().map(String::as_str).collect()
     }
 }
 
