@@ -22,7 +22,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 1 | clock, diagnose |
+//! | 1 | clock, diagnose, hash |
 //! | 2 | alert, metrics, text, units, yaml |
 //! | 3 | event |
 //! | 4 | rule |
@@ -57,6 +57,7 @@ pub mod correlate;
 pub mod diagnose;
 pub mod engine;
 pub mod event;
+pub mod hash;
 pub mod metrics;
 pub mod notify;
 pub mod pipeline;

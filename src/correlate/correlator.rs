@@ -7,19 +7,17 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::key::{Key, Tell};
-use super::summary;
 use super::window::{Chain, Entry, Shown};
+use super::{SKEW_MAX, summary};
 use crate::alert::{Alert, Kind, Status};
 use crate::clock::Timestamp;
 use crate::engine::{Consumer, Match, RuleSet};
 use crate::event::FieldPath;
+use crate::hash;
 use crate::rule::ir::CorrelationKind;
 
 /// Requests that are remembered, so that their later stages and repeated deliveries change nothing.
 const SEEN_MAX: usize = 262_144;
-
-/// How far ahead of the wall clock an event may push event time.
-const SKEW_MAX: Duration = Duration::from_secs(300);
 
 /// Groups that eviction compares before it lets one go.
 const EVICTION_SAMPLE: usize = 32;
@@ -251,10 +249,7 @@ impl Correlator {
                 }
                 None => {
                     let consumer = &old.consumers()[held.id.0];
-                    for (id, chain) in held.key.leave() {
-                        let alert = alert(consumer, &held, id, &chain, Status::Resolved);
-                        self.changes.push(Change { kind: Kind::Resolved, alert });
-                    }
+                    self.changes.extend(resolve_told(consumer, &mut held));
                     self.dirty.remove(&at);
                     self.free.push(at);
                 }
@@ -330,11 +325,7 @@ impl Correlator {
         let id = self.rules.consumers()[consumer].info.id.clone();
         *self.stats.evictions.entry(id).or_default() += 1;
         if let Some(held) = self.held[at].as_mut() {
-            // An episode that was told must be seen to end.
-            for (id, chain) in held.key.leave() {
-                let alert = alert(&self.rules.consumers()[consumer], held, id, &chain, Status::Resolved);
-                self.changes.push(Change { kind: Kind::Resolved, alert });
-            }
+            self.changes.extend(resolve_told(&self.rules.consumers()[consumer], held));
         }
         self.drop_key(at);
     }
@@ -370,8 +361,8 @@ impl Correlator {
         let rules = Arc::clone(&self.rules);
         let Some(held) = self.held[at].as_mut() else { return };
         let consumer = &rules.consumers()[held.id.0];
-        let (cluster, group) = (Arc::clone(&held.id.1), held.id.2.clone());
-        let id_of = |chain: &Chain| alert_id(&consumer.info.id, &cluster, &group, chain.evidence);
+        let (_, cluster, group) = &held.id;
+        let id_of = |chain: &Chain| alert_id(&consumer.info.id, cluster, group, chain.evidence);
         let safe = if last_call { safe } else { safe.minus(held.behind) };
         for tell in held.key.settle(safe, last_call, consumer, &id_of) {
             let (kind, status, id, chain) = match tell {
@@ -418,6 +409,13 @@ impl Correlator {
     }
 }
 
+/// A group goes: an episode that was told must be seen to end.
+fn resolve_told(consumer: &Consumer, held: &mut Held) -> Vec<Change> {
+    let told = held.key.leave().into_iter();
+    told.map(|(id, chain)| Change { kind: Kind::Resolved, alert: alert(consumer, held, id, &chain, Status::Resolved) })
+        .collect()
+}
+
 fn same(old: &Consumer, rules: &RuleSet) -> Option<usize> {
     rules.consumers().iter().position(|new| {
         new.info.id == old.info.id
@@ -460,24 +458,16 @@ fn entry(consumer: &Consumer, member: usize, found: &Match, time: Timestamp, sho
         time,
         request: found.request,
         member: u16::try_from(member).unwrap_or(u16::MAX),
-        values: values.iter().map(|value| short_hash(value.to_string().as_bytes())).collect(),
+        values: values.iter().map(|value| hash::short(&[value.to_string().as_bytes()])).collect(),
         audit_id: found.event.audit_id.as_str().into(),
         shown: Some(Arc::clone(shown)),
     }
 }
 
-fn short_hash(bytes: &[u8]) -> u64 {
-    u64::from_le_bytes(blake3::hash(bytes).as_bytes()[..8].try_into().unwrap_or_default())
-}
-
 /// A pure function of rule, cluster, group and evidence.
 fn alert_id(rule: &str, cluster: &str, group: &str, evidence: u64) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for part in [rule.as_bytes(), cluster.as_bytes(), group.as_bytes(), &evidence.to_le_bytes()] {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    hasher.finalize().to_hex()[..32].to_owned()
+    let parts = [rule.as_bytes(), cluster.as_bytes(), group.as_bytes(), &evidence.to_le_bytes()];
+    hash::of(&parts).to_hex()[..32].to_owned()
 }
 
 fn alert(consumer: &Consumer, held: &Held, id: String, chain: &Chain, status: Status) -> Alert {
@@ -538,10 +528,7 @@ enum Novelty {
 
 impl Seen {
     fn add(&mut self, found: &Match) -> Novelty {
-        let mut id = found.request.to_le_bytes().to_vec();
-        id.extend_from_slice(found.rule.as_bytes());
-        id.extend_from_slice(found.cluster.as_bytes());
-        let id = short_hash(&id);
+        let id = hash::short(&[&found.request.to_le_bytes(), found.rule.as_bytes(), found.cluster.as_bytes()]);
         match self.deliveries.get(&id) {
             Some(delivery) if *delivery == found.delivery => {
                 let first = self.duplicate != Some(found.delivery);

@@ -18,5 +18,8 @@ pub use summary::sentence;
 
 pub use crate::engine::Match;
 
+/// How far ahead of the wall clock an event may push event time.
+pub const SKEW_MAX: Duration = Duration::from_secs(300);
+
 /// How long matches of a single-event rule join the same alert, unless configured.
 pub const REPEAT_AFTER: Duration = Duration::from_secs(300);

@@ -8,10 +8,10 @@ use super::index::{self, Index};
 use super::predicate::{Interner, Predicate, Program};
 use crate::alert::RuleInfo;
 use crate::event::project::CLUSTER;
-use crate::event::{FieldPath, Projection};
+use crate::event::{FieldPath, Projection, Slot};
 use crate::rule::ir::{Correlation, CorrelationKind, Expr, Op, Rule, Rules};
 
-/// Paths that are read of every event.
+/// Texts that every event has; the last is its time.
 pub(super) const KNOWN: [&str; 4] = ["auditID", "verb", "stage", "stageTimestamp"];
 
 /// What tells the episodes of a rule about single events apart: who, as whom, and the object.
@@ -32,6 +32,10 @@ type ByRule = HashMap<Arc<str>, Vec<(usize, usize)>>;
 #[derive(Debug)]
 pub struct RuleSet {
     pub(super) projection: Projection,
+    /// Where the projection has [`KNOWN`], in its order.
+    pub(super) known: [Option<Slot>; 4],
+    /// Where rules read the cluster label, if any does.
+    pub(super) cluster: Option<Slot>,
     pub(super) predicates: Vec<Predicate>,
     pub(super) index: Index,
     pub(super) rules: Vec<CompiledRule>,
@@ -103,7 +107,8 @@ impl RuleSet {
         let predicates = interner.predicates;
         let index = Index::new(&rules.rules, &projection);
         let (consumers, by_rule) = consumers(&rules, repeat_after);
-        Self { projection, predicates, index, rules: compiled, consumers, by_rule, loaded: rules }
+        let (known, cluster) = (KNOWN.map(|path| projection.slot(path)), projection.slot(CLUSTER));
+        Self { projection, known, cluster, predicates, index, rules: compiled, consumers, by_rule, loaded: rules }
     }
 
     /// What turns matches into episodes.
@@ -134,17 +139,6 @@ impl RuleSet {
     #[must_use]
     pub fn longest_window(&self) -> Duration {
         self.consumers.iter().map(|consumer| consumer.timespan).max().unwrap_or_default()
-    }
-
-    /// Number of different tests over all rules.
-    #[must_use]
-    pub fn predicate_count(&self) -> usize {
-        self.predicates.len()
-    }
-
-    /// Whether any rule reads the cluster label.
-    pub(super) fn cluster_slot(&self) -> Option<crate::event::Slot> {
-        self.projection.slot(CLUSTER)
     }
 }
 

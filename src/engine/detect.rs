@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::compile::{CompiledRule, RuleSet};
+use super::compile::{CompiledRule, KNOWN, RuleSet};
 use super::excerpt;
 use super::predicate::{Answers, Case};
 use crate::alert::EventExcerpt;
@@ -161,21 +161,18 @@ impl Detector {
     /// Projects an event and checks that it has what every event has.
     fn read(&mut self, rules: &RuleSet, cluster: &str, bytes: &[u8]) -> Result<Timestamp, (Reason, String)> {
         self.scratch.load(&rules.projection, bytes).map_err(|error| (error.reason, error.detail))?;
-        if let Some(slot) = rules.cluster_slot() {
+        if let Some(slot) = rules.cluster {
             self.scratch.inject(slot, cluster);
         }
-        let text = |name: &str| {
-            let at = rules.projection.slot(name).and_then(|slot| self.scratch.first(slot));
-            match at.map(|at| self.scratch.at(at, bytes)) {
-                Some(Val::Str(text)) => Ok(text),
-                Some(_) => Err((Reason::Shape, format!("`{name}` must be text"))),
-                None => Err((Reason::Shape, format!("the event has no `{name}`"))),
-            }
-        };
-        for name in ["auditID", "verb", "stage"] {
-            text(name)?;
+        let mut time = "";
+        for (name, slot) in KNOWN.iter().zip(rules.known) {
+            let at = slot.and_then(|slot| self.scratch.first(slot));
+            time = match at.map(|at| self.scratch.at(at, bytes)) {
+                Some(Val::Str(text)) => text,
+                Some(_) => return Err((Reason::Shape, format!("`{name}` must be text"))),
+                None => return Err((Reason::Shape, format!("the event has no `{name}`"))),
+            };
         }
-        let time = text("stageTimestamp")?;
         Timestamp::parse(time).ok_or_else(|| (Reason::Shape, "`stageTimestamp` is no RFC 3339 time".to_owned()))
     }
 }

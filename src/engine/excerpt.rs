@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::alert::{EventExcerpt, ObjectRef, ResponseStatus, User};
 use crate::event::FieldPath;
 use crate::event::path::Found;
+use crate::hash;
 use crate::rule::ir::{Expr, Op};
 use crate::rule::naive;
 
@@ -112,26 +113,16 @@ pub(super) fn excerpt(event: &Value, bytes: &[u8]) -> (EventExcerpt, Meta) {
 fn meta(read: &Reader<'_>, bytes: &[u8]) -> Meta {
     let (id, received) = (read.must("auditID"), read.must("requestReceivedTimestamp"));
     let delivery = [id, read.must("stage"), read.must("stageTimestamp")].map(str::as_bytes);
-    let delivery = hash(&[delivery[0], delivery[1], delivery[2], bytes]);
+    let delivery = hash::short(&[delivery[0], delivery[1], delivery[2], bytes]);
     let user = read.object("user").and_then(|user| user.text("username")).unwrap_or_default();
     let request = [id, received, user, read.must("requestURI")].map(str::as_bytes);
     // Without these, two requests cannot be told apart: better one too many than one taken for a later stage of another.
     let request = if id.is_empty() || received.is_empty() {
-        hash(&[request[0], request[1], request[2], request[3], &delivery.to_le_bytes()])
+        hash::short(&[request[0], request[1], request[2], request[3], &delivery.to_le_bytes()])
     } else {
-        hash(&request)
+        hash::short(&request)
     };
     Meta { delivery, request }
-}
-
-/// Hash of several parts; their lengths keep them apart.
-pub(super) fn hash(parts: &[&[u8]]) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().unwrap_or_default())
 }
 
 /// At most `max` characters; what is left out is told.

@@ -5,15 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::correlate::SKEW_MAX;
 
 /// Clusters whose time is followed; a client of the webhook may name any, and the one silent for longest goes first.
 const CLUSTERS_MAX: usize = 10_000;
 
 /// An apiserver holds a batch back for up to 30 s by default: silence that is shorter says nothing.
 const SILENCE: Duration = Duration::from_secs(60);
-
-/// How far ahead of the wall clock an event may push event time.
-const SKEW_MAX: Duration = Duration::from_secs(300);
 
 /// The newest event time of each cluster, and when it was seen.
 #[derive(Debug, Default)]

@@ -8,6 +8,7 @@ use super::ir::{Expr, Glob, Op, Ordering, Regex, Relation, Rule, Test, Text};
 use crate::alert::{Level, RuleInfo};
 use crate::diagnose::{Diagnostic, SourceText, Span, closest};
 use crate::event::FieldPath;
+use crate::hash;
 use crate::yaml::{Key, Node, Value, document_text};
 
 /// The modifiers that are understood.
@@ -172,8 +173,7 @@ pub fn rule(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Rul
 /// Hash of a document's content.
 #[must_use]
 pub fn fingerprint(document: &Node) -> u64 {
-    let hash = blake3::hash(document.to_json().to_string().as_bytes());
-    u64::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap_or_default())
+    hash::short(&[document.to_json().to_string().as_bytes()])
 }
 
 fn detection_expr(reader: &mut Reader<'_>, detection: &Node) -> Option<Expr> {

@@ -87,12 +87,6 @@ impl Store {
         self.inner.readers.run(move |connection| journal::after(connection, seq, limit)).await
     }
 
-    /// The first sequence number received at or after `time`, or the next one to be given: reading after the one
-    /// before it gives everything from `time` on.
-    pub async fn journal_seq_at(&self, time: Timestamp) -> Result<i64, StoreError> {
-        self.inner.readers.run(move |connection| journal::seq_at(connection, time)).await
-    }
-
     /// When the newest batch that is kept was received.
     pub async fn journal_newest(&self) -> Result<Option<Timestamp>, StoreError> {
         self.inner.readers.run(journal::newest).await

@@ -271,16 +271,6 @@ fn unpack(
     Ok(())
 }
 
-/// The first sequence number received at or after `time`; the next one to be given where there is none.
-pub(super) fn seq_at(connection: &Connection, time: Timestamp) -> Result<i64, StoreError> {
-    let mut select = connection.prepare_cached("SELECT min(seq) FROM journal WHERE received >= ?1")?;
-    let found: Option<i64> = select.query_row([time.0], |row| row.get(0))?;
-    Ok(match found {
-        Some(seq) => seq,
-        None => last(connection)?.max(cursor(connection)?) + 1,
-    })
-}
-
 /// When the newest row was received.
 pub(super) fn newest(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {
     let mut select = connection.prepare_cached("SELECT received FROM journal ORDER BY seq DESC LIMIT 1")?;

@@ -683,19 +683,6 @@ async fn waiters_wake_when_there_is_something() {
 }
 
 #[tokio::test]
-async fn a_time_finds_its_place_in_the_journal() {
-    let (_dir, store) = open();
-    assert_eq!(store.journal_seq_at(Timestamp(0)).await.unwrap(), 1);
-    store.append(batch(vec![found("a", "alice", 1), found("b", "alice", 2)])).await.unwrap();
-    store.append(batch(vec![found("a", "alice", 3)])).await.unwrap();
-    let batches = store.journal_after(0, 10).await.unwrap();
-    assert_eq!(store.journal_seq_at(batches[0].received).await.unwrap(), 1);
-    assert_eq!(store.journal_seq_at(LATER).await.unwrap(), 4);
-    let later = store.journal_seq_at(Timestamp(batches[0].received.0 + 1)).await.unwrap();
-    assert_eq!(store.journal_after(later - 1, 10).await.unwrap()[0].seq, 3);
-}
-
-#[tokio::test]
 async fn pruning_keeps_what_somebody_still_needs() {
     let (_dir, store) = open();
     for n in 0..3 {
