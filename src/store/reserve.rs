@@ -69,15 +69,16 @@ impl Reserve {
             return Ok(()); // From the last run.
         }
         file.set_len(0)?;
-        // Written, not only given a length: a hole in a file keeps no room.
+        // Written, not only given a length: a hole in a file keeps no room. Half as much again must be there for a moment:
+        // on a disk that is full the reserve's own room is free once it is released, and says nothing of any other.
         let zeros = [0_u8; CHUNK];
-        let mut left = self.bytes;
+        let mut left = self.bytes + self.bytes / 2;
         while left > 0 {
             let chunk = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
             file.write_all(&zeros[..chunk])?;
             left -= chunk as u64;
         }
-        Ok(())
+        file.set_len(self.bytes)
     }
 }
 
