@@ -82,9 +82,10 @@ impl RuleSet {
         let mut paths: BTreeSet<&str> = KNOWN.into_iter().chain(index::FIELDS).collect();
         for rule in &rules.rules {
             rule.expr.each_test(&mut |test| {
-                paths.insert(test.field.path());
+                // What is no plain path is asked of the whole event.
+                paths.extend(test.field.plain().map(FieldPath::path));
                 if let Op::Field { other, .. } = &test.op {
-                    paths.insert(other.path());
+                    paths.extend(other.plain().map(FieldPath::path));
                 }
             });
         }

@@ -148,6 +148,7 @@ impl Detector {
                     scratch: &mut self.scratch,
                     answers: &mut self.answers,
                     event: bytes,
+                    cluster,
                 };
                 if case.holds(&rule.program) {
                     let shown = shown.get_or_insert_with(|| Shown::new(bytes, cluster));
@@ -177,6 +178,15 @@ impl Detector {
     }
 }
 
+/// An event as a whole, with the label of its cluster.
+pub(super) fn labelled(bytes: &[u8], cluster: &str) -> Value {
+    let mut event: Value = value(bytes).unwrap_or_default();
+    if let Value::Object(map) = &mut event {
+        map.insert(CLUSTER.to_owned(), cluster.into());
+    }
+    event
+}
+
 /// The slow view of an event, made when the first rule is true of it.
 struct Shown {
     event: Value,
@@ -186,10 +196,7 @@ struct Shown {
 
 impl Shown {
     fn new(bytes: &[u8], cluster: &str) -> Self {
-        let mut event: Value = value(bytes).unwrap_or_default();
-        if let Value::Object(map) = &mut event {
-            map.insert(CLUSTER.to_owned(), cluster.into());
-        }
+        let event = labelled(bytes, cluster);
         let (excerpt, meta) = excerpt::excerpt(&event, bytes);
         Self { event, excerpt, meta }
     }

@@ -10,6 +10,7 @@ use crate::alert::{EventExcerpt, ObjectRef, ResponseStatus, User};
 use crate::event::FieldPath;
 use crate::event::path::Found;
 use crate::hash;
+use crate::rule::field::Field;
 use crate::rule::ir::{Expr, Op};
 use crate::rule::naive;
 
@@ -212,7 +213,7 @@ fn collect(expr: &Expr, event: &Value, found: &mut BTreeMap<String, Value>) {
             let values: Vec<Value> = naive::witnesses(test, event)
                 .into_iter()
                 .take(VALUES_MAX)
-                .map(|v| show(&test.field, v, event))
+                .map(|v| show(&test.field, &v, event))
                 .collect();
             let value = match values.len() {
                 0 => Value::Bool(true),
@@ -228,14 +229,27 @@ fn collect(expr: &Expr, event: &Value, found: &mut BTreeMap<String, Value>) {
 pub(super) fn values(field: &FieldPath, event: &Value) -> Vec<Value> {
     let scalars = field.resolve(event).into_iter().filter_map(|found| match found {
         Found::Scalar(Value::Null) | Found::Container => None,
-        Found::Scalar(value) => Some(show(field, value, event)),
+        Found::Scalar(value) => Some(show_path(field, value, event)),
     });
     scalars.take(VALUES_MAX).collect()
 }
 
 /// A value of an event's field as it may be shown: short, and not a secret.
 #[must_use]
-pub fn show(field: &FieldPath, value: &Value, event: &Value) -> Value {
+pub fn show(field: &Field, value: &Value, event: &Value) -> Value {
+    match field {
+        Field::Path(path) => show_path(path, value, event),
+        // It may be from anywhere, and so be a secret.
+        Field::Anything => REDACTED.into(),
+        Field::Derived(derived) if derived.reads.iter().any(|path| is_secret(path.path(), event)) => REDACTED.into(),
+        Field::Derived(derived) => match derived.reads.first() {
+            Some(path) => show_path(path, value, event),
+            None => REDACTED.into(),
+        },
+    }
+}
+
+fn show_path(field: &FieldPath, value: &Value, event: &Value) -> Value {
     if is_secret(field.path(), event) {
         return REDACTED.into();
     }

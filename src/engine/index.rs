@@ -153,7 +153,7 @@ fn admitted(expr: &Expr, field: &str) -> Option<Admitted> {
             Some(union)
         }
         Expr::Not(part) => match &**part {
-            Expr::Test(Test { field: tested, op: Op::Exists }) if tested.as_str() == field => {
+            Expr::Test(Test { field: tested, op: Op::Exists, .. }) if tested.as_str() == field => {
                 Some(Admitted { values: BTreeSet::new(), absent: true })
             }
             _ => None,

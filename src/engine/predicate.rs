@@ -5,10 +5,16 @@ use std::collections::{HashMap, HashSet};
 use aho_corasick::AhoCorasick;
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
+use serde_json::Value;
 
+use super::detect::labelled;
 use crate::event::{FieldPath, Projection, Scratch, Slot, Val};
-use crate::rule::ir::{Expr, Op, Ordering, Regex, Relation, Test, Text, address};
-use crate::rule::naive::number_in;
+use crate::rule::field::Field;
+use crate::rule::ir::{Expr, Op, Ordering, Quantifier, Regex, Relation, Test, Text, address};
+use crate::rule::naive::{self, number_in};
+
+/// Reading a whole event costs more than anything else.
+const WHOLE_COST: u8 = 200;
 
 /// A predicate's number in its rule set.
 pub(super) type PredicateId = u32;
@@ -16,11 +22,17 @@ pub(super) type PredicateId = u32;
 /// One test, ready to be asked.
 #[derive(Debug)]
 pub(super) struct Predicate {
-    slot: Slot,
-    field: FieldPath,
-    question: Question,
+    asks: Asks,
     /// What asking costs, roughly; cheap ones are asked first.
     pub(super) cost: u8,
+}
+
+#[derive(Debug)]
+enum Asks {
+    /// The values of a path.
+    Path { slot: Slot, field: FieldPath, question: Question, of: Quantifier },
+    /// The event as a whole: what the judge alone can answer.
+    Whole(Test),
 }
 
 #[derive(Debug)]
@@ -103,7 +115,11 @@ impl<'p> Interner<'p> {
         let mut sets: Vec<(&FieldPath, Relation, Vec<&str>)> = Vec::new();
         let mut programs = Vec::new();
         for part in parts {
-            if let Expr::Test(Test { field, op: Op::Text { pattern: Text::Plain(how, text), cased: false } }) = part
+            if let Expr::Test(Test {
+                field: Field::Path(field),
+                op: Op::Text { pattern: Text::Plain(how, text), cased: false },
+                of: Quantifier::Any,
+            }) = part
                 && matches!(how, Relation::Is | Relation::Contains)
             {
                 match sets.iter_mut().find(|(f, h, _)| *f == field && h == how) {
@@ -125,10 +141,10 @@ impl<'p> Interner<'p> {
         texts.dedup();
         if let [text] = texts.as_slice() {
             let pattern = Text::Plain(how, (*text).to_owned());
-            return self.ask(&Test { field: field.clone(), op: Op::Text { pattern, cased: false } });
+            return self.ask(&Test::new(field.clone(), Op::Text { pattern, cased: false }));
         }
         let key = format!("{field:?} {how:?} any {texts:?}");
-        self.intern(key, field, |_| match how {
+        self.intern(key, field, Quantifier::Any, |_| match how {
             Relation::Contains => match AhoCorasick::new(&texts) {
                 Ok(automaton) => (Question::ContainsAny(automaton), 3),
                 // Only patterns beyond any memory fail; then there is nothing that could match.
@@ -140,7 +156,11 @@ impl<'p> Interner<'p> {
 
     fn ask(&mut self, test: &Test) -> Program {
         let key = format!("{test:?}");
-        self.intern(key, &test.field, |interner| match &test.op {
+        let Field::Path(field) = &test.field else { return self.whole(key, test) };
+        if matches!(&test.op, Op::Field { other, .. } if other.plain().is_none()) {
+            return self.whole(key, test);
+        }
+        self.intern(key, field, test.of, |interner| match &test.op {
             Op::Exists => (Question::Exists, 0),
             Op::Null => (Question::Null, 0),
             Op::Text { pattern, cased } => {
@@ -151,25 +171,44 @@ impl<'p> Interner<'p> {
             Op::Compare(ordering, bound) => (Question::Compare(*ordering, *bound), 1),
             Op::Regex(regex) => (Question::Regex(regex.clone()), 8),
             Op::Cidr(network) => (Question::Cidr(*network), 4),
-            Op::Field { other, how, cased } => match interner.projection.slot(other.path()) {
-                Some(slot) => {
-                    let cost = if interner.projection.is_lazy(slot) { 40 } else { 4 };
-                    (Question::Field { slot, other: other.clone(), how: *how, cased: *cased }, cost)
+            Op::Field { other, how, cased } => {
+                match other.plain().and_then(|other| Some((other, interner.projection.slot(other.path())?))) {
+                    Some((other, slot)) => {
+                        let cost = if interner.projection.is_lazy(slot) { 40 } else { 4 };
+                        (Question::Field { slot, other: other.clone(), how: *how, cased: *cased }, cost)
+                    }
+                    None => (Question::OneOf(HashSet::default()), 1),
                 }
-                None => (Question::OneOf(HashSet::default()), 1),
-            },
+            }
         })
     }
 
-    fn intern(&mut self, key: String, field: &FieldPath, make: impl FnOnce(&Self) -> (Question, u8)) -> Program {
+    fn intern(
+        &mut self,
+        key: String,
+        field: &FieldPath,
+        of: Quantifier,
+        make: impl FnOnce(&Self) -> (Question, u8),
+    ) -> Program {
         if let Some(id) = self.known.get(&key) {
             return Program::Ask(*id);
         }
         let (question, cost) = make(self);
         let Some(slot) = self.projection.slot(field.path()) else { return Program::Any(Box::default()) };
         let cost = cost + if self.projection.is_lazy(slot) { 30 } else { 0 };
+        self.add(key, Predicate { asks: Asks::Path { slot, field: field.clone(), question, of }, cost })
+    }
+
+    fn whole(&mut self, key: String, test: &Test) -> Program {
+        match self.known.get(&key) {
+            Some(id) => Program::Ask(*id),
+            None => self.add(key, Predicate { asks: Asks::Whole(test.clone()), cost: WHOLE_COST }),
+        }
+    }
+
+    fn add(&mut self, key: String, predicate: Predicate) -> Program {
         let id = PredicateId::try_from(self.predicates.len()).unwrap_or(PredicateId::MAX);
-        self.predicates.push(Predicate { slot, field: field.clone(), question, cost });
+        self.predicates.push(predicate);
         self.known.insert(key, id);
         Program::Ask(id)
     }
@@ -183,6 +222,8 @@ pub(super) struct Answers {
     event: u64,
     /// Text of the other field of a field comparison.
     other: String,
+    /// The current event as a whole, once somebody asked.
+    whole: Option<Value>,
 }
 
 impl Answers {
@@ -190,6 +231,7 @@ impl Answers {
     pub(super) fn next_event(&mut self, predicates: usize) {
         self.event += 1;
         self.given.resize(predicates, 0);
+        self.whole = None;
     }
 }
 
@@ -200,6 +242,7 @@ pub(super) struct Case<'c> {
     pub(super) scratch: &'c mut Scratch,
     pub(super) answers: &'c mut Answers,
     pub(super) event: &'c [u8],
+    pub(super) cluster: &'c str,
 }
 
 impl Case<'_> {
@@ -226,9 +269,18 @@ impl Case<'_> {
     }
 
     fn ask(&mut self, predicate: &Predicate) -> bool {
-        let Predicate { slot, field, question, .. } = predicate;
-        self.scratch.demand(self.projection, *slot, self.event);
-        let range = field.picked(self.scratch.count(*slot));
+        match &predicate.asks {
+            Asks::Path { slot, field, question, of } => self.ask_path(*slot, field, question, *of),
+            Asks::Whole(test) => {
+                let whole = self.answers.whole.get_or_insert_with(|| labelled(self.event, self.cluster));
+                naive::test_holds(test, whole)
+            }
+        }
+    }
+
+    fn ask_path(&mut self, slot: Slot, field: &FieldPath, question: &Question, of: Quantifier) -> bool {
+        self.scratch.demand(self.projection, slot, self.event);
+        let range = field.picked(self.scratch.count(slot));
         match question {
             Question::Exists => return !range.is_empty(),
             Question::Null if range.is_empty() => return true,
@@ -240,16 +292,18 @@ impl Case<'_> {
             }
             _ => {}
         }
-        let mut next = self.scratch.first(*slot);
+        // With `Any` the first yes decides, with `Every` the first no.
+        let decides = of == Quantifier::Any;
+        let mut next = self.scratch.first(slot);
         let mut number = 0;
         while let Some(at) = next {
-            if range.contains(&number) && self.value_holds(question, at) {
-                return true;
+            if range.contains(&number) && self.value_holds(question, at) == decides {
+                return decides;
             }
             number += 1;
             next = self.scratch.following(at);
         }
-        false
+        !decides && !range.is_empty()
     }
 
     fn value_holds(&mut self, question: &Question, at: u32) -> bool {

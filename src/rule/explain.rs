@@ -4,14 +4,13 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::ir::{Expr, Glob, Op, Ordering, Regex, Relation, Rule, STAGES_DECIDED, Test, Text};
+use super::field::{Field, Got};
+use super::ir::{Expr, Glob, Op, Ordering, Quantifier, Regex, Relation, Rule, STAGES_DECIDED, Test, Text};
 use super::naive;
-use crate::event::FieldPath;
-use crate::event::path::Found;
 use crate::event::project::fold;
 
 /// How a value of an event may be shown: field, value, event. Explanations leave the machine, secrets must not.
-pub type Show = fn(&FieldPath, &Value, &Value) -> Value;
+pub type Show = fn(&Field, &Value, &Value) -> Value;
 
 /// Values that one line names.
 const VALUES_MAX: usize = 4;
@@ -110,7 +109,7 @@ fn node(expr: &Expr, event: &Value, show: Show) -> Node {
             None => Node { holds, text: "any of:".to_owned(), parts: nodes(parts) },
         },
         Expr::Not(part) => match &**part {
-            Expr::Test(Test { field, op: Op::Exists }) => {
+            Expr::Test(Test { field, op: Op::Exists, .. }) => {
                 let text = format!("{field} does not exist: {}", found(field, event, show));
                 Node { holds, text, parts: Vec::new() }
             }
@@ -125,7 +124,7 @@ fn one_field(parts: &[Expr]) -> Option<Vec<&Test>> {
     let mut tests: Vec<&Test> = Vec::new();
     for part in parts {
         let Expr::Test(test) = part else { return None };
-        if tests.first().is_some_and(|first| first.field != test.field) {
+        if tests.first().is_some_and(|first| first.field != test.field || first.of != test.of) {
             return None;
         }
         tests.push(test);
@@ -149,7 +148,8 @@ fn line(tests: &[&Test], between: &str, event: &Value, show: Show) -> String {
         questions.push_str(&rest);
         before = verb;
     }
-    let mut text = format!("{}{questions}: {}", first.field, found(&first.field, event, show));
+    let every = if first.of == Quantifier::Every { "every " } else { "" };
+    let mut text = format!("{every}{}{questions}: {}", first.field, found(&first.field, event, show));
     for test in tests {
         if let Op::Field { other, .. } = &test.op {
             text.push_str(&format!("; {other}: {}", found(other, event, show)));
@@ -211,13 +211,13 @@ fn piece(piece: &Glob) -> String {
 }
 
 /// What the event has in a field, in words.
-fn found(field: &FieldPath, event: &Value, show: Show) -> String {
+fn found(field: &Field, event: &Value, show: Show) -> String {
     let all = field.resolve(event);
     let scalars: Vec<&Value> = all
         .iter()
         .filter_map(|found| match found {
-            Found::Scalar(value) => Some(*value),
-            Found::Container => None,
+            Got::Scalar(value) => Some(&**value),
+            Got::Container => None,
         })
         .collect();
     let shown: Vec<String> = scalars.iter().take(VALUES_MAX).map(|value| quoted(&show(field, value, event))).collect();
@@ -262,7 +262,7 @@ mod tests {
         loaded.rules.rules.remove(0)
     }
 
-    fn plain(_: &FieldPath, value: &Value, _: &Value) -> Value {
+    fn plain(_: &Field, value: &Value, _: &Value) -> Value {
         value.clone()
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::field::Field;
 use crate::alert::RuleInfo;
 use crate::event::FieldPath;
 use crate::event::project::fold;
@@ -181,13 +182,32 @@ impl Expr {
     }
 }
 
-/// One question about one field: true if it is true of any value that the path yields.
+/// One question about one field.
 #[derive(Clone, Debug)]
 pub struct Test {
     /// The field.
-    pub field: FieldPath,
+    pub field: Field,
     /// The question.
     pub op: Op,
+    /// Of how many of the field's values it must be true.
+    pub of: Quantifier,
+}
+
+/// Of how many of a field's values a question must be true.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Quantifier {
+    /// One at least: Sigma's way.
+    #[default]
+    Any,
+    /// Every one, and there is one.
+    Every,
+}
+
+impl Test {
+    /// A question that must be true of one value.
+    pub fn new(field: impl Into<Field>, op: Op) -> Self {
+        Self { field: field.into(), op, of: Quantifier::Any }
+    }
 }
 
 /// The questions a test can ask.
@@ -215,7 +235,7 @@ pub enum Op {
     /// The scalar's text compares so to that of any value of another field.
     Field {
         /// The other field.
-        other: FieldPath,
+        other: Field,
         /// How.
         how: Relation,
         /// Case matters.

@@ -4,6 +4,7 @@ pub mod builtin;
 pub mod condition;
 pub mod correlation;
 pub mod explain;
+pub mod field;
 pub mod ir;
 pub mod load;
 pub mod naive;

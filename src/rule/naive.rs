@@ -1,11 +1,12 @@
 //! The judge: rules over `serde_json::Value`, obviously right and slow. The compiled path must agree with it. It also says
 //! what an alert shows as matched: that is asked of the few events that match.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
-use super::ir::{Expr, Op, Regex, Rule, STAGES_DECIDED, Test, address};
-use crate::event::FieldPath;
-use crate::event::path::Found;
+use super::field::{Field, Got};
+use super::ir::{Expr, Op, Quantifier, Regex, Rule, STAGES_DECIDED, Test, address};
 use crate::event::project::fold;
 
 /// Whether a rule is true of an event.
@@ -30,25 +31,31 @@ pub fn holds(expr: &Expr, event: &Value) -> bool {
 #[must_use]
 pub fn test_holds(test: &Test, event: &Value) -> bool {
     let found = test.field.resolve(event);
-    match &test.op {
-        Op::Exists => !found.is_empty(),
-        Op::Null => found.is_empty() || found.contains(&Found::Scalar(&Value::Null)),
-        op => found.into_iter().any(|value| value_holds(op, value, event)),
+    match (&test.op, test.of) {
+        (Op::Exists, _) => !found.is_empty(),
+        (Op::Null, _) => found.is_empty() || found.contains(&Got::Scalar(Cow::Owned(Value::Null))),
+        (op, Quantifier::Any) => found.iter().any(|value| value_holds(op, value, event)),
+        (op, Quantifier::Every) => !found.is_empty() && found.iter().all(|value| value_holds(op, value, event)),
     }
 }
 
 /// The values for which a test is true: what an alert shows as matched.
 #[must_use]
-pub fn witnesses<'e>(test: &Test, event: &'e Value) -> Vec<&'e Value> {
-    let scalars = test.field.resolve(event).into_iter().filter_map(|found| match found {
-        Found::Scalar(value) if matches!(test.op, Op::Exists) || value_holds(&test.op, found, event) => Some(value),
-        _ => None,
-    });
-    scalars.collect()
+pub fn witnesses<'e>(test: &Test, event: &'e Value) -> Vec<Cow<'e, Value>> {
+    let mut found = test.field.resolve(event);
+    found.retain(|value| matches!(test.op, Op::Exists) || value_holds(&test.op, value, event));
+    scalars(found).collect()
 }
 
-fn value_holds(op: &Op, found: Found<'_>, event: &Value) -> bool {
-    let Found::Scalar(value) = found else { return false };
+fn scalars(found: Vec<Got<'_>>) -> impl Iterator<Item = Cow<'_, Value>> {
+    found.into_iter().filter_map(|found| match found {
+        Got::Scalar(value) => Some(value),
+        Got::Container => None,
+    })
+}
+
+fn value_holds(op: &Op, found: &Got<'_>, event: &Value) -> bool {
+    let Got::Scalar(value) = found else { return false };
     let Some(text) = text_of(value) else { return false };
     match op {
         Op::Exists | Op::Null => false,
@@ -65,12 +72,8 @@ fn value_holds(op: &Op, found: Found<'_>, event: &Value) -> bool {
     }
 }
 
-fn texts(field: &FieldPath, event: &Value) -> Vec<String> {
-    let scalars = field.resolve(event).into_iter().filter_map(|found| match found {
-        Found::Scalar(value) => text_of(value),
-        Found::Container => None,
-    });
-    scalars.collect()
+fn texts(field: &Field, event: &Value) -> Vec<String> {
+    scalars(field.resolve(event)).filter_map(|value| text_of(&value)).collect()
 }
 
 fn cased_text(text: &str, cased: bool) -> String {

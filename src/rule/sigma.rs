@@ -157,7 +157,7 @@ pub fn rule(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Rul
     // Rules written for other tools name fields in ways of their own there: what is no path shows nothing.
     let shown = reader.texts(document, "fields").iter().filter_map(|(field, _)| FieldPath::parse(field).ok()).collect();
     let mut names_stage = false;
-    expr.each_test(&mut |test| names_stage |= test.field.path() == "stage");
+    expr.each_test(&mut |test| names_stage |= test.field.plain().is_some_and(|field| field.path() == "stage"));
     Some(Rule {
         info: Arc::new(info),
         name,
@@ -410,7 +410,7 @@ fn value_expr(reader: &mut Reader<'_>, name: &str, modifiers: &Modifiers, value:
 
 fn test(name: &str, op: Op) -> Expr {
     match FieldPath::parse(name) {
-        Ok(field) => Expr::Test(Test { field, op }),
+        Ok(field) => Expr::Test(Test::new(field, op)),
         Err(_) => Expr::Any(Vec::new()), // Reported where the name was read.
     }
 }
@@ -523,7 +523,7 @@ fn special(reader: &mut Reader<'_>, modifiers: &Modifiers, node: &Node, text: &s
     match FieldPath::parse(text) {
         Ok(other) => {
             let how = modifiers.relation.unwrap_or(Relation::Is);
-            Some(Op::Field { other, how, cased: modifiers.cased })
+            Some(Op::Field { other: other.into(), how, cased: modifiers.cased })
         }
         Err(message) => {
             reader.error(node.span, message);

@@ -137,7 +137,7 @@ fn headline(event: &Value) -> String {
         let field = FieldPath::parse(path).ok();
         let value = field.and_then(|field| {
             let value = event.pointer(&format!("/{}", path.replace('.', "/")))?;
-            Some(quoted(&SHOW(&field, value, event)).trim_matches('"').to_owned())
+            Some(quoted(&SHOW(&field.into(), value, event)).trim_matches('"').to_owned())
         });
         value.unwrap_or_else(|| "-".to_owned())
     });
