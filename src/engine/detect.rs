@@ -11,8 +11,8 @@ use super::excerpt;
 use super::predicate::{Answers, Case};
 use crate::alert::EventExcerpt;
 use crate::clock::Timestamp;
-use crate::event::frame::{Reason, Reject, Taken, frame_from};
-use crate::event::project::CLUSTER;
+use crate::event::frame::{Reason, Refusal, Reject, Taken, describe, frame_from};
+use crate::event::project::{CLUSTER, ProjectError};
 use crate::event::{FrameError, Framed, Scratch, Val, value};
 #[cfg(debug_assertions)]
 use crate::rule::naive;
@@ -111,9 +111,10 @@ impl Detector {
     ) -> Result<(), FrameError> {
         let framed = frame_from(block, lines_before, |piece| match piece {
             Framed::Event(bytes) => self.look(rules, cluster, bytes, found),
+            Framed::First(bytes) => self.look_at_first(rules, cluster, bytes, found),
             Framed::Bad(reject) => {
                 found.rejects.push(rejected(&reject));
-                Ok(())
+                Ok(0)
             }
         });
         framed.map(drop)
@@ -128,12 +129,48 @@ impl Detector {
     }
 
     fn look(&mut self, rules: &RuleSet, cluster: &Arc<str>, bytes: &[u8], found: &mut Detected) -> Taken {
-        let time = self.read(rules, cluster, bytes)?;
+        let text = self.scratch.load(&rules.projection, bytes).map_err(refused)?;
+        self.judge(rules, cluster, text, found)?;
+        Ok(bytes.len())
+    }
+
+    /// Looks at the event that `bytes` begin with. An error only says that it has to be told apart from what follows
+    /// first; nothing was taken then.
+    fn look_at_first(&mut self, rules: &RuleSet, cluster: &Arc<str>, bytes: &[u8], found: &mut Detected) -> Taken {
+        let odd = || (Reason::Syntax, String::new());
+        let len = self.scratch.load_first(&rules.projection, bytes).ok_or_else(odd)?;
+        let text = simdutf8::basic::from_utf8(&bytes[..len]).map_err(|_| odd())?;
+        self.judge(rules, cluster, text, found)?;
+        Ok(len)
+    }
+
+    /// Asks the rules about the event in the scratch. If it turns out to be broken where they look, it is refused, and
+    /// nothing of it is found.
+    fn judge(&mut self, rules: &RuleSet, cluster: &Arc<str>, text: &str, found: &mut Detected) -> Result<(), Refusal> {
+        let time = self.envelope(rules, cluster, text)?;
+        if rules.index.candidates(&mut self.scratch, text, &mut self.candidates) {
+            let before = found.matches.len();
+            let asked = self.ask(rules, cluster, text, time, &mut found.matches);
+            let broken = self.scratch.broken(text).map(refused);
+            if let Some(refusal) = asked.err().or(broken) {
+                found.matches.truncate(before);
+                return Err(refusal);
+            }
+        }
         found.events += 1;
         found.newest = found.newest.max(Some(time));
-        if !rules.index.candidates(&mut self.scratch, bytes, &mut self.candidates) {
-            return Ok(());
-        }
+        Ok(())
+    }
+
+    /// Adds a match for each candidate that is true.
+    fn ask(
+        &mut self,
+        rules: &RuleSet,
+        cluster: &Arc<str>,
+        text: &str,
+        time: Timestamp,
+        matches: &mut Vec<Match>,
+    ) -> Result<(), Refusal> {
         self.answers.next_event(rules.predicates.len());
         let mut shown: Option<Shown> = None;
         for word in 0..self.candidates.len() {
@@ -147,28 +184,30 @@ impl Detector {
                     predicates: &rules.predicates,
                     scratch: &mut self.scratch,
                     answers: &mut self.answers,
-                    event: bytes,
+                    event: text,
                     cluster,
                 };
                 if case.holds(&rule.program) {
-                    let shown = shown.get_or_insert_with(|| Shown::new(bytes, cluster));
-                    found.matches.push(shown.matching(rule, cluster, time));
+                    let shown = match &mut shown {
+                        Some(shown) => shown,
+                        none => none.insert(Shown::new(text, cluster)?),
+                    };
+                    matches.push(shown.matching(rule, cluster, time));
                 }
             }
         }
         Ok(())
     }
 
-    /// Projects an event and checks that it has what every event has.
-    fn read(&mut self, rules: &RuleSet, cluster: &str, bytes: &[u8]) -> Result<Timestamp, (Reason, String)> {
-        self.scratch.load(&rules.projection, bytes).map_err(|error| (error.reason, error.detail))?;
+    /// Checks that the event in the scratch has what every event has; its time.
+    fn envelope(&mut self, rules: &RuleSet, cluster: &str, text: &str) -> Result<Timestamp, Refusal> {
         if let Some(slot) = rules.cluster {
             self.scratch.inject(slot, cluster);
         }
         let mut time = "";
         for (name, slot) in KNOWN.iter().zip(rules.known) {
             let at = slot.and_then(|slot| self.scratch.first(slot));
-            time = match at.map(|at| self.scratch.at(at, bytes)) {
+            time = match at.map(|at| self.scratch.at(at, text)) {
                 Some(Val::Str(text)) => text,
                 Some(_) => return Err((Reason::Shape, format!("`{name}` must be text"))),
                 None => return Err((Reason::Shape, format!("the event has no `{name}`"))),
@@ -178,13 +217,17 @@ impl Detector {
     }
 }
 
+fn refused(error: ProjectError) -> Refusal {
+    (error.reason, error.detail)
+}
+
 /// An event as a whole, with the label of its cluster.
-pub(super) fn labelled(bytes: &[u8], cluster: &str) -> Value {
-    let mut event: Value = value(bytes).unwrap_or_default();
+pub(super) fn labelled(text: &str, cluster: &str) -> Result<Value, serde_json::Error> {
+    let mut event: Value = value(text.as_bytes())?;
     if let Value::Object(map) = &mut event {
         map.insert(CLUSTER.to_owned(), cluster.into());
     }
-    event
+    Ok(event)
 }
 
 /// The slow view of an event, made when the first rule is true of it.
@@ -195,10 +238,10 @@ struct Shown {
 }
 
 impl Shown {
-    fn new(bytes: &[u8], cluster: &str) -> Self {
-        let event = labelled(bytes, cluster);
-        let (excerpt, meta) = excerpt::excerpt(&event, bytes);
-        Self { event, excerpt, meta }
+    fn new(text: &str, cluster: &str) -> Result<Self, Refusal> {
+        let event = labelled(text, cluster).map_err(|error| (Reason::Syntax, describe(&error)))?;
+        let (excerpt, meta) = excerpt::excerpt(&event, text.as_bytes());
+        Ok(Self { event, excerpt, meta })
     }
 
     fn matching(&self, rule: &CompiledRule, cluster: &Arc<str>, time: Timestamp) -> Match {

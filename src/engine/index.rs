@@ -58,7 +58,7 @@ impl Index {
     }
 
     /// Writes the rules that may match into `candidates`; false if there are none.
-    pub(super) fn candidates(&self, scratch: &mut Scratch, event: &[u8], candidates: &mut Vec<u64>) -> bool {
+    pub(super) fn candidates(&self, scratch: &mut Scratch, event: &str, candidates: &mut Vec<u64>) -> bool {
         candidates.clear();
         candidates.resize(self.words, u64::MAX);
         let mut left = true;
@@ -109,7 +109,7 @@ impl FieldIndex {
     }
 
     /// The rules that admit the event's value; `None` when the value says nothing.
-    fn admitting(&self, scratch: &mut Scratch, event: &[u8]) -> Option<&Bits> {
+    fn admitting(&self, scratch: &mut Scratch, event: &str) -> Option<&Bits> {
         let Some(at) = scratch.first(self.slot) else { return Some(&self.absent) };
         // Several values, nulls and odd types happen in no real envelope: let every rule look. A code must be a number,
         // because texts that read as one number are many.

@@ -241,7 +241,7 @@ pub(super) struct Case<'c> {
     pub(super) predicates: &'c [Predicate],
     pub(super) scratch: &'c mut Scratch,
     pub(super) answers: &'c mut Answers,
-    pub(super) event: &'c [u8],
+    pub(super) event: &'c str,
     pub(super) cluster: &'c str,
 }
 
@@ -272,8 +272,14 @@ impl Case<'_> {
         match &predicate.asks {
             Asks::Path { slot, field, question, of } => self.ask_path(*slot, field, question, *of),
             Asks::Whole(test) => {
-                let whole = self.answers.whole.get_or_insert_with(|| labelled(self.event, self.cluster));
-                naive::test_holds(test, whole)
+                if self.answers.whole.is_none() {
+                    let whole = labelled(self.event, self.cluster);
+                    self.answers.whole = Some(whole.unwrap_or_else(|_| {
+                        self.scratch.break_off();
+                        Value::Null
+                    }));
+                }
+                self.answers.whole.as_ref().is_some_and(|whole| naive::test_holds(test, whole))
             }
         }
     }

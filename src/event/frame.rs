@@ -12,6 +12,8 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::skip;
+
 /// The version that kube-apiservers send since 1.12.
 pub const API_VERSION: &str = "audit.k8s.io/v1";
 
@@ -35,6 +37,9 @@ const LINES_LOOKED_AT: usize = 64;
 pub enum Framed<'b> {
     /// The bytes of one JSON object that claims to be an Event.
     Event(&'b [u8]),
+    /// Bytes that begin with the item of an EventList. Whoever takes it says how long it is; whoever refuses it is handed
+    /// that item, told apart from the rest, as another piece.
+    First(&'b [u8]),
     /// Something else, with the reason.
     Bad(Reject<'b>),
 }
@@ -104,8 +109,12 @@ pub struct Frame {
     pub bad: u64,
 }
 
-/// What becomes of a piece: an event may still be refused, by whoever reads all of it.
-pub type Taken = Result<(), (Reason, String)>;
+/// Why a piece was refused: as a label, and in words.
+pub type Refusal = (Reason, String);
+
+/// What becomes of a piece: the length of the event it begins with. An event may still be refused, by whoever reads all
+/// of it.
+pub type Taken = Result<usize, Refusal>;
 
 /// Splits a body and hands each piece to `each`, in order. An event that `each` refuses is handed to it once more, as
 /// [`Framed::Bad`] with its place.
@@ -124,7 +133,11 @@ pub fn frame_from(
     let start = body.iter().position(|b| !b.is_ascii_whitespace()).ok_or(FrameError::Empty)?;
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body[start..]);
     let mut framer = Framer { found: Frame::default(), declared: false, first_bad: None, each: &mut each };
-    if lines_before > 0 || first_line_is_whole(body) {
+    if lines_before == 0
+        && let Some(end) = framer.event_list(body)
+    {
+        framer.after_list(body, end);
+    } else if lines_before > 0 || first_line_is_whole(body) {
         framer.lines(body, lines_before);
     } else {
         framer.sequence(body);
@@ -215,9 +228,64 @@ impl Framer<'_> {
                 _ => self.refused(bytes, place, reason, detail),
             };
         }
+        if let Some(end) = self.event_list(bytes) {
+            return self.several(bytes[end..].trim_ascii_start(), place);
+        }
         match serde_json::from_slice::<Shape<'_>>(bytes) {
             Ok(shape) => self.shape(bytes, shape, place, 0),
             Err(_) => self.several(bytes, place),
+        }
+    }
+
+    /// Takes the EventList that `bytes` begin with as kube-apiservers write it, in one pass; returns where it ends.
+    /// `None` if it begins in any other way; then nothing was taken.
+    fn event_list(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = items_of_list(bytes)?;
+        self.declared = true;
+        let mut number = 0;
+        loop {
+            at += bytes[at..].len() - bytes[at..].trim_ascii_start().len();
+            match bytes.get(at) {
+                None | Some(b']') => break,
+                Some(b',') => at += 1,
+                Some(_) => {
+                    at += self.first_item(&bytes[at..], number);
+                    number += 1;
+                }
+            }
+        }
+        // Whatever follows the items, they have been taken.
+        Some(after_items(bytes, at))
+    }
+
+    /// Takes the item that `rest` begins with; returns its length.
+    fn first_item(&mut self, rest: &[u8], number: usize) -> usize {
+        if let Ok(len) = (self.each)(Framed::First(rest)) {
+            self.found.events += 1;
+            return len;
+        }
+        let len = skip::value(rest).unwrap_or(rest.len());
+        let (item, place) = (rest[..len].trim_ascii(), Place::Item(number));
+        match serde_json::from_slice::<&RawValue>(item) {
+            Ok(raw) => self.items_from(&[raw], number, 0, true),
+            Err(error) => self.bad(item, place, Reason::Syntax, describe(&error)),
+        }
+        // However little there is, it goes on.
+        len.max(1)
+    }
+
+    /// What follows a list that a body begins with: lines, if it was one.
+    fn after_list(&mut self, body: &[u8], end: usize) {
+        let rest = &body[end..];
+        let text = rest.trim_ascii_start();
+        if text.is_empty() {
+            return;
+        }
+        if rest[..rest.len() - text.len()].contains(&b'\n') {
+            let lines_before = memchr::memchr_iter(b'\n', &body[..body.len() - text.len()]).count();
+            self.lines(text, lines_before);
+        } else {
+            self.sequence(text);
         }
     }
 
@@ -264,7 +332,7 @@ impl Framer<'_> {
 
     fn shape(&mut self, bytes: &[u8], shape: Shape<'_>, place: Place, nesting: u32) {
         match shape {
-            Shape::List(items) => self.items(&items, nesting, false),
+            Shape::List(items) => self.items_from(&items, 0, nesting, false),
             Shape::Object(head) => self.object(bytes, head, place, nesting),
             Shape::Other(kind) => self.bad(bytes, place, Reason::Kind, format!("{kind} is no event")),
         }
@@ -276,7 +344,7 @@ impl Framer<'_> {
             (Some("EventList"), version) if is_audit(version) => match head.items {
                 Some(items) => {
                     self.declared = true;
-                    self.items(&items, nesting, true);
+                    self.items_from(&items, 0, nesting, true);
                 }
                 None => self.bad(bytes, place, Reason::Shape, "an EventList without items".to_owned()),
             },
@@ -296,10 +364,11 @@ impl Framer<'_> {
         }
     }
 
-    /// The items of a list. In an EventList they are events that need not say so, and begin with their level.
-    fn items(&mut self, items: &[&RawValue], nesting: u32, of_event_list: bool) {
+    /// The items of a list from the `first` on. In an EventList they are events that need not say so, and begin with their
+    /// level.
+    fn items_from(&mut self, items: &[&RawValue], first: usize, nesting: u32, of_event_list: bool) {
         for (number, item) in items.iter().enumerate() {
-            let (item, place) = (item.get().as_bytes(), Place::Item(number));
+            let (item, place) = (item.get().as_bytes(), Place::Item(first + number));
             if of_event_list && item.starts_with(br#"{"level":""#) {
                 self.event(item, place);
             } else {
@@ -381,6 +450,33 @@ pub(crate) fn describe(error: &serde_json::Error) -> String {
     let what = words.split(" at line ").next().unwrap_or("syntax error");
     let what = if error.is_data() { "a value of the wrong type" } else { what };
     format!("{what} at line {} column {}", error.line(), error.column())
+}
+
+/// Where the items begin of an EventList as kube-apiservers write it: compact, its keys in this order.
+fn items_of_list(bytes: &[u8]) -> Option<usize> {
+    let rest = bytes.strip_prefix(br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":"#)?;
+    let rest = &rest[skip::value(rest).filter(|_| rest.starts_with(b"{"))?..];
+    let rest = rest.strip_prefix(br#","items":["#)?;
+    Some(bytes.len() - rest.len())
+}
+
+/// Where a list ends whose items end at `at`, with or without more members after them.
+fn after_items(bytes: &[u8], at: usize) -> usize {
+    let mut at = at + 1;
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let text = rest.trim_ascii_start();
+        at += rest.len() - text.len();
+        match text.first() {
+            Some(b'}') => return at + 1,
+            Some(b',' | b':') => at += 1,
+            Some(_) => match skip::value(text) {
+                Some(len) => at += len.max(1),
+                None => return bytes.len(),
+            },
+            None => return bytes.len(),
+        }
+    }
 }
 
 /// The first bytes of every event that a kube-apiserver logs; spares a look ahead for its kind.

@@ -4,6 +4,7 @@ pub mod compress;
 pub mod frame;
 pub mod path;
 pub mod project;
+mod skip;
 mod value;
 
 pub use frame::{Frame, FrameError, Framed, frame};

@@ -13,6 +13,7 @@ use super::{ExplainArgs, find, load};
 use crate::cli::{Failure, Outcome, out};
 use crate::engine::{self, Detected, Detector, RuleSet};
 use crate::event::compress::{Encoding, decompress};
+use crate::event::frame::Reason;
 use crate::event::project::CLUSTER;
 use crate::event::{FieldPath, Framed, frame, value};
 use crate::rule::explain::{Explanation, Show, explain, quoted};
@@ -70,11 +71,13 @@ fn events(body: &[u8], path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
     let framed = frame(body, |piece| {
         match piece {
             Framed::Event(bytes) => events.push(bytes.to_vec()),
+            // Told apart from what follows, it comes again.
+            Framed::First(_) => return Err((Reason::Syntax, String::new())),
             Framed::Bad(reject) => {
                 let _ = writeln!(out::stderr(), "{}: {} is no event: {}", path.display(), reject.place, reject.detail);
             }
         }
-        Ok(())
+        Ok(0)
     });
     framed.with_context(|| path.display().to_string())?;
     if events.is_empty() {

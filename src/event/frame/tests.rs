@@ -11,12 +11,13 @@ fn run(body: &str) -> Result<(Vec<String>, Vec<String>), FrameError> {
             Framed::Event(bytes) if serde_json::from_slice::<IgnoredAny>(bytes).is_err() => {
                 return Err((Reason::Syntax, "torn".to_owned()));
             }
+            Framed::First(_) => return Err((Reason::Syntax, String::new())),
             Framed::Event(bytes) => events.push(String::from_utf8_lossy(bytes).into_owned()),
             Framed::Bad(reject) => {
                 bad.push(format!("{}: {} {}", reject.place, reject.reason.as_str(), reject.detail));
             }
         }
-        Ok(())
+        Ok(0)
     })?;
     Ok((events, bad))
 }
@@ -193,4 +194,70 @@ fn wrappers_in_wrappers_end_somewhere() {
         body = format!(r#"{{"message":{}}}"#, serde_json::to_string(&body).expect("JSON"));
         assert_eq!(run(&body).is_ok(), depth <= NESTING_MAX, "{depth}");
     }
+}
+
+/// What is handed out when the taker of a list's items accepts all that are whole, in one pass.
+fn run_in_one_pass(body: &str) -> Result<(Vec<String>, Vec<String>), FrameError> {
+    let (mut events, mut bad) = (Vec::new(), Vec::new());
+    frame(body.as_bytes(), |framed| {
+        match framed {
+            Framed::First(bytes) => {
+                let odd = || (Reason::Syntax, String::new());
+                let len = skip::value(bytes).ok_or_else(odd)?;
+                let whole = serde_json::from_slice::<IgnoredAny>(&bytes[..len]).is_ok() && bytes.starts_with(b"{");
+                events.push(String::from_utf8_lossy(bytes.get(..len).filter(|_| whole).ok_or_else(odd)?).into_owned());
+                return Ok(len);
+            }
+            Framed::Event(bytes) if serde_json::from_slice::<IgnoredAny>(bytes).is_err() => {
+                return Err((Reason::Syntax, "torn".to_owned()));
+            }
+            Framed::Event(bytes) => events.push(String::from_utf8_lossy(bytes).into_owned()),
+            Framed::Bad(reject) => {
+                bad.push(format!("{}: {} {}", reject.place, reject.reason.as_str(), reject.detail));
+            }
+        }
+        Ok(0)
+    })?;
+    Ok((events, bad))
+}
+
+#[test]
+fn one_pass_over_a_list_finds_what_two_find() {
+    const HEAD: &str = r#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":["#;
+    let other = EVENT.replace("\"a\"", "\"b \\\" ]}\"");
+    let torn = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":}"#;
+    for (items, tail, events, bad) in [
+        (String::new(), "]}", 0, 0),
+        (EVENT.to_owned(), "]}", 1, 0),
+        (format!("{EVENT},{other}"), "]}\n", 2, 0),
+        (format!(" {EVENT} , {other} "), "] , \"more\": [1, {}] }", 2, 0),
+        (format!("{EVENT},{torn},{other}"), "]}", 2, 1),
+        (format!("{EVENT},7,{other}"), "]}", 2, 1),
+        (format!("{EVENT},{other}"), "", 2, 0),
+        (EVENT.to_owned(), &format!("]}}\n{other}\n{torn}\n"), 2, 1),
+        (EVENT.to_owned(), &format!("]}}{other}"), 2, 0),
+        (EVENT.to_owned(), &format!("]}}\n{HEAD}{other},{EVENT}]}}\n"), 3, 0),
+    ] {
+        let body = format!("{HEAD}{items}{tail}");
+        let (in_one, in_two) = (run_in_one_pass(&body), run(&body));
+        let counts = in_one.as_ref().map(|(events, bad)| (events.len(), bad.len()));
+        assert_eq!(counts, Ok((events, bad)), "{body}");
+        let trimmed = |found: Result<(Vec<String>, Vec<String>), FrameError>| {
+            found.map(|(events, bad)| (events.iter().map(|e| e.trim().to_owned()).collect::<Vec<_>>(), bad))
+        };
+        assert_eq!(trimmed(in_one), trimmed(in_two), "{body}");
+    }
+}
+
+#[test]
+fn a_list_cut_anywhere_ends() {
+    let list = format!(
+        r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{"a":"]"}},"items":[{EVENT},{EVENT}],"x":{{"y":[1]}}}}"#
+    );
+    for cut in 0..list.len() {
+        if let Ok((events, bad)) = run_in_one_pass(&list[..cut]) {
+            assert!(events.len() + bad.len() <= 3, "{}", &list[..cut]);
+        }
+    }
+    assert_eq!(run_in_one_pass(&list).map(|(events, _)| events.len()), Ok(2));
 }
