@@ -159,6 +159,9 @@ pub fn is_lines(beginning: &[u8]) -> bool {
 /// A line that opens a document without closing it ends in the middle; anything else, right or wrong, is a line.
 fn first_line_is_whole(body: &[u8]) -> bool {
     let Some(end) = memchr::memchr(b'\n', body) else { return true };
+    if body.starts_with(b"{") && skip::value(&body[..end]).is_some_and(|len| body[len..end].trim_ascii().is_empty()) {
+        return true;
+    }
     let texts = serde_json::Deserializer::from_slice(&body[..end]).into_iter::<IgnoredAny>();
     !texts.filter_map(Result::err).any(|error| error.is_eof())
 }
