@@ -267,6 +267,7 @@ fn load_rules(config: &Config) -> Loaded {
         paths: config.detections.paths.clone(),
         disable: config.detections.disable.clone(),
         levels: config.detections.level.clone(),
+        placeholders: config.detections.placeholders.clone(),
     });
     // Where a rule could not be read, it may be the one that is meant.
     for unknown in loaded.unknown.iter().filter(|_| !loaded.has_errors()) {

@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::diagnose::{Diagnostic, Severity, SourceText, Span};
+use crate::rule::sigma::Placeholders;
 use crate::rule::{self, Rules, load};
 
 /// What running all cases under some paths found.
@@ -65,13 +66,16 @@ pub struct Failure {
     pub what: String,
 }
 
-/// Runs the cases beside all rules under the paths: folders, files of rules or files of cases.
+/// Runs the cases beside all rules under the paths: folders, files of rules or files of cases. `placeholders` are those of
+/// the rules.
 #[must_use]
-pub fn run(paths: &[PathBuf]) -> Report {
+pub fn run(paths: &[PathBuf], placeholders: &Placeholders) -> Report {
     let mut report = Report::default();
     let (rule_files, test_files) = discover(paths, &mut report.findings);
     report.rule_files = rule_files.len();
-    let loaded = rule::load(&rule::Options { paths: rule_files.clone(), ..rule::Options::default() });
+    let options =
+        rule::Options { paths: rule_files.clone(), placeholders: placeholders.clone(), ..rule::Options::default() };
+    let loaded = rule::load(&options);
     report.findings.extend(loaded.findings);
     for file in &rule_files {
         let rules = rules_of(&loaded.rules, file);
@@ -228,7 +232,7 @@ fn run_text(rules: &str, cases: &str) -> Report {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("r.yml"), rules).expect("written");
     fs::write(folder.path().join("r.test.yml"), cases).expect("written");
-    run(&[folder.path().to_owned()])
+    run(&[folder.path().to_owned()], &Placeholders::new())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::Subject;
 use super::events::Block;
 use crate::diagnose::{Diagnostic, SourceText, Span, closest};
 use crate::event::project::CLUSTER;
-use crate::rule::sigma::Reader;
+use crate::rule::sigma::{Placeholders, Reader};
 use crate::units;
 use crate::yaml::{self, Key, Node, Value};
 
@@ -77,7 +77,10 @@ const EVENT_KEYS: [&str; 20] = [
 pub(super) fn cases(source: &Arc<SourceText>, subjects: &[Subject]) -> Result<Vec<Case>, Vec<Diagnostic>> {
     let (documents, mut findings) = yaml::parse(source);
     let mut cases = Vec::new();
-    let mut reader = CaseReader { reader: Reader { source, findings: &mut findings }, subjects };
+    // Cases hold events, not patterns.
+    let placeholders = Placeholders::new();
+    let reader = Reader { source, findings: &mut findings, placeholders: &placeholders };
+    let mut reader = CaseReader { reader, subjects };
     for document in &documents {
         cases.extend(reader.document(document));
     }

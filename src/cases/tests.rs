@@ -160,10 +160,10 @@ fn files_without_their_counterpart_are_told() {
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
     write("a.yml", RULES);
     write("b.test.yml", GOOD);
-    let report = run(&[folder.path().to_owned()]);
+    let report = run(&[folder.path().to_owned()], &Placeholders::new());
     assert_eq!(report.files[0].failures[0].what, "has no test file beside it");
     assert!(report.findings[0].message.starts_with("there are no rules beside it: "), "{:?}", report.findings);
-    let report = run(&[folder.path().join("nowhere")]);
+    let report = run(&[folder.path().join("nowhere")], &Placeholders::new());
     assert!(report.has_errors() && report.findings[0].to_string().contains("nowhere"));
 }
 
@@ -174,7 +174,7 @@ fn single_files_of_either_kind_bring_the_other() {
     fs::write(&rules, RULES).expect("written");
     fs::write(&cases, GOOD).expect("written");
     for paths in [vec![rules.clone()], vec![cases.clone()], vec![rules, cases, folder.path().to_owned()]] {
-        let report = run(&paths);
+        let report = run(&paths, &Placeholders::new());
         assert_eq!((report.passed(), report.failed(), report.has_errors()), (2, 0, false), "{report:?}");
     }
 }

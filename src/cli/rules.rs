@@ -14,6 +14,7 @@ pub use super::scan::Format;
 use super::{Failure, Globals, Outcome};
 use crate::alert::{Level, RuleInfo};
 use crate::diagnose::closest;
+use crate::rule::sigma::Placeholders;
 use crate::rule::{self, Rules};
 
 /// `kubesiren rules …`
@@ -54,6 +55,33 @@ pub struct Selection {
     /// Leave the built-in detections out.
     #[arg(long)]
     pub no_builtin: bool,
+    /// What stands for the placeholders in them.
+    #[command(flatten)]
+    pub placeholders: PlaceholderArgs,
+}
+
+/// What `%placeholders%` in rules stand for.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct PlaceholderArgs {
+    /// What `%NAME%` stands for in rules that say `expand`; may be given several times.
+    #[arg(long = "placeholder", value_name = "NAME=VALUE[,VALUE…]")]
+    pub placeholders: Vec<String>,
+}
+
+impl PlaceholderArgs {
+    /// The values by name; those of a name that is given twice are put together.
+    pub fn values(&self) -> Result<Placeholders, Failure> {
+        let mut values = Placeholders::new();
+        for written in &self.placeholders {
+            let Some((name, list)) =
+                written.split_once('=').filter(|(name, list)| !name.is_empty() && !list.is_empty())
+            else {
+                return Err(anyhow!("`--placeholder {written}` must read NAME=VALUE[,VALUE…]").into());
+            };
+            values.entry(name.to_owned()).or_default().extend(list.split(',').map(str::to_owned));
+        }
+        Ok(values)
+    }
 }
 
 /// `kubesiren rules list`
@@ -87,6 +115,9 @@ pub struct PathsArgs {
     /// Files and folders of rules.
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
+    /// What stands for the placeholders in them.
+    #[command(flatten)]
+    pub placeholders: PlaceholderArgs,
 }
 
 /// `kubesiren rules explain`
@@ -117,7 +148,8 @@ pub fn run(args: &Args, globals: &Globals) -> Outcome {
 /// The selected rules; mistakes in them are the failure.
 fn load(selection: &Selection) -> Result<Rules, Failure> {
     let builtin = !selection.no_builtin;
-    let options = rule::Options { builtin, paths: selection.rules.clone(), ..rule::Options::default() };
+    let (paths, placeholders) = (selection.rules.clone(), selection.placeholders.values()?);
+    let options = rule::Options { builtin, paths, placeholders, ..rule::Options::default() };
     let loaded = rule::load(&options);
     if loaded.has_errors() { Err(loaded.findings.into()) } else { Ok(loaded.rules) }
 }

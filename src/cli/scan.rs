@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::rules::PlaceholderArgs;
 use super::{Failure, Globals, Outcome, out};
 use crate::alert::{Alert, Level, Status};
 use crate::correlate::{self, Limits};
@@ -32,6 +33,9 @@ pub struct Args {
     /// Leave the built-in detections out.
     #[arg(long)]
     pub no_builtin: bool,
+    /// What stands for the placeholders in them.
+    #[command(flatten)]
+    pub placeholders: PlaceholderArgs,
     /// The cluster label of events that name none.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub cluster: String,
@@ -110,7 +114,8 @@ fn limits(args: &Args) -> Limits {
 }
 
 fn rules(args: &Args) -> Result<Arc<RuleSet>, Failure> {
-    let options = Options { builtin: !args.no_builtin, paths: args.rules.clone(), ..Options::default() };
+    let (paths, placeholders) = (args.rules.clone(), args.placeholders.values()?);
+    let options = Options { builtin: !args.no_builtin, paths, placeholders, ..Options::default() };
     let loaded = rule::load(&options);
     if loaded.has_errors() {
         return Err(loaded.findings.into());

@@ -93,11 +93,19 @@ pub struct DetectionsConfig {
     pub disable: Vec<String>,
     /// Levels that replace those of the rules, by rule id.
     pub level: BTreeMap<String, Level>,
+    /// What the `%placeholders%` of rules stand for, by name.
+    pub placeholders: BTreeMap<String, Vec<String>>,
 }
 
 impl Default for DetectionsConfig {
     fn default() -> Self {
-        Self { builtin: true, paths: Vec::new(), disable: Vec::new(), level: BTreeMap::new() }
+        Self {
+            builtin: true,
+            paths: Vec::new(),
+            disable: Vec::new(),
+            level: BTreeMap::new(),
+            placeholders: BTreeMap::new(),
+        }
     }
 }
 

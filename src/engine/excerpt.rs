@@ -11,8 +11,8 @@ use crate::event::FieldPath;
 use crate::event::path::Found;
 use crate::hash;
 use crate::rule::field::Field;
-use crate::rule::ir::{Expr, Op};
-use crate::rule::naive;
+use crate::rule::ir::{Expr, Op, Test};
+use crate::rule::{explain, naive};
 
 /// What stands for a value that must not be shown.
 pub const REDACTED: &str = "[redacted]";
@@ -209,6 +209,13 @@ fn collect(expr: &Expr, event: &Value, found: &mut BTreeMap<String, Value>) {
         }
         Expr::Not(_) => {}
         Expr::Test(test) if matches!(test.op, Op::Null) || !naive::test_holds(test, event) => {}
+        // What the event has there may be a secret; the keyword is the rule's.
+        Expr::Test(Test { field: Field::Anything, op, .. }) => {
+            let known = found.entry("keywords".to_owned()).or_insert_with(|| Value::Array(Vec::new()));
+            if let Value::Array(known) = known {
+                known.push(explain::asked(op).into());
+            }
+        }
         Expr::Test(test) => {
             let values: Vec<Value> = naive::witnesses(test, event)
                 .into_iter()

@@ -8,9 +8,10 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::detect::labelled;
-use crate::event::{FieldPath, Projection, Scratch, Slot, Val};
+use crate::event::project::fold_into;
+use crate::event::{FieldPath, Projection, Scratch, Slot, Val, any_scalar};
 use crate::rule::field::Field;
-use crate::rule::ir::{Expr, Op, Ordering, Quantifier, Regex, Relation, Test, Text, address};
+use crate::rule::ir::{Expr, Op, Ordering, Quantifier, Regex, Relation, Test, Text, TimePart, address};
 use crate::rule::naive::{self, number_in};
 
 /// Reading a whole event costs more than anything else.
@@ -51,6 +52,7 @@ enum Question {
     Compare(Ordering, f64),
     Regex(Regex),
     Cidr(IpNet),
+    Time(TimePart, Ordering, i64),
     Field {
         slot: Slot,
         other: FieldPath,
@@ -171,6 +173,7 @@ impl<'p> Interner<'p> {
             Op::Compare(ordering, bound) => (Question::Compare(*ordering, *bound), 1),
             Op::Regex(regex) => (Question::Regex(regex.clone()), 8),
             Op::Cidr(network) => (Question::Cidr(*network), 4),
+            Op::Time(part, ordering, bound) => (Question::Time(*part, *ordering, *bound), 4),
             Op::Field { other, how, cased } => {
                 match other.plain().and_then(|other| Some((other, interner.projection.slot(other.path())?))) {
                     Some((other, slot)) => {
@@ -222,6 +225,8 @@ pub(super) struct Answers {
     event: u64,
     /// Text of the other field of a field comparison.
     other: String,
+    /// A text in lower case.
+    folded: String,
     /// The current event as a whole, once somebody asked.
     whole: Option<Value>,
 }
@@ -272,6 +277,9 @@ impl Case<'_> {
         match &predicate.asks {
             Asks::Path { slot, field, question, of } => self.ask_path(*slot, field, question, *of),
             Asks::Whole(test) => {
+                if !self.may_hold(test) {
+                    return false;
+                }
                 if self.answers.whole.is_none() {
                     let whole = labelled(self.event, self.cluster);
                     self.answers.whole = Some(whole.unwrap_or_else(|_| {
@@ -282,6 +290,23 @@ impl Case<'_> {
                 self.answers.whole.as_ref().is_some_and(|whole| naive::test_holds(test, whole))
             }
         }
+    }
+
+    /// Whether it is worth to ask about the whole event: of a keyword that is nowhere in it, it is not.
+    fn may_hold(&mut self, test: &Test) -> bool {
+        let Test { field: Field::Anything, op: Op::Text { pattern, cased }, of: Quantifier::Any } = test else {
+            return true;
+        };
+        let Answers { other: spare, folded, .. } = self.answers;
+        let mut holds = |text: &str| {
+            if *cased {
+                return pattern.matches(text);
+            }
+            folded.clear();
+            fold_into(text, folded);
+            pattern.matches(folded)
+        };
+        holds(self.cluster) || any_scalar(self.event, spare, &mut holds)
     }
 
     fn ask_path(&mut self, slot: Slot, field: &FieldPath, question: &Question, of: Quantifier) -> bool {
@@ -329,6 +354,9 @@ impl Case<'_> {
             Question::Number(number) => self.number(at).is_some_and(|n| n == *number),
             Question::Compare(ordering, bound) => self.number(at).is_some_and(|n| ordering.holds(&n, bound)),
             Question::Regex(Regex(regex)) => self.with_text(at, |text| regex.is_match(text)),
+            Question::Time(part, ordering, bound) => {
+                self.with_text(at, |text| part.of(text).is_some_and(|part| ordering.holds(&part, bound)))
+            }
             Question::Cidr(network) => self.with_text(at, |text| address(text).is_some_and(|a| network.contains(&a))),
             Question::Field { slot, other, how, cased } => self.compare(at, *slot, other, *how, *cased),
         }

@@ -4,10 +4,12 @@ pub mod compress;
 pub mod frame;
 pub mod path;
 pub mod project;
+mod scalars;
 mod skip;
 mod value;
 
 pub use frame::{Frame, FrameError, Framed, frame};
 pub use path::FieldPath;
 pub use project::{Projection, Scratch, Slot, Val};
+pub use scalars::any_scalar;
 pub use value::value;

@@ -158,6 +158,13 @@ fn line(tests: &[&Test], between: &str, event: &Value, show: Show) -> String {
     text
 }
 
+/// The question in words.
+#[must_use]
+pub fn asked(op: &Op) -> String {
+    let (verb, rest) = question(op);
+    format!("{verb} {rest}").trim_end().to_owned()
+}
+
 /// The question in words: how it compares, and with what.
 fn question(op: &Op) -> (String, String) {
     let case = |cased: bool| if cased { " (case matters)" } else { "" };
@@ -176,6 +183,9 @@ fn question(op: &Op) -> (String, String) {
         Op::Number(number) => ("is", number.to_string()),
         Op::Compare(ordering, bound) => (compared(*ordering), bound.to_string()),
         Op::Regex(Regex(regex)) => ("matches the regular expression", format!("/{}/", regex.as_str())),
+        Op::Time(part, ordering, bound) => {
+            ("is a time", format!("of which the {} {} {bound}", part.as_str(), compared(*ordering)))
+        }
         Op::Cidr(network) => ("is an address in", network.to_string()),
         Op::Field { other, how, cased } => (relation(*how), format!("the value of {other}{}", case(*cased))),
     };

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use super::field::Field;
 use crate::alert::RuleInfo;
+use crate::clock::Timestamp;
 use crate::event::FieldPath;
 use crate::event::project::fold;
 
@@ -24,6 +25,8 @@ pub struct Rule {
     pub info: Arc<RuleInfo>,
     /// The name by which correlations may refer to it.
     pub name: Option<String>,
+    /// What logs it is for, as it says: attribute and value.
+    pub logsource: Vec<(String, String)>,
     /// When it is true.
     pub expr: Expr,
     /// Fields that an alert shows beside what the predicates matched: Sigma's `fields`.
@@ -230,6 +233,8 @@ pub enum Op {
     Compare(Ordering, f64),
     /// The regular expression is found in the scalar's text.
     Regex(Regex),
+    /// The scalar's text is a time (RFC 3339) of which this part, in UTC, compares so.
+    Time(TimePart, Ordering, i64),
     /// The scalar's text is an address within this network.
     Cidr(IpNet),
     /// The scalar's text compares so to that of any value of another field.
@@ -241,6 +246,63 @@ pub enum Op {
         /// Case matters.
         cased: bool,
     },
+}
+
+/// A part of a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TimePart {
+    /// 0 to 59.
+    Minute,
+    /// 0 to 23.
+    Hour,
+    /// Of the month, from 1.
+    Day,
+    /// Of the year, from 1 (ISO 8601).
+    Week,
+    /// From 1.
+    Month,
+    /// As it is.
+    Year,
+}
+
+impl TimePart {
+    /// All of them with the names Sigma has for them.
+    pub const NAMES: [(&'static str, Self); 6] = [
+        ("minute", Self::Minute),
+        ("hour", Self::Hour),
+        ("day", Self::Day),
+        ("week", Self::Week),
+        ("month", Self::Month),
+        ("year", Self::Year),
+    ];
+
+    /// By Sigma's name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMES.into_iter().find(|(known, _)| *known == name).map(|(_, part)| part)
+    }
+
+    /// Sigma's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::NAMES.into_iter().find(|(_, part)| *part == self).map_or("", |(name, _)| name)
+    }
+
+    /// This part of a time, in UTC; `None` if the text is none.
+    #[must_use]
+    pub fn of(self, text: &str) -> Option<i64> {
+        let time = Timestamp::parse(text)?;
+        let time = jiff::Timestamp::from_microsecond(time.0).ok()?;
+        let time = jiff::tz::Offset::UTC.to_datetime(time);
+        Some(match self {
+            Self::Minute => time.minute().into(),
+            Self::Hour => time.hour().into(),
+            Self::Day => time.day().into(),
+            Self::Week => time.date().iso_week_date().week().into(),
+            Self::Month => time.month().into(),
+            Self::Year => time.year().into(),
+        })
+    }
 }
 
 /// How two texts are compared.

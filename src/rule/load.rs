@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::correlation::{self, Names, Unresolved};
+use super::filter::{self, Filter};
 use super::ir::Rules;
-use super::sigma::{self, Reader};
+use super::sigma::{self, Placeholders, Reader};
 use crate::alert::Level;
 use crate::diagnose::{Diagnostic, Severity, SourceText, Span};
 use crate::yaml::{self, Node, Value};
@@ -23,6 +24,8 @@ pub struct Options {
     pub disable: Vec<String>,
     /// Levels that replace those of the rules, by id or title.
     pub levels: BTreeMap<String, Level>,
+    /// What the `%placeholders%` of Sigma's modifier `expand` stand for.
+    pub placeholders: Placeholders,
 }
 
 /// What loading yields: the good part, and the findings.
@@ -47,7 +50,7 @@ impl Loaded {
 /// Loads everything that the options name.
 #[must_use]
 pub fn load(options: &Options) -> Loaded {
-    let mut loader = Loader::default();
+    let mut loader = Loader { placeholders: options.placeholders.clone(), ..Loader::default() };
     if options.builtin {
         for (name, text) in super::builtin::FILES {
             loader.text(Path::new(&format!("<built-in>/{name}")), (*text).to_owned());
@@ -106,6 +109,8 @@ pub fn is_test_file(path: &Path) -> bool {
 struct Loader {
     loaded: Loaded,
     correlations: Vec<(Arc<SourceText>, Unresolved)>,
+    filters: Vec<Filter>,
+    placeholders: Placeholders,
     /// Where each id was first seen.
     ids: HashMap<String, PathBuf>,
 }
@@ -144,7 +149,8 @@ impl Loader {
 
     fn document(&mut self, source: &Arc<SourceText>, document: &Node, file: &Path) {
         let mut findings = Vec::new();
-        let mut reader = Reader { source, findings: &mut findings };
+        let placeholders = std::mem::take(&mut self.placeholders);
+        let mut reader = Reader { source, findings: &mut findings, placeholders: &placeholders };
         match &document.value {
             Value::Null => {}
             Value::Map(_) if document.get("correlation").is_some() => {
@@ -155,13 +161,13 @@ impl Loader {
                     self.correlations.push((Arc::clone(source), read));
                 }
             }
-            Value::Map(_) if document.get("filter").is_some() => {
-                reader
-                    .error(document.get("filter").map_or(document.span, |f| f.span), "Sigma filters are not supported");
-            }
             Value::Map(_) if document.get("logsource").is_some() && !sigma::is_for_us(document) => {
                 let title = document.get("title").and_then(Node::as_str).unwrap_or_default().to_owned();
                 self.loaded.rules.skipped.push((file.to_owned(), title));
+            }
+            Value::Map(_) if document.get("filter").is_some() => {
+                let read = filter::read(&mut reader, document);
+                self.filters.extend(read.filter(|_| no_errors(&findings)));
             }
             Value::Map(_) => {
                 if document.get("logsource").is_none() {
@@ -184,6 +190,7 @@ impl Loader {
             _ => reader.error(document.span, format!("a rule must be a mapping, not {}", document.kind())),
         }
         self.loaded.findings.extend(findings);
+        self.placeholders = placeholders;
     }
 
     /// Whether an id is new; an id that is there twice is an error at the second.
@@ -202,10 +209,12 @@ impl Loader {
         let names = Names::new(&self.loaded.rules, self.correlations.iter().map(|(_, read)| read));
         let mut correlations = Vec::new();
         for (source, read) in self.correlations {
-            let mut reader = Reader { source: &source, findings: &mut self.loaded.findings };
+            let findings = &mut self.loaded.findings;
+            let mut reader = Reader { source: &source, findings, placeholders: &self.placeholders };
             correlations.extend(correlation::resolve(&mut reader, read, &names));
         }
         self.loaded.rules.correlations = correlations;
+        filter::apply(&self.filters, &mut self.loaded.rules, &mut self.loaded.findings);
         self.loaded.unknown = unknown(&self.loaded.rules, options);
         configure(&mut self.loaded.rules, options);
         self.loaded
@@ -265,7 +274,7 @@ mod tests {
             [
                 "rule.yml:3:8: `hgih` is no level; the levels are informational, low, medium, high, critical",
                 "rule.yml:6:10: there is no modifier `contians` (did you mean `contains`?)",
-                "rule.yml:7:14: the condition names `sle`, which `detection` does not define (did you mean `sel`?)",
+                "rule.yml:7:14: the condition names `sle`, which is not defined beside it (did you mean `sel`?)",
                 "rule.yml:5:3: `sel` is used by no condition",
             ]
         );
@@ -279,7 +288,14 @@ mod tests {
             ("verb|gt: high", "a comparison takes a number, not text"),
             ("verb|exists: maybe", "`exists` takes true or false, not text"),
             ("verb|all: get", "`all` needs a list of values (drop `|all`, or give more values)"),
-            ("verb|base64: get", "the modifier `base64` is not supported"),
+            ("verb|base64: 'g*'", "what is encoded cannot hold wildcards (write `\\*` for the character)"),
+            ("verb|utf16: get", "in this encoding it is no text that an event can hold; follow it with `base64offset`"),
+            (
+                "verb|expand: '%who%'",
+                "the placeholder `%who%` has no values (define it under `detections.placeholders`)",
+            ),
+            ("verb|hour: noon", "`hour` takes a whole number, not text"),
+            ("verb|base64|re: get", "the modifiers of `verb|base64|re` contradict each other"),
             ("verb|re|contains: get", "the modifiers of `verb|re|contains` contradict each other"),
             ("verb: [get, null]", "null cannot stand in a list (give it a search identifier of its own)"),
             ("verb: []", "an empty list can match nothing"),

@@ -5,6 +5,7 @@ pub mod condition;
 pub mod correlation;
 pub mod explain;
 pub mod field;
+pub mod filter;
 pub mod ir;
 pub mod load;
 pub mod naive;

@@ -64,6 +64,7 @@ fn value_holds(op: &Op, found: &Got<'_>, event: &Value) -> bool {
         Op::Number(number) => number_of(value).is_some_and(|n| n == *number),
         Op::Compare(ordering, bound) => number_of(value).is_some_and(|n| ordering.holds(&n, bound)),
         Op::Regex(Regex(regex)) => regex.is_match(&text),
+        Op::Time(part, ordering, bound) => part.of(&text).is_some_and(|part| ordering.holds(&part, bound)),
         Op::Cidr(network) => address(&text).is_some_and(|address| network.contains(&address)),
         Op::Field { other, how, cased } => {
             let text = cased_text(&text, *cased);

@@ -34,7 +34,7 @@ fn the_example_rules_are_right_and_pass_their_cases() {
         fs::write(folder.path().join(name), block).expect("written");
         files += 1;
     }
-    assert_eq!(files, 4);
+    assert_eq!(files, 5);
     let folder = folder.path().to_str().expect("UTF-8");
     let checked = kubesiren(&["rules", "check", folder]);
     assert!(said(&checked).starts_with("1 rule, 1 correlation, no mistakes"), "{}", said(&checked));

@@ -1,5 +1,6 @@
 //! `kubesiren rules …` as a user runs it, and the cases of the built-in detections.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -178,7 +179,7 @@ fn explain_says_which_predicate_was_false_and_keeps_secrets() {
 
 #[test]
 fn the_cases_of_the_built_in_detections_pass() {
-    let report = cases::run(&[PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("detections")]);
+    let report = cases::run(&[PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("detections")], &BTreeMap::new());
     assert!(report.findings.is_empty(), "{:?}", report.findings);
     let failures =
         report.files.iter().flat_map(|file| file.failures.iter().map(|failure| (short(&file.file), failure)));

@@ -12,7 +12,8 @@ use crate::diagnose::{Diagnostic, Severity};
 use crate::rule::{self, Rules};
 
 pub(super) fn run(args: &PathsArgs, globals: &Globals) -> Outcome {
-    let options = rule::Options { paths: args.paths.clone(), ..rule::Options::default() };
+    let placeholders = args.placeholders.values()?;
+    let options = rule::Options { paths: args.paths.clone(), placeholders, ..rule::Options::default() };
     let loaded = rule::load(&options);
     out::findings(&loaded.findings);
     if globals.verbose > 0 {

@@ -10,7 +10,7 @@ use crate::cases;
 use crate::cli::{Outcome, out};
 
 pub(super) fn run(args: &PathsArgs) -> Outcome {
-    let report = cases::run(&args.paths);
+    let report = cases::run(&args.paths, &args.placeholders.values()?);
     out::findings(&report.findings);
     // Nothing to test is no success: a wrong path must not pass for a good one.
     if report.rule_files == 0 && report.findings.is_empty() {

@@ -22,6 +22,7 @@ mod tests;
 mod twin;
 
 use keys::Keys;
+pub(super) use scan::unescape;
 
 /// The keys of an event whose values are parsed only on demand.
 const SECTIONS: [&str; 3] = ["requestObject", "responseObject", "annotations"];

@@ -31,7 +31,7 @@ pub(super) fn section(
 }
 
 /// Undoes a string's escapes; `None` if one is wrong.
-fn unescape(raw: &[u8], out: &mut String) -> Option<()> {
+pub(in crate::event) fn unescape(raw: &[u8], out: &mut String) -> Option<()> {
     let mut rest = raw;
     while let Some(at) = memchr::memchr(b'\\', rest) {
         out.push_str(std::str::from_utf8(rest.get(..at)?).ok()?);

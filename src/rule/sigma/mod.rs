@@ -4,15 +4,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::condition::{self, Condition};
-use super::ir::{Expr, Glob, Op, Ordering, Regex, Relation, Rule, Test, Text};
+use super::field::Field;
+use super::ir::{Expr, Glob, Op, Ordering, Regex, Relation, Rule, Test, Text, TimePart};
 use crate::alert::{Level, RuleInfo};
 use crate::diagnose::{Diagnostic, SourceText, Span, closest};
 use crate::event::FieldPath;
 use crate::hash;
 use crate::yaml::{Key, Node, Value, document_text};
 
-/// The modifiers that are understood.
-const MODIFIERS: [&str; 20] = [
+mod encode;
+
+use encode::Encoding;
+pub use encode::Placeholders;
+
+/// The modifiers of the specification, and the long names of those of `re`.
+const MODIFIERS: [&str; 34] = [
     "contains",
     "startswith",
     "endswith",
@@ -33,10 +39,6 @@ const MODIFIERS: [&str; 20] = [
     "cased",
     "neq",
     "fieldref",
-];
-
-/// Modifiers of the specification that are refused rather than approximated.
-const NOT_YET: [&str; 14] = [
     "base64",
     "base64offset",
     "utf16le",
@@ -59,6 +61,8 @@ pub struct Reader<'r> {
     pub source: &'r Arc<SourceText>,
     /// What was found wrong in it.
     pub findings: &'r mut Vec<Diagnostic>,
+    /// What `%placeholders%` stand for.
+    pub placeholders: &'r Placeholders,
 }
 
 impl Reader<'_> {
@@ -104,15 +108,20 @@ impl Reader<'_> {
         texts
     }
 
-    /// What alerts say of a rule: its title, id, level, tags, references and runbook.
-    pub fn info(&mut self, document: &Node) -> RuleInfo {
-        let title = self.text(document, "title").unwrap_or_else(|| {
+    /// The title, which every document must have.
+    pub fn title(&mut self, document: &Node) -> String {
+        self.text(document, "title").unwrap_or_else(|| {
             if document.get("title").is_none() {
                 let start = document.span.start;
                 self.error(Span { start, end: start }, "the rule has no `title`");
             }
             String::new()
-        });
+        })
+    }
+
+    /// What alerts say of a rule: its title, id, level, tags, references and runbook.
+    pub fn info(&mut self, document: &Node) -> RuleInfo {
+        let title = self.title(document);
         let id = self.text(document, "id").or_else(|| self.text(document, "name")).unwrap_or_else(|| title.clone());
         let level = match document.get("level") {
             None => Level::Medium,
@@ -153,7 +162,7 @@ pub fn rule(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Rul
         reader.error(Span { start, end: start }, "the rule has no `detection`");
         return None;
     };
-    let expr = detection_expr(reader, detection)?;
+    let expr = detection_expr(reader, detection, "detection")?;
     // Rules written for other tools name fields in ways of their own there: what is no path shows nothing.
     let shown = reader.texts(document, "fields").iter().filter_map(|(field, _)| FieldPath::parse(field).ok()).collect();
     let mut names_stage = false;
@@ -161,6 +170,7 @@ pub fn rule(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Rul
     Some(Rule {
         info: Arc::new(info),
         name,
+        logsource: logsource(document),
         expr,
         shown,
         names_stage,
@@ -170,27 +180,36 @@ pub fn rule(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Rul
     })
 }
 
+/// The attributes of a document's `logsource` that tell logs apart.
+pub(super) fn logsource(document: &Node) -> Vec<(String, String)> {
+    let Some(logsource) = document.get("logsource") else { return Vec::new() };
+    let attribute = |key: &str| Some((key.to_owned(), logsource.get(key)?.as_str()?.to_owned()));
+    ["category", "product", "service"].into_iter().filter_map(attribute).collect()
+}
+
 /// Hash of a document's content.
 #[must_use]
 pub fn fingerprint(document: &Node) -> u64 {
     hash::short(&[document.to_json().to_string().as_bytes()])
 }
 
-fn detection_expr(reader: &mut Reader<'_>, detection: &Node) -> Option<Expr> {
+/// The search identifiers of a mapping, put together by its condition. `called`: the key that the mapping is under.
+pub(super) fn detection_expr(reader: &mut Reader<'_>, detection: &Node, called: &str) -> Option<Expr> {
     let Some(entries) = detection.as_map() else {
-        reader.error(detection.span, format!("`detection` must be a mapping, not {}", detection.kind()));
+        reader.error(detection.span, format!("`{called}` must be a mapping, not {}", detection.kind()));
         return None;
     };
     let mut searches = Vec::new();
     for (key, node) in entries {
         match key.text.as_str() {
             "condition" => {}
+            "rules" if called == "filter" => {}
             "timeframe" => reader.error_with_help(key.span, "`timeframe` is Sigma v1", "write a correlation"),
             _ => searches.push((key, search(reader, node))),
         }
     }
     let Some(node) = detection.get("condition") else {
-        reader.error(detection.span, "`detection` has no `condition`");
+        reader.error(detection.span, format!("`{called}` has no `condition`"));
         return None;
     };
     let texts = match &node.value {
@@ -249,7 +268,7 @@ fn resolve(
                 return searches[at].1.clone();
             }
             let span = Span { start: base + at, end: base + at + name.len() };
-            let message = format!("the condition names `{name}`, which `detection` does not define");
+            let message = format!("the condition names `{name}`, which is not defined beside it");
             match closest(name, searches.iter().map(|(key, _)| key.text.as_str())) {
                 Some(near) => reader.error_with_help(span, message, format!("did you mean `{near}`?")),
                 None => reader.error(span, message),
@@ -293,10 +312,10 @@ fn search(reader: &mut Reader<'_>, node: &Node) -> Expr {
     }
 }
 
+/// A keyword: a text that is in some value of the event.
 fn keyword(reader: &mut Reader<'_>, node: &Node) -> Expr {
-    let help = "name a field: `requestURI|contains: …`";
-    reader.error_with_help(node.span, "searches for keywords in the whole event are not supported", help);
-    Expr::Any(Vec::new())
+    let modifiers = Modifiers { relation: Some(Relation::Contains), ..Modifiers::default() };
+    value_expr(reader, "", &modifiers, node, true)
 }
 
 /// What the modifiers of one item ask for.
@@ -312,17 +331,23 @@ struct Modifiers {
     cased: bool,
     negate: bool,
     field: bool,
+    time: Option<TimePart>,
+    expand: bool,
+    encodings: Vec<Encoding>,
 }
 
 /// `field|modifier: value`.
 fn item(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Expr {
     let mut parts = key.text.split('|');
     let name = parts.next().unwrap_or_default();
-    let Some(modifiers) = modifiers(reader, key, parts) else { return Expr::Any(Vec::new()) };
+    let Some(mut modifiers) = modifiers(reader, key, parts) else { return Expr::Any(Vec::new()) };
     if name.is_empty() {
-        return keyword(reader, node);
-    }
-    if let Err(message) = FieldPath::parse(name) {
+        if modifiers.exists || modifiers.field {
+            reader.error(key.span, "keywords have no field that could exist or be compared");
+            return Expr::Any(Vec::new());
+        }
+        modifiers.relation.get_or_insert(Relation::Contains);
+    } else if let Err(message) = FieldPath::parse(name) {
         reader.error(key.span, message);
         return Expr::Any(Vec::new());
     }
@@ -349,45 +374,57 @@ fn item(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Expr {
 fn modifiers<'k>(reader: &mut Reader<'_>, key: &Key, names: impl Iterator<Item = &'k str>) -> Option<Modifiers> {
     let mut found = Modifiers::default();
     let mut good = true;
-    let mut kinds = 0;
     for name in names {
         match name {
             "contains" => found.relation = Some(Relation::Contains),
             "startswith" => found.relation = Some(Relation::StartsWith),
             "endswith" => found.relation = Some(Relation::EndsWith),
             "all" => found.all = true,
-            "exists" => (found.exists, kinds) = (true, kinds + 1),
-            "re" => (found.regex, kinds) = (true, kinds + 1),
+            "exists" => found.exists = true,
+            "re" => found.regex = true,
             "i" | "ignorecase" | "m" | "multiline" | "s" | "dotall" if found.regex => {
                 found.flags.push_str(&name[..1].replace('d', "s"));
             }
-            "cidr" => (found.cidr, kinds) = (true, kinds + 1),
-            "fieldref" => (found.field, kinds) = (true, kinds + 1),
+            "cidr" => found.cidr = true,
+            "fieldref" => found.field = true,
             "cased" => found.cased = true,
             "neq" => found.negate = true,
-            "lt" | "lte" | "gt" | "gte" => (found.ordering, kinds) = (Ordering::named(name), kinds + 1),
-            _ => {
-                good = false;
-                unknown_modifier(reader, key, name);
-            }
+            "expand" => found.expand = true,
+            "lt" | "lte" | "gt" | "gte" => found.ordering = Ordering::named(name),
+            _ => match (Encoding::named(name), TimePart::named(name)) {
+                (Some(encoding), _) => found.encodings.push(encoding),
+                (None, Some(part)) => found.time = Some(part),
+                (None, None) => {
+                    good = false;
+                    unknown_modifier(reader, key, name);
+                }
+            },
         }
     }
-    let texts_only =
-        found.relation.is_some() && (found.exists || found.regex || found.cidr || found.ordering.is_some());
-    if kinds > 1 || texts_only {
+    if found.contradict() {
         reader.error(key.span, format!("the modifiers of `{}` contradict each other", key.text));
         good = false;
     }
     good.then_some(found)
 }
 
+impl Modifiers {
+    /// Whether they ask for things that cannot be had at once.
+    fn contradict(&self) -> bool {
+        let numeric = self.ordering.is_some() || self.time.is_some();
+        let kinds = [self.exists, self.regex, self.cidr, self.field, numeric];
+        let kinds = kinds.into_iter().filter(|kind| *kind).count();
+        let relates = self.relation.is_some() && (self.exists || self.regex || self.cidr || numeric);
+        let encodes = !self.encodings.is_empty() && kinds > 0;
+        let expands = self.expand && (self.exists || self.field || numeric);
+        kinds > 1 || relates || encodes || expands
+    }
+}
+
 fn unknown_modifier(reader: &mut Reader<'_>, key: &Key, name: &str) {
     let offset = key.text.find(&format!("|{name}")).map_or(0, |at| at + 1);
     let start = key.span.start + offset;
     let span = Span { start, end: start + name.len() };
-    if NOT_YET.contains(&name) {
-        return reader.error(span, format!("the modifier `{name}` is not supported"));
-    }
     let message = match name {
         "i" | "m" | "s" => format!("`{name}` is a flag of `re` and must follow it"),
         _ => format!("there is no modifier `{name}`"),
@@ -402,13 +439,49 @@ fn value_expr(reader: &mut Reader<'_>, name: &str, modifiers: &Modifiers, value:
     if listed && value.value == Value::Null {
         reader.error_with_help(value.span, "null cannot stand in a list", "give it a search identifier of its own");
     }
+    if modifiers.expand || !modifiers.encodings.is_empty() {
+        return rewritten(reader, name, modifiers, value);
+    }
     let Some(op) = op(reader, modifiers, value) else { return Expr::Any(Vec::new()) };
     let exists_not = modifiers.exists && value.value == Value::Bool(false);
     let expr = shim(name, &op).unwrap_or_else(|| test(name, op));
     if exists_not { Expr::Not(Box::new(expr)) } else { expr }
 }
 
+/// A value that its modifiers make one or several others of.
+fn rewritten(reader: &mut Reader<'_>, name: &str, modifiers: &Modifiers, value: &Node) -> Expr {
+    let Some(text) = value.as_str() else {
+        reader.error(value.span, format!("this modifier takes text, not {}", value.kind()));
+        return Expr::Any(Vec::new());
+    };
+    let texts = if modifiers.expand { encode::expand(text, reader.placeholders) } else { Ok(vec![text.to_owned()]) };
+    let texts = match texts {
+        Ok(texts) => texts,
+        Err(message) => {
+            reader.error(value.span, message);
+            return Expr::Any(Vec::new());
+        }
+    };
+    let mut tests = Vec::new();
+    for text in texts {
+        if modifiers.regex || modifiers.cidr {
+            tests.extend(special(reader, modifiers, value, &text).map(|op| test(name, op)));
+            continue;
+        }
+        match encode::encode(pieces_of(&text), &modifiers.encodings) {
+            Ok(variants) => {
+                tests.extend(variants.into_iter().map(|pieces| test(name, pieces_op(pieces, modifiers))));
+            }
+            Err(message) => reader.error(value.span, message),
+        }
+    }
+    if tests.len() == 1 { tests.remove(0) } else { Expr::Any(tests) }
+}
+
 fn test(name: &str, op: Op) -> Expr {
+    if name.is_empty() {
+        return Expr::Test(Test::new(Field::Anything, op));
+    }
     match FieldPath::parse(name) {
         Ok(field) => Expr::Test(Test::new(field, op)),
         Err(_) => Expr::Any(Vec::new()), // Reported where the name was read.
@@ -453,6 +526,16 @@ fn op(reader: &mut Reader<'_>, modifiers: &Modifiers, node: &Node) -> Option<Op>
             Value::Bool(_) => Some(Op::Exists),
             _ => {
                 reader.error(node.span, format!("`exists` takes true or false, not {}", node.kind()));
+                None
+            }
+        };
+    }
+    if let Some(part) = modifiers.time {
+        let ordering = modifiers.ordering.unwrap_or(Ordering::Eq);
+        return match node.value {
+            Value::Int(bound) => Some(Op::Time(part, ordering, bound)),
+            _ => {
+                reader.error(node.span, format!("`{}` takes a whole number, not {}", part.as_str(), node.kind()));
                 None
             }
         };
@@ -533,7 +616,10 @@ fn special(reader: &mut Reader<'_>, modifiers: &Modifiers, node: &Node, text: &s
 }
 
 fn text_op(text: &str, modifiers: &Modifiers) -> Op {
-    let mut pieces = pieces_of(text);
+    pieces_op(pieces_of(text), modifiers)
+}
+
+fn pieces_op(mut pieces: Vec<Glob>, modifiers: &Modifiers) -> Op {
     if matches!(modifiers.relation, Some(Relation::Contains | Relation::EndsWith)) {
         pieces.insert(0, Glob::Many);
     }
