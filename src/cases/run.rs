@@ -11,6 +11,7 @@ use super::read::{Case, Expected};
 use crate::alert::{Alert, Kind};
 use crate::correlate::{Correlator, Limits};
 use crate::engine::{self, Detected, Detector, Match, RuleSet};
+use crate::event::label;
 use crate::event::project::CLUSTER;
 use crate::rule::{Rule, Rules, explain, naive};
 
@@ -83,9 +84,7 @@ impl Runner {
             if let Some(reject) = found.rejects.first() {
                 return Err(format!("the engine refuses event {}: {}", number + 1, reject.detail));
             }
-            if let Value::Object(map) = event {
-                map.insert(CLUSTER.to_owned(), (*cluster).into());
-            }
+            label(event, &cluster);
             self.judge(event, &found.matches, number)?;
             correlator.take(&found.matches, None);
             if let Some(newest) = found.newest {

@@ -11,9 +11,9 @@ use super::excerpt;
 use super::predicate::{Answers, Case};
 use crate::alert::EventExcerpt;
 use crate::clock::Timestamp;
-use crate::event::frame::{Reason, Refusal, Reject, Taken, describe, frame_from};
-use crate::event::project::{CLUSTER, ProjectError};
-use crate::event::{FrameError, Framed, Scratch, Val, value};
+use crate::event::frame::{Reason, Refusal, Reject, Taken, describe, frame_from, told_apart};
+use crate::event::project::ProjectError;
+use crate::event::{FrameError, Framed, Scratch, Val};
 #[cfg(debug_assertions)]
 use crate::rule::naive;
 
@@ -130,23 +130,22 @@ impl Detector {
 
     fn look(&mut self, rules: &RuleSet, cluster: &Arc<str>, bytes: &[u8], found: &mut Detected) -> Taken {
         let text = self.scratch.load(&rules.projection, bytes).map_err(refused)?;
-        self.judge(rules, cluster, text, found)?;
+        self.decide(rules, cluster, text, found)?;
         Ok(bytes.len())
     }
 
     /// Looks at the event that `bytes` begin with. An error only says that it has to be told apart from what follows
     /// first; nothing was taken then.
     fn look_at_first(&mut self, rules: &RuleSet, cluster: &Arc<str>, bytes: &[u8], found: &mut Detected) -> Taken {
-        let odd = || (Reason::Syntax, String::new());
-        let len = self.scratch.load_first(&rules.projection, bytes).ok_or_else(odd)?;
-        let text = simdutf8::basic::from_utf8(&bytes[..len]).map_err(|_| odd())?;
-        self.judge(rules, cluster, text, found)?;
+        let len = self.scratch.load_first(&rules.projection, bytes).ok_or_else(told_apart)?;
+        let text = simdutf8::basic::from_utf8(&bytes[..len]).map_err(|_| told_apart())?;
+        self.decide(rules, cluster, text, found)?;
         Ok(len)
     }
 
     /// Asks the rules about the event in the scratch. If it turns out to be broken where they look, it is refused, and
     /// nothing of it is found.
-    fn judge(&mut self, rules: &RuleSet, cluster: &Arc<str>, text: &str, found: &mut Detected) -> Result<(), Refusal> {
+    fn decide(&mut self, rules: &RuleSet, cluster: &Arc<str>, text: &str, found: &mut Detected) -> Result<(), Refusal> {
         let time = self.envelope(rules, cluster, text)?;
         if rules.index.candidates(&mut self.scratch, text, &mut self.candidates) {
             let before = found.matches.len();
@@ -190,7 +189,7 @@ impl Detector {
                 if case.holds(&rule.program) {
                     let shown = match &mut shown {
                         Some(shown) => shown,
-                        none => none.insert(Shown::new(text, cluster)?),
+                        none => none.insert(Shown::new(text, self.answers.whole(text, cluster))?),
                     };
                     matches.push(shown.matching(rule, cluster, time));
                 }
@@ -221,25 +220,16 @@ fn refused(error: ProjectError) -> Refusal {
     (error.reason, error.detail)
 }
 
-/// An event as a whole, with the label of its cluster.
-pub(super) fn labelled(text: &str, cluster: &str) -> Result<Value, serde_json::Error> {
-    let mut event: Value = value(text.as_bytes())?;
-    if let Value::Object(map) = &mut event {
-        map.insert(CLUSTER.to_owned(), cluster.into());
-    }
-    Ok(event)
-}
-
 /// The slow view of an event, made when the first rule is true of it.
 struct Shown {
-    event: Value,
+    event: Arc<Value>,
     excerpt: EventExcerpt,
     meta: excerpt::Meta,
 }
 
 impl Shown {
-    fn new(text: &str, cluster: &str) -> Result<Self, Refusal> {
-        let event = labelled(text, cluster).map_err(|error| (Reason::Syntax, describe(&error)))?;
+    fn new(text: &str, event: Result<Arc<Value>, serde_json::Error>) -> Result<Self, Refusal> {
+        let event = event.map_err(|error| (Reason::Syntax, describe(&error)))?;
         let (excerpt, meta) = excerpt::excerpt(&event, text.as_bytes());
         Ok(Self { event, excerpt, meta })
     }

@@ -1,15 +1,15 @@
 //! Predicates: the tests of all rules, each kept once, asked at most once per event.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use aho_corasick::AhoCorasick;
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::detect::labelled;
 use crate::event::project::fold_into;
-use crate::event::{FieldPath, Projection, Scratch, Slot, Val, any_scalar};
+use crate::event::{FieldPath, Projection, Scratch, Slot, Val, any_scalar, label, value};
 use crate::rule::field::Field;
 use crate::rule::ir::{Expr, Op, Ordering, Quantifier, Regex, Relation, Test, Text, TimePart, address};
 use crate::rule::naive::{self, number_in};
@@ -228,7 +228,7 @@ pub(super) struct Answers {
     /// A text in lower case.
     folded: String,
     /// The current event as a whole, once somebody asked.
-    whole: Option<Value>,
+    whole: Option<Arc<Value>>,
 }
 
 impl Answers {
@@ -237,6 +237,16 @@ impl Answers {
         self.event += 1;
         self.given.resize(predicates, 0);
         self.whole = None;
+    }
+
+    /// The current event as a whole, with the label of its cluster; read once.
+    pub(super) fn whole(&mut self, event: &str, cluster: &str) -> Result<Arc<Value>, serde_json::Error> {
+        if let Some(whole) = &self.whole {
+            return Ok(Arc::clone(whole));
+        }
+        let mut whole = value(event.as_bytes())?;
+        label(&mut whole, cluster);
+        Ok(Arc::clone(self.whole.insert(Arc::new(whole))))
     }
 }
 
@@ -280,14 +290,14 @@ impl Case<'_> {
                 if !self.may_hold(test) {
                     return false;
                 }
-                if self.answers.whole.is_none() {
-                    let whole = labelled(self.event, self.cluster);
-                    self.answers.whole = Some(whole.unwrap_or_else(|_| {
+                match self.answers.whole(self.event, self.cluster) {
+                    Ok(whole) => naive::test_holds(test, &whole),
+                    // Whatever is answered, the event will be refused.
+                    Err(_) => {
                         self.scratch.break_off();
-                        Value::Null
-                    }));
+                        false
+                    }
                 }
-                self.answers.whole.as_ref().is_some_and(|whole| naive::test_holds(test, whole))
             }
         }
     }

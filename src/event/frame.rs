@@ -116,6 +116,12 @@ pub type Refusal = (Reason, String);
 /// of it.
 pub type Taken = Result<usize, Refusal>;
 
+/// The answer to [`Framed::First`] of who wants the item told apart from what follows.
+#[must_use]
+pub fn told_apart() -> Refusal {
+    (Reason::Syntax, String::new())
+}
+
 /// Splits a body and hands each piece to `each`, in order. An event that `each` refuses is handed to it once more, as
 /// [`Framed::Bad`] with its place.
 ///
@@ -267,7 +273,8 @@ impl Framer<'_> {
             self.found.events += 1;
             return len;
         }
-        let len = skip::value(rest).unwrap_or(rest.len());
+        let end = if rest.starts_with(b"{") { end_of_object(rest) } else { skip::value(rest) };
+        let len = end.unwrap_or(rest.len());
         let (item, place) = (rest[..len].trim_ascii(), Place::Item(number));
         match serde_json::from_slice::<&RawValue>(item) {
             Ok(raw) => self.items_from(&[raw], number, 0, true),
@@ -500,30 +507,37 @@ fn salvage_items(bytes: &[u8]) -> Vec<Range<usize>> {
             None => return items,
         }
     };
-    let (mut depth, mut start, mut at) = (0_usize, from, from);
+    let mut at = from;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => at = end_of_string(bytes, at) + 1,
+            b'{' => {
+                let end = end_of_object(&bytes[at..]).map_or(bytes.len(), |len| at + len);
+                items.push(at..end);
+                at = end;
+            }
+            b']' => break,
+            _ => at += 1,
+        }
+    }
+    items
+}
+
+/// The length of the object that `bytes` begin with, told by braces and quotes alone: other brackets that do not match
+/// must not take its neighbours with them.
+fn end_of_object(bytes: &[u8]) -> Option<usize> {
+    let (mut depth, mut at) = (0_usize, 0);
     while at < bytes.len() {
         match bytes[at] {
             b'"' => at = end_of_string(bytes, at),
-            b'{' => {
-                if depth == 0 {
-                    start = at;
-                }
-                depth += 1;
-            }
-            b'}' if depth == 1 => {
-                depth = 0;
-                items.push(start..at + 1);
-            }
-            b'}' => depth = depth.saturating_sub(1),
-            b']' if depth == 0 => break,
+            b'{' => depth += 1,
+            b'}' if depth <= 1 => return Some(at + 1),
+            b'}' => depth -= 1,
             _ => {}
         }
         at += 1;
     }
-    if depth > 0 {
-        items.push(start..bytes.len());
-    }
-    items
+    None
 }
 
 /// The index of the quote that ends the string which begins at `at`.

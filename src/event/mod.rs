@@ -12,4 +12,4 @@ pub use frame::{Frame, FrameError, Framed, frame};
 pub use path::FieldPath;
 pub use project::{Projection, Scratch, Slot, Val};
 pub use scalars::any_scalar;
-pub use value::value;
+pub use value::{label, value};

@@ -10,6 +10,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
+use super::project::CLUSTER;
+
 /// Containers within each other, the event's own the first; below it everything is one empty object.
 pub(super) const DEPTH_MAX: u32 = 100;
 
@@ -17,6 +19,13 @@ pub(super) const DEPTH_MAX: u32 = 100;
 pub fn value(text: &[u8]) -> Result<Value, serde_json::Error> {
     let text = serde_json::from_slice::<&RawValue>(text)?;
     Ok(section(text, 1))
+}
+
+/// Puts the label of its cluster into an event, where rules read it.
+pub fn label(event: &mut Value, cluster: &str) {
+    if let Value::Object(map) = event {
+        map.insert(CLUSTER.to_owned(), cluster.into());
+    }
 }
 
 /// Reads a part of an event of which the container would be the `depth`th.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::ir::{Condition, Correlation, CorrelationKind, GroupField, Ordering, Rules};
 use super::sigma::{Reader, fingerprint};
 use crate::alert::RuleInfo;
-use crate::diagnose::{Span, closest};
+use crate::diagnose::{Diagnostic, SourceText, Span, closest};
 use crate::event::FieldPath;
 use crate::units;
 use crate::yaml::{Node, Value, document_text};
@@ -250,18 +250,21 @@ impl Names {
     }
 
     /// The id of the rule that has this id, name or title.
-    fn rule(&self, written: &str) -> Option<Arc<str>> {
+    pub(super) fn rule(&self, written: &str) -> Option<Arc<str>> {
         self.rules.get(written).cloned()
     }
 
-    /// Whether a correlation has this id or name.
-    fn is_correlation(&self, written: &str) -> bool {
-        self.correlations.iter().any(|name| name == written)
-    }
-
-    /// All ids and names of rules, for "did you mean".
-    fn names(&self) -> Vec<&str> {
-        self.rules.keys().map(String::as_str).collect()
+    /// What to say of a name that no rule has. `refused`: why a correlation is not taken, if it has that name.
+    pub(super) fn unknown(&self, source: &Arc<SourceText>, written: &str, span: Span, refused: &str) -> Diagnostic {
+        let message = match self.correlations.iter().any(|name| name == written) {
+            true => format!("`{written}` is a correlation; {refused}"),
+            false => format!("no rule has the id or name `{written}`"),
+        };
+        let finding = Diagnostic::error(source, span, message);
+        match closest(written, self.rules.keys().map(String::as_str)) {
+            Some(near) if near != written => finding.help(format!("did you mean `{near}`?")),
+            _ => finding,
+        }
     }
 }
 
@@ -274,16 +277,8 @@ pub fn resolve(reader: &mut Reader<'_>, read: Unresolved, known: &Names) -> Opti
             Some(id) => rules.push(id),
             None => {
                 good = false;
-                let message = match known.is_correlation(written) {
-                    true => format!("`{written}` is a correlation; correlations of correlations are not supported"),
-                    false => format!("no rule has the id or name `{written}`"),
-                };
-                match closest(written, known.names()) {
-                    Some(near) if near != written => {
-                        reader.error_with_help(*span, message, format!("did you mean `{near}`?"));
-                    }
-                    _ => reader.error(*span, message),
-                }
+                let refused = "correlations of correlations are not supported";
+                reader.findings.push(known.unknown(reader.source, written, *span, refused));
             }
         }
     }

@@ -1,10 +1,12 @@
 //! Sigma filters: one document narrows many rules, without touching them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::ir::{Expr, Rule, Rules};
+use super::correlation::Names;
+use super::ir::{Expr, Rule};
 use super::sigma::{Reader, detection_expr, fingerprint, logsource};
-use crate::diagnose::{Diagnostic, SourceText, Span, closest};
+use crate::diagnose::{Diagnostic, SourceText, Span};
 use crate::yaml::{Node, Value};
 
 /// A filter that was read; its rules are still the names that were written.
@@ -54,12 +56,12 @@ pub fn read(reader: &mut Reader<'_>, document: &Node) -> Option<Filter> {
 }
 
 /// Narrows the rules that the filters name. A filter that narrows nothing is most likely a mistake.
-pub fn apply(filters: &[Filter], rules: &mut Rules, findings: &mut Vec<Diagnostic>) {
+pub fn apply(filters: &[Filter], rules: &mut [Rule], known: &Names, findings: &mut Vec<Diagnostic>) {
     for filter in filters {
         let before = findings.len();
-        filter.check_names(rules, findings);
+        let named = filter.named(known, findings);
         let mut narrowed = 0;
-        for rule in rules.rules.iter_mut().filter(|rule| filter.is_for(rule)) {
+        for rule in rules.iter_mut().filter(|rule| filter.is_for(rule, named.as_ref())) {
             filter.narrow(rule);
             narrowed += 1;
         }
@@ -71,9 +73,26 @@ pub fn apply(filters: &[Filter], rules: &mut Rules, findings: &mut Vec<Diagnosti
 }
 
 impl Filter {
-    fn is_for(&self, rule: &Rule) -> bool {
-        let named = self.rules.as_ref().is_none_or(|names| names.iter().any(|(name, _)| is_called(rule, name)));
-        named && self.logsource.iter().all(|attribute| rule.logsource.contains(attribute))
+    /// The ids of the rules that it names, or `None` for all.
+    fn named(&self, known: &Names, findings: &mut Vec<Diagnostic>) -> Option<HashSet<Arc<str>>> {
+        let mut ids = HashSet::new();
+        for (written, span) in self.rules.as_ref()? {
+            match known.rule(written) {
+                Some(id) => {
+                    ids.insert(id);
+                }
+                None => {
+                    let refused = "filters are for rules about single events";
+                    findings.push(known.unknown(&self.source, written, *span, refused));
+                }
+            }
+        }
+        Some(ids)
+    }
+
+    fn is_for(&self, rule: &Rule, named: Option<&HashSet<Arc<str>>>) -> bool {
+        named.is_none_or(|ids| ids.contains(rule.info.id.as_str()))
+            && self.logsource.iter().all(|attribute| rule.logsource.contains(attribute))
     }
 
     fn narrow(&self, rule: &mut Rule) {
@@ -81,30 +100,6 @@ impl Filter {
         rule.expr = Expr::All(vec![expr, self.expr.clone()]);
         rule.fingerprint = rule.fingerprint.rotate_left(9) ^ self.fingerprint;
     }
-
-    fn check_names(&self, rules: &Rules, findings: &mut Vec<Diagnostic>) {
-        for (name, span) in self.rules.iter().flatten() {
-            if rules.rules.iter().any(|rule| is_called(rule, name)) {
-                continue;
-            }
-            let correlation = rules.correlations.iter().any(|c| c.info.id == *name || c.info.title == *name);
-            if correlation {
-                let message = format!("`{name}` is a correlation; filters are for rules about single events");
-                findings.push(Diagnostic::error(&self.source, *span, message));
-                continue;
-            }
-            let known = rules.rules.iter().flat_map(|rule| [Some(rule.info.id.as_str()), rule.name.as_deref()]);
-            let finding = Diagnostic::error(&self.source, *span, format!("no rule has the id or name `{name}`"));
-            findings.push(match closest(name, known.flatten()) {
-                Some(near) => finding.help(format!("did you mean `{near}`?")),
-                None => finding,
-            });
-        }
-    }
-}
-
-fn is_called(rule: &Rule, name: &str) -> bool {
-    rule.info.id == name || rule.info.title == name || rule.name.as_deref() == Some(name)
 }
 
 #[cfg(test)]

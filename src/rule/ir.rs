@@ -145,7 +145,7 @@ impl Ordering {
     /// By Sigma's name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::NAMES.into_iter().find(|(known, _)| *known == name).map(|(_, ordering)| ordering)
+        by_name(&Self::NAMES, name)
     }
 
     /// Whether `left` compares so to `right`.
@@ -248,6 +248,10 @@ pub enum Op {
     },
 }
 
+fn by_name<T: Copy>(names: &[(&str, T)], name: &str) -> Option<T> {
+    names.iter().find(|(known, _)| *known == name).map(|(_, named)| *named)
+}
+
 /// A part of a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TimePart {
@@ -279,7 +283,7 @@ impl TimePart {
     /// By Sigma's name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::NAMES.into_iter().find(|(known, _)| *known == name).map(|(_, part)| part)
+        by_name(&Self::NAMES, name)
     }
 
     /// Sigma's name.

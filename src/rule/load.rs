@@ -50,7 +50,7 @@ impl Loaded {
 /// Loads everything that the options name.
 #[must_use]
 pub fn load(options: &Options) -> Loaded {
-    let mut loader = Loader { placeholders: options.placeholders.clone(), ..Loader::default() };
+    let mut loader = Loader::new(options);
     if options.builtin {
         for (name, text) in super::builtin::FILES {
             loader.text(Path::new(&format!("<built-in>/{name}")), (*text).to_owned());
@@ -59,15 +59,16 @@ pub fn load(options: &Options) -> Loaded {
     for path in &options.paths {
         loader.path(path, path);
     }
-    loader.finish(options)
+    loader.finish()
 }
 
 /// Loads rules from one text; for tests and the rules API.
 #[must_use]
 pub fn load_text(name: &Path, text: &str) -> Loaded {
-    let mut loader = Loader::default();
+    let options = Options::default();
+    let mut loader = Loader::new(&options);
     loader.text(name, text.to_owned());
-    loader.finish(&Options::default())
+    loader.finish()
 }
 
 /// Rule files under a path, in order; test files are not rules.
@@ -105,17 +106,20 @@ pub fn is_test_file(path: &Path) -> bool {
     name.ends_with(".test.yml") || name.ends_with(".test.yaml")
 }
 
-#[derive(Default)]
-struct Loader {
+struct Loader<'o> {
+    options: &'o Options,
     loaded: Loaded,
     correlations: Vec<(Arc<SourceText>, Unresolved)>,
     filters: Vec<Filter>,
-    placeholders: Placeholders,
     /// Where each id was first seen.
     ids: HashMap<String, PathBuf>,
 }
 
-impl Loader {
+impl<'o> Loader<'o> {
+    fn new(options: &'o Options) -> Self {
+        Self { options, loaded: Loaded::default(), correlations: Vec::new(), filters: Vec::new(), ids: HashMap::new() }
+    }
+
     fn path(&mut self, path: &Path, named: &Path) {
         let files = match files(path) {
             Ok(files) => files,
@@ -149,8 +153,7 @@ impl Loader {
 
     fn document(&mut self, source: &Arc<SourceText>, document: &Node, file: &Path) {
         let mut findings = Vec::new();
-        let placeholders = std::mem::take(&mut self.placeholders);
-        let mut reader = Reader { source, findings: &mut findings, placeholders: &placeholders };
+        let mut reader = Reader { source, findings: &mut findings, placeholders: &self.options.placeholders };
         match &document.value {
             Value::Null => {}
             Value::Map(_) if document.get("correlation").is_some() => {
@@ -190,7 +193,6 @@ impl Loader {
             _ => reader.error(document.span, format!("a rule must be a mapping, not {}", document.kind())),
         }
         self.loaded.findings.extend(findings);
-        self.placeholders = placeholders;
     }
 
     /// Whether an id is new; an id that is there twice is an error at the second.
@@ -205,18 +207,18 @@ impl Loader {
         true
     }
 
-    fn finish(mut self, options: &Options) -> Loaded {
+    fn finish(mut self) -> Loaded {
         let names = Names::new(&self.loaded.rules, self.correlations.iter().map(|(_, read)| read));
         let mut correlations = Vec::new();
         for (source, read) in self.correlations {
             let findings = &mut self.loaded.findings;
-            let mut reader = Reader { source: &source, findings, placeholders: &self.placeholders };
+            let mut reader = Reader { source: &source, findings, placeholders: &self.options.placeholders };
             correlations.extend(correlation::resolve(&mut reader, read, &names));
         }
         self.loaded.rules.correlations = correlations;
-        filter::apply(&self.filters, &mut self.loaded.rules, &mut self.loaded.findings);
-        self.loaded.unknown = unknown(&self.loaded.rules, options);
-        configure(&mut self.loaded.rules, options);
+        filter::apply(&self.filters, &mut self.loaded.rules.rules, &names, &mut self.loaded.findings);
+        self.loaded.unknown = unknown(&self.loaded.rules, self.options);
+        configure(&mut self.loaded.rules, self.options);
         self.loaded
     }
 }
@@ -274,7 +276,7 @@ mod tests {
             [
                 "rule.yml:3:8: `hgih` is no level; the levels are informational, low, medium, high, critical",
                 "rule.yml:6:10: there is no modifier `contians` (did you mean `contains`?)",
-                "rule.yml:7:14: the condition names `sle`, which is not defined beside it (did you mean `sel`?)",
+                "rule.yml:7:14: the condition names `sle`, which `detection` does not define (did you mean `sel`?)",
                 "rule.yml:5:3: `sel` is used by no condition",
             ]
         );

@@ -13,9 +13,8 @@ use super::{ExplainArgs, find, load};
 use crate::cli::{Failure, Outcome, out};
 use crate::engine::{self, Detected, Detector, RuleSet};
 use crate::event::compress::{Encoding, decompress};
-use crate::event::frame::Reason;
-use crate::event::project::CLUSTER;
-use crate::event::{FieldPath, Framed, frame, value};
+use crate::event::frame::told_apart;
+use crate::event::{FieldPath, Framed, frame, label, value};
 use crate::rule::explain::{Explanation, Show, explain, quoted};
 use crate::rule::{Rule, Rules};
 
@@ -71,8 +70,7 @@ fn events(body: &[u8], path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
     let framed = frame(body, |piece| {
         match piece {
             Framed::Event(bytes) => events.push(bytes.to_vec()),
-            // Told apart from what follows, it comes again.
-            Framed::First(_) => return Err((Reason::Syntax, String::new())),
+            Framed::First(_) => return Err(told_apart()),
             Framed::Bad(reject) => {
                 let _ = writeln!(out::stderr(), "{}: {} is no event: {}", path.display(), reject.place, reject.detail);
             }
@@ -102,9 +100,7 @@ fn one_event(
         writeln!(out, "The event is refused, no rule is asked about it: {}", reject.detail)?;
         return Ok(());
     }
-    if let Value::Object(map) = &mut event {
-        map.insert(CLUSTER.to_owned(), (*cluster).into());
-    }
+    label(&mut event, &cluster);
     match only {
         Some(only) => {
             for rule in rules.rules.iter().filter(|rule| only.iter().any(|id| **id == *rule.info.id)) {

@@ -4,14 +4,26 @@ use super::*;
 
 const EVENT: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"a"}"#;
 
-fn run(body: &str) -> Result<(Vec<String>, Vec<String>), FrameError> {
+/// Events and bad pieces as they are handed out.
+type Pieces = (Vec<String>, Vec<String>);
+
+fn run(body: &str) -> Result<Pieces, FrameError> {
+    run_with(body, false)
+}
+
+/// `in_one_pass`: whether the items of a list are taken without being told apart first.
+fn run_with(body: &str, in_one_pass: bool) -> Result<Pieces, FrameError> {
     let (mut events, mut bad) = (Vec::new(), Vec::new());
+    let whole = |bytes: &[u8]| serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
     frame(body.as_bytes(), |framed| {
         match framed {
-            Framed::Event(bytes) if serde_json::from_slice::<IgnoredAny>(bytes).is_err() => {
-                return Err((Reason::Syntax, "torn".to_owned()));
+            Framed::Event(bytes) if !whole(bytes) => return Err((Reason::Syntax, "torn".to_owned())),
+            Framed::First(bytes) => {
+                let len = skip::value(bytes).filter(|len| in_one_pass && bytes[0] == b'{' && whole(&bytes[..*len]));
+                let len = len.ok_or_else(told_apart)?;
+                events.push(String::from_utf8_lossy(&bytes[..len]).into_owned());
+                return Ok(len);
             }
-            Framed::First(_) => return Err((Reason::Syntax, String::new())),
             Framed::Event(bytes) => events.push(String::from_utf8_lossy(bytes).into_owned()),
             Framed::Bad(reject) => {
                 bad.push(format!("{}: {} {}", reject.place, reject.reason.as_str(), reject.detail));
@@ -196,42 +208,20 @@ fn wrappers_in_wrappers_end_somewhere() {
     }
 }
 
-/// What is handed out when the taker of a list's items accepts all that are whole, in one pass.
-fn run_in_one_pass(body: &str) -> Result<(Vec<String>, Vec<String>), FrameError> {
-    let (mut events, mut bad) = (Vec::new(), Vec::new());
-    frame(body.as_bytes(), |framed| {
-        match framed {
-            Framed::First(bytes) => {
-                let odd = || (Reason::Syntax, String::new());
-                let len = skip::value(bytes).ok_or_else(odd)?;
-                let whole = serde_json::from_slice::<IgnoredAny>(&bytes[..len]).is_ok() && bytes.starts_with(b"{");
-                events.push(String::from_utf8_lossy(bytes.get(..len).filter(|_| whole).ok_or_else(odd)?).into_owned());
-                return Ok(len);
-            }
-            Framed::Event(bytes) if serde_json::from_slice::<IgnoredAny>(bytes).is_err() => {
-                return Err((Reason::Syntax, "torn".to_owned()));
-            }
-            Framed::Event(bytes) => events.push(String::from_utf8_lossy(bytes).into_owned()),
-            Framed::Bad(reject) => {
-                bad.push(format!("{}: {} {}", reject.place, reject.reason.as_str(), reject.detail));
-            }
-        }
-        Ok(0)
-    })?;
-    Ok((events, bad))
-}
-
 #[test]
 fn one_pass_over_a_list_finds_what_two_find() {
     const HEAD: &str = r#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":["#;
     let other = EVENT.replace("\"a\"", "\"b \\\" ]}\"");
     let torn = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":}"#;
+    // It must not take its neighbours with it.
+    let unclosed = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":[}"#;
     for (items, tail, events, bad) in [
         (String::new(), "]}", 0, 0),
         (EVENT.to_owned(), "]}", 1, 0),
         (format!("{EVENT},{other}"), "]}\n", 2, 0),
         (format!(" {EVENT} , {other} "), "] , \"more\": [1, {}] }", 2, 0),
         (format!("{EVENT},{torn},{other}"), "]}", 2, 1),
+        (format!("{EVENT},{unclosed},{other}"), "]}", 2, 1),
         (format!("{EVENT},7,{other}"), "]}", 2, 1),
         (format!("{EVENT},{other}"), "", 2, 0),
         (EVENT.to_owned(), &format!("]}}\n{other}\n{torn}\n"), 2, 1),
@@ -239,10 +229,10 @@ fn one_pass_over_a_list_finds_what_two_find() {
         (EVENT.to_owned(), &format!("]}}\n{HEAD}{other},{EVENT}]}}\n"), 3, 0),
     ] {
         let body = format!("{HEAD}{items}{tail}");
-        let (in_one, in_two) = (run_in_one_pass(&body), run(&body));
+        let (in_one, in_two) = (run_with(&body, true), run(&body));
         let counts = in_one.as_ref().map(|(events, bad)| (events.len(), bad.len()));
         assert_eq!(counts, Ok((events, bad)), "{body}");
-        let trimmed = |found: Result<(Vec<String>, Vec<String>), FrameError>| {
+        let trimmed = |found: Result<Pieces, FrameError>| {
             found.map(|(events, bad)| (events.iter().map(|e| e.trim().to_owned()).collect::<Vec<_>>(), bad))
         };
         assert_eq!(trimmed(in_one), trimmed(in_two), "{body}");
@@ -255,9 +245,9 @@ fn a_list_cut_anywhere_ends() {
         r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{"a":"]"}},"items":[{EVENT},{EVENT}],"x":{{"y":[1]}}}}"#
     );
     for cut in 0..list.len() {
-        if let Ok((events, bad)) = run_in_one_pass(&list[..cut]) {
+        if let Ok((events, bad)) = run_with(&list[..cut], true) {
             assert!(events.len() + bad.len() <= 3, "{}", &list[..cut]);
         }
     }
-    assert_eq!(run_in_one_pass(&list).map(|(events, _)| events.len()), Ok(2));
+    assert_eq!(run_with(&list, true).map(|(events, _)| events.len()), Ok(2));
 }

@@ -74,6 +74,16 @@ fn unicode(escape: &[u8]) -> Option<(char, usize)> {
     Some((char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00))?, 12))
 }
 
+/// What a walk over an object comes to next.
+enum Member {
+    /// The value of a key that leads to this node.
+    Known(u32),
+    /// The value of a key that leads nowhere.
+    Other,
+    /// The object's end.
+    End,
+}
+
 struct Walk<'w> {
     projection: &'w Projection,
     scratch: &'w mut Scratch,
@@ -112,47 +122,51 @@ impl<'w> Walk<'w> {
     /// The event: an object whose sections are put by.
     fn root(&mut self) -> Option<()> {
         let mut seen = Seen::default();
-        let mut first = true;
-        while let Some(child) = self.member(0, &mut first, &mut seen)? {
-            let Some(child) = child else {
-                self.skip()?;
-                continue;
-            };
-            match self.projection.section_nodes.iter().position(|node| *node == Some(child)) {
-                Some(section) => {
-                    let start = self.at;
-                    self.skip()?;
-                    self.scratch.sections[section] = Section::Raw(short(start), short(self.at));
-                }
-                None => self.value(child, 1)?,
+        let mut member = self.first_member(0, &mut seen)?;
+        loop {
+            match member {
+                Member::End => return Some(()),
+                Member::Other => self.skip()?,
+                Member::Known(child) => match self.projection.section_nodes.iter().position(|n| *n == Some(child)) {
+                    Some(section) => {
+                        let start = self.at;
+                        self.skip()?;
+                        self.scratch.sections[section] = Section::Raw(short(start), short(self.at));
+                    }
+                    None => self.value(child, 1)?,
+                },
             }
+            member = self.next_member(0, &mut seen)?;
         }
-        Some(())
     }
 
-    /// Goes to the next member's value: `Some(Some(child))` with what its key leads to, if it leads anywhere, and
-    /// `Some(None)` at the object's end.
+    /// Enters an object.
     #[inline]
-    #[expect(clippy::option_option, reason = "broken, over, and a key that leads nowhere are three things")]
-    fn member(&mut self, node: u32, first: &mut bool, seen: &mut Seen) -> Option<Option<Option<u32>>> {
-        if std::mem::take(first) {
-            if !self.eat(b'{') {
-                return None;
-            }
-            self.blank();
-            if self.eat(b'}') {
-                return Some(None);
-            }
-        } else {
-            self.blank();
-            if self.eat(b'}') {
-                return Some(None);
-            }
-            if !self.eat(b',') {
-                return None;
-            }
-            self.blank();
+    fn first_member(&mut self, node: u32, seen: &mut Seen) -> Option<Member> {
+        if !self.eat(b'{') {
+            return None;
         }
+        self.blank();
+        if self.eat(b'}') { Some(Member::End) } else { self.member(node, seen) }
+    }
+
+    /// Goes on after a member's value.
+    #[inline]
+    fn next_member(&mut self, node: u32, seen: &mut Seen) -> Option<Member> {
+        self.blank();
+        if self.eat(b'}') {
+            return Some(Member::End);
+        }
+        if !self.eat(b',') {
+            return None;
+        }
+        self.blank();
+        self.member(node, seen)
+    }
+
+    /// Reads a key, up to its value.
+    #[inline]
+    fn member(&mut self, node: u32, seen: &mut Seen) -> Option<Member> {
         if self.peek()? != b'"' {
             return None;
         }
@@ -162,25 +176,21 @@ impl<'w> Walk<'w> {
             return None;
         }
         self.blank();
-        let Some((ordinal, child)) = self.child(node, key)? else { return Some(Some(None)) };
-        // What a doubled key means is for the twin to say.
-        (!seen.mark(ordinal)).then_some(Some(Some(child)))
-    }
-
-    /// What a key leads to.
-    #[inline]
-    #[expect(clippy::option_option, reason = "broken, and a key that leads nowhere are two things")]
-    fn child(&mut self, node: u32, key: Quoted) -> Option<Option<(u32, u32)>> {
         let children = &self.projection.nodes.get(node as usize)?.children;
         let raw = self.bytes.get(key.start..key.end)?;
-        if !key.escaped {
-            return Some(children.get(raw));
+        let found = if key.escaped {
+            let name = &mut self.scratch.spare;
+            name.clear();
+            unescape(raw, name)?;
+            children.get(name.as_bytes())
+        } else {
+            children.get(raw)
+        };
+        match found {
+            None => Some(Member::Other),
+            // What a doubled key means is for the twin to say.
+            Some((ordinal, child)) => (!seen.mark(ordinal)).then_some(Member::Known(child)),
         }
-        let mut name = std::mem::take(&mut self.scratch.spare);
-        name.clear();
-        let found = unescape(raw, &mut name).map(|()| children.get(name.as_bytes()));
-        self.scratch.spare = name;
-        found
     }
 
     fn value(&mut self, node: u32, depth: u32) -> Option<()> {
@@ -214,14 +224,15 @@ impl<'w> Walk<'w> {
             return self.skip();
         }
         let mut seen = Seen::default();
-        let mut first = true;
-        while let Some(child) = self.member(node, &mut first, &mut seen)? {
-            match child {
-                Some(child) => self.value(child, depth)?,
-                None => self.skip()?,
+        let mut member = self.first_member(node, &mut seen)?;
+        loop {
+            match member {
+                Member::End => return Some(()),
+                Member::Other => self.skip()?,
+                Member::Known(child) => self.value(child, depth)?,
             }
+            member = self.next_member(node, &mut seen)?;
         }
-        Some(())
     }
 
     fn array(&mut self, node: u32, depth: u32) -> Option<()> {
@@ -262,10 +273,7 @@ impl<'w> Walk<'w> {
     }
 
     fn literal(&mut self, word: &[u8], node: u32, kept: Kept) -> Option<()> {
-        if !self.bytes.get(self.at..)?.starts_with(word) {
-            return None;
-        }
-        self.at += word.len();
+        self.word(word)?;
         self.keep(node, kept);
         Some(())
     }

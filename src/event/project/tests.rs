@@ -271,3 +271,26 @@ fn both_walks_see_the_same_of_recorded_events() {
         assert_eq!(scan, by_twin(&projection, event));
     }
 }
+
+#[test]
+fn escapes_are_undone_as_the_parser_does() {
+    for raw in [
+        r#"a\"\\\/\b\f\n\r\tz"#,
+        r"\u0041\u00fc\u20ac",
+        r"\ud800\udf48",
+        r"\ud83d\ude00x",
+        r"\u0000",
+        r"\ud800",
+        r"\udc00",
+        r"\ud800\u0041",
+        r"\ud800x",
+        r"\u12",
+        r"\u+123",
+        r"\x",
+        r"\",
+    ] {
+        let mut ours = String::new();
+        let ours = unescape(raw.as_bytes(), &mut ours).map(|()| ours);
+        assert_eq!(ours, serde_json::from_str::<String>(&format!("\"{raw}\"")).ok(), "{raw}");
+    }
+}

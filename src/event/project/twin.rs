@@ -28,8 +28,8 @@ pub(super) fn event(projection: &Projection, scratch: &mut Scratch, text: &str) 
 pub(super) fn section(projection: &Projection, scratch: &mut Scratch, node: u32, text: &RawValue) {
     let value = section_value(text, 2);
     let mut doubled = false;
-    let walk = Walk { projection, scratch, base: &[], node, doubled: &mut doubled, strict: false, depth: 1 };
-    // A value in memory has nothing that could go wrong.
+    let walk = Walk { projection, scratch, base: &[], node, doubled: &mut doubled, depth: 1 };
+    // A value in memory has nothing that could go wrong, and no key twice.
     let _ = walk.deserialize(&value);
 }
 
@@ -65,7 +65,7 @@ impl<'de> Visitor<'de> for Root<'_, '_, '_> {
                 let start = offset_of(base, raw.get().as_bytes());
                 scratch.sections[section] = Section::Raw(short(start), short(start + raw.get().len()));
             } else {
-                map.next_value_seed(Walk { projection, scratch, base, node: child, doubled, strict: true, depth: 1 })?;
+                map.next_value_seed(Walk { projection, scratch, base, node: child, doubled, depth: 1 })?;
             }
         }
         Ok(())
@@ -103,8 +103,6 @@ struct Walk<'p, 's, 'b> {
     base: &'b [u8],
     node: u32,
     doubled: &'s mut bool,
-    /// In the envelope a doubled key is an error; in bodies it is noted, and the last one counts.
-    strict: bool,
     /// Containers around it.
     depth: u32,
 }
@@ -132,7 +130,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self { projection, scratch, base, node, doubled, strict, depth } = self;
+        let Self { projection, scratch, base, node, doubled, depth } = self;
         let depth = depth + 1;
         scratch.push(&projection.nodes[node as usize].slots, Kept::Container);
         if depth > DEPTH_MAX {
@@ -147,17 +145,15 @@ impl<'de> Visitor<'de> for Walk<'_, '_, '_> {
             };
             if seen.mark(ordinal) {
                 *doubled = true;
-                if strict {
-                    return Err(de::Error::custom("a key is there twice"));
-                }
+                return Err(de::Error::custom("a key is there twice"));
             }
-            map.next_value_seed(Walk { projection, scratch, base, node: child, doubled, strict, depth })?;
+            map.next_value_seed(Walk { projection, scratch, base, node: child, doubled, depth })?;
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Self { projection, scratch, base, node, doubled, strict, depth } = self;
+        let Self { projection, scratch, base, node, doubled, depth } = self;
         let depth = depth + 1;
         let mut empty = true;
         if depth > DEPTH_MAX {
@@ -165,7 +161,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_, '_> {
             scratch.push(&projection.nodes[node as usize].slots, Kept::Container);
             return Ok(());
         }
-        while seq.next_element_seed(Walk { projection, scratch, base, node, doubled, strict, depth })?.is_some() {
+        while seq.next_element_seed(Walk { projection, scratch, base, node, doubled, depth })?.is_some() {
             empty = false;
         }
         if empty {

@@ -111,11 +111,11 @@ pub(super) fn encode(pieces: Vec<Glob>, encodings: &[Encoding]) -> Result<Vec<Ve
         let mut next = Vec::new();
         for form in &forms {
             next.extend(encoding.apply(form)?);
+            if next.len() > VARIANTS_MAX {
+                return Err(format!("it becomes more than {VARIANTS_MAX} texts"));
+            }
         }
         forms = next;
-    }
-    if forms.len() > VARIANTS_MAX {
-        return Err(format!("it becomes {} texts; at most {VARIANTS_MAX} are compared", forms.len()));
     }
     forms.into_iter().map(Form::into_pieces).collect()
 }
@@ -217,6 +217,7 @@ mod tests {
         assert!(texts("ü", &[Utf16Le]).is_err_and(|e| e.contains("base64offset")));
         assert!(texts("a", &[Utf16]).is_err_and(|e| e.contains("base64offset")));
         assert!(texts("a", &[Utf16Le, Utf16Le]).is_err());
+        assert!(texts("a", &[Base64Offset; 40]).is_err_and(|e| e.contains("more than")));
         assert!(encode(vec![Glob::Many], &[Base64]).is_err_and(|e| e.contains("wildcards")));
     }
 

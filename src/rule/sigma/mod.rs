@@ -226,7 +226,7 @@ pub(super) fn detection_expr(reader: &mut Reader<'_>, detection: &Node, called: 
         // A quoted condition begins one character after its quote.
         let base = item.span.start + usize::from(reader.source.text[item.span.start..].starts_with(['\'', '"']));
         match condition::parse(text) {
-            Ok(parsed) => alternatives.push(resolve(reader, &parsed, &searches, &mut used, base)),
+            Ok(parsed) => alternatives.push(resolve(reader, &parsed, &searches, &mut used, (called, base))),
             Err(error) => {
                 let start = base + error.at;
                 reader.error(Span { start, end: start + error.len.max(1) }, error.message);
@@ -247,28 +247,28 @@ pub(super) fn detection_expr(reader: &mut Reader<'_>, detection: &Node, called: 
     })
 }
 
-/// Puts the search identifiers into a condition.
+/// Puts the search identifiers into a condition, which begins at `base`, under the key that is `called` so.
 fn resolve(
     reader: &mut Reader<'_>,
     condition: &Condition,
     searches: &[(&Key, Expr)],
     used: &mut [bool],
-    base: usize,
+    (called, base): (&str, usize),
 ) -> Expr {
     let mut parts = |reader: &mut Reader<'_>, list: &[Condition]| {
-        list.iter().map(|part| resolve(reader, part, searches, used, base)).collect()
+        list.iter().map(|part| resolve(reader, part, searches, used, (called, base))).collect()
     };
     match condition {
         Condition::And(list) => Expr::All(parts(reader, list)),
         Condition::Or(list) => Expr::Any(parts(reader, list)),
-        Condition::Not(part) => Expr::Not(Box::new(resolve(reader, part, searches, used, base))),
+        Condition::Not(part) => Expr::Not(Box::new(resolve(reader, part, searches, used, (called, base)))),
         Condition::Name(name, at) => {
             if let Some(at) = searches.iter().position(|(key, _)| key.text == *name) {
                 used[at] = true;
                 return searches[at].1.clone();
             }
             let span = Span { start: base + at, end: base + at + name.len() };
-            let message = format!("the condition names `{name}`, which is not defined beside it");
+            let message = format!("the condition names `{name}`, which `{called}` does not define");
             match closest(name, searches.iter().map(|(key, _)| key.text.as_str())) {
                 Some(near) => reader.error_with_help(span, message, format!("did you mean `{near}`?")),
                 None => reader.error(span, message),
@@ -444,7 +444,7 @@ fn value_expr(reader: &mut Reader<'_>, name: &str, modifiers: &Modifiers, value:
     }
     let Some(op) = op(reader, modifiers, value) else { return Expr::Any(Vec::new()) };
     let exists_not = modifiers.exists && value.value == Value::Bool(false);
-    let expr = shim(name, &op).unwrap_or_else(|| test(name, op));
+    let expr = test(name, op);
     if exists_not { Expr::Not(Box::new(expr)) } else { expr }
 }
 
@@ -478,7 +478,12 @@ fn rewritten(reader: &mut Reader<'_>, name: &str, modifiers: &Modifiers, value: 
     if tests.len() == 1 { tests.remove(0) } else { Expr::Any(tests) }
 }
 
+/// One question about a field as it is written; without a name about anything.
 fn test(name: &str, op: Op) -> Expr {
+    shim(name, &op).unwrap_or_else(|| plain_test(name, op))
+}
+
+fn plain_test(name: &str, op: Op) -> Expr {
     if name.is_empty() {
         return Expr::Test(Test::new(Field::Anything, op));
     }
@@ -503,15 +508,15 @@ fn shim(name: &str, op: &Op) -> Option<Expr> {
         "requestObject.spec.template.spec.initContainers.securityContext.capabilities",
         "requestObject.spec.jobTemplate.spec.template.spec.containers.securityContext.capabilities",
     ];
-    let any = |paths: &[&str]| Expr::Any(paths.iter().map(|path| test(path, Op::Exists)).collect());
+    let any = |paths: &[&str]| Expr::Any(paths.iter().map(|path| plain_test(path, Op::Exists)).collect());
     let anything = matches!(op, Op::Text { pattern: Text::Plain(Relation::Contains, text), .. } if text.is_empty());
     match name {
-        "apiGroup" => Some(test("objectRef.apiGroup", op.clone())),
+        "apiGroup" => Some(plain_test("objectRef.apiGroup", op.clone())),
         "hostPath" if anything => Some(any(&VOLUMES)),
         "capabilities" if anything => Some(any(&CAPABILITIES)),
         "responseStatus.code" => match op {
             Op::Text { pattern: Text::Plain(Relation::Is, text), .. } if text.eq_ignore_ascii_case("allow") => {
-                Some(test("annotations.authorization.k8s.io/decision", op.clone()))
+                Some(plain_test("annotations.authorization.k8s.io/decision", op.clone()))
             }
             _ => None,
         },
