@@ -16,6 +16,8 @@ mod daemon;
 mod deploy;
 #[path = "it/docs.rs"]
 mod docs;
+#[path = "it/falco.rs"]
+mod falco;
 #[path = "it/file.rs"]
 mod file;
 #[path = "it/order.rs"]

@@ -9,7 +9,8 @@ use super::Subject;
 use super::events::Block;
 use crate::diagnose::{Diagnostic, SourceText, Span, closest};
 use crate::event::project::CLUSTER;
-use crate::rule::sigma::{Placeholders, Reader};
+use crate::rule::reader::Reader;
+use crate::rule::sigma::Placeholders;
 use crate::units;
 use crate::yaml::{self, Key, Node, Value};
 

@@ -49,7 +49,7 @@ pub enum RulesCommand {
 /// Which rules a command is about.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Selection {
-    /// Also use the Sigma rules in this file or folder; may be given several times.
+    /// Also use the rules, Sigma or Falco, in this file or folder; may be given several times.
     #[arg(long, value_name = "PATH")]
     pub rules: Vec<PathBuf>,
     /// Leave the built-in detections out.

@@ -27,7 +27,7 @@ pub struct Args {
     /// Audit logs: JSON lines, lists or a provider's envelope, plain, gzip or zstd; `-` for standard input.
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Also use the Sigma rules in this file or folder; may be given several times.
+    /// Also use the rules, Sigma or Falco, in this file or folder; may be given several times.
     #[arg(long, value_name = "PATH")]
     pub rules: Vec<PathBuf>,
     /// Leave the built-in detections out.

@@ -279,7 +279,7 @@ impl Correlator {
             *self.stats.late.entry(Arc::clone(&found.source)).or_default() += 1;
         }
         let rules = Arc::clone(&self.rules);
-        let shown = Arc::new(Shown { event: found.event.clone(), matched: found.matched.clone() });
+        let shown = Arc::new(Shown::of(found));
         for &(consumer, member) in rules.consumers_of(&found.rule) {
             let (id, group) = group_of(&rules.consumers()[consumer], member, found);
             let at = self.hold((consumer, Arc::clone(&found.cluster), id), group, time);
@@ -472,10 +472,11 @@ fn alert_id(rule: &str, cluster: &str, group: &str, evidence: u64) -> String {
 
 fn alert(consumer: &Consumer, held: &Held, id: String, chain: &Chain, status: Status) -> Alert {
     let event = &chain.shown.event;
+    let said = || chain.shown.said.clone().unwrap_or_else(|| summary::sentence(event));
     let summary = if consumer.single && chain.count == 1 {
-        summary::sentence(event)
+        said()
     } else if consumer.single {
-        format!("{}, {} times", summary::sentence(event), chain.count)
+        said() + &times(chain.count)
     } else {
         summary::of_several(&held.group, chain.count, chain.last.since(chain.first), event)
     };
@@ -496,8 +497,14 @@ fn alert(consumer: &Consumer, held: &Held, id: String, chain: &Chain, status: St
     }
 }
 
+fn times(count: u64) -> String {
+    format!(", {count} times")
+}
+
 /// The episode of an alert that the store knows.
 fn chain_of(alert: &Alert) -> Chain {
+    // Of a rule about single events; others say something of the whole episode, made anew each time.
+    let said = alert.summary.strip_suffix(&times(alert.count)).unwrap_or(&alert.summary);
     Chain {
         first: alert.first_seen,
         opened: alert.time,
@@ -505,7 +512,11 @@ fn chain_of(alert: &Alert) -> Chain {
         count: alert.count,
         evidence: 0, // Only for naming episodes that have no name yet.
         audit_ids: alert.audit_ids.iter().map(|id| (alert.first_seen, id.as_str().into())).collect(),
-        shown: Arc::new(Shown { event: alert.event.clone(), matched: alert.matched.clone() }),
+        shown: Arc::new(Shown {
+            event: alert.event.clone(),
+            matched: alert.matched.clone(),
+            said: Some(said.to_owned()),
+        }),
     }
 }
 

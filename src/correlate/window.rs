@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::alert::EventExcerpt;
 use crate::clock::Timestamp;
-use crate::engine::Consumer;
+use crate::engine::{Consumer, Match};
 use crate::rule::ir::CorrelationKind;
 
 /// Matches that a window keeps; beyond it the oldest go, which only conditions on more matches than this can notice.
@@ -36,6 +36,14 @@ pub(super) struct Entry {
 pub(super) struct Shown {
     pub(super) event: EventExcerpt,
     pub(super) matched: std::collections::BTreeMap<String, Value>,
+    /// What the rule says of it, if it says anything itself.
+    pub(super) said: Option<String>,
+}
+
+impl Shown {
+    pub(super) fn of(found: &Match) -> Self {
+        Self { event: found.event.clone(), matched: found.matched.clone(), said: found.said.clone() }
+    }
 }
 
 /// An episode.

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use super::index::{self, Index};
 use super::predicate::{Interner, Predicate, Program};
+use super::simplify::simplified;
 use crate::alert::RuleInfo;
 use crate::event::project::CLUSTER;
 use crate::event::{FieldPath, Projection, Slot};
 use crate::rule::ir::{Correlation, CorrelationKind, Expr, Op, Rule, Rules};
+use crate::rule::template::Template;
 
 /// Texts that every event has; the last is its time.
 pub(super) const KNOWN: [&str; 4] = ["auditID", "verb", "stage", "stageTimestamp"];
@@ -53,6 +55,8 @@ pub(super) struct CompiledRule {
     pub(super) fields: Vec<FieldPath>,
     /// Fields that its alerts show besides.
     pub(super) shown: Vec<FieldPath>,
+    /// What its alerts say.
+    pub(super) output: Option<Template>,
 }
 
 /// Something that turns matches into episodes: a rule about single events by itself, or a correlation.
@@ -90,23 +94,26 @@ impl RuleSet {
             });
         }
         let projection = Projection::new(paths);
+        let exprs: Vec<Expr> = rules.rules.iter().map(|rule| simplified(&rule.expr)).collect();
         let mut interner = Interner::new(&projection);
         let compiled: Vec<CompiledRule> = rules
             .rules
             .iter()
-            .map(|rule| {
+            .zip(&exprs)
+            .map(|(rule, expr)| {
                 let id: Arc<str> = rule.info.id.as_str().into();
                 CompiledRule {
-                    program: interner.program(&rule.expr),
+                    program: interner.program(expr),
                     expr: rule.expr.clone(),
                     shown: rule.shown.clone(),
+                    output: rule.output.clone(),
                     fields: fields.get(&id).cloned().unwrap_or_default(),
                     id,
                 }
             })
             .collect();
         let predicates = interner.predicates;
-        let index = Index::new(&rules.rules, &projection);
+        let index = Index::new(&rules.rules, &exprs, &projection);
         let (consumers, by_rule) = consumers(&rules, repeat_after);
         let (known, cluster) = (KNOWN.map(|path| projection.slot(path)), projection.slot(CLUSTER));
         Self { projection, known, cluster, predicates, index, rules: compiled, consumers, by_rule, loaded: rules }

@@ -39,6 +39,9 @@ pub struct Match {
     pub event: EventExcerpt,
     /// What the predicates matched, redacted.
     pub matched: BTreeMap<String, Value>,
+    /// What the rule says of it, if it says anything itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
 }
 
 /// What was found in bodies; reused from one to the next.
@@ -248,6 +251,7 @@ impl Shown {
             fields: fields.collect(),
             event: self.excerpt.clone(),
             matched: excerpt::matched(&rule.expr, &rule.shown, &self.event),
+            said: rule.output.as_ref().map(|output| output.render(&self.event, excerpt::show)),
         }
     }
 }

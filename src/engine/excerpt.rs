@@ -12,6 +12,7 @@ use crate::event::path::Found;
 use crate::hash;
 use crate::rule::field::Field;
 use crate::rule::ir::{Expr, Op, Test};
+use crate::rule::make::Make;
 use crate::rule::{explain, naive};
 
 /// What stands for a value that must not be shown.
@@ -167,16 +168,24 @@ fn last_word(text: &str) -> &str {
 
 /// A word of a command, which may be a whole script: from its first credential on it is left out.
 fn redact_word(raw: &str, word: &str) -> String {
+    match secret_in_word(word) {
+        Some(end) => format!("{}{REDACTED}", utf8_percent_encode(&word[..end], QUERY)),
+        None => raw.to_owned(),
+    }
+}
+
+/// Where in a word of a command its first credential begins.
+fn secret_in_word(word: &str) -> Option<usize> {
     let word = word.trim_end();
     let mut start = 0;
     for (at, separator) in word.char_indices().filter(|(_, ch)| matches!(ch, '=' | ':') || ch.is_whitespace()) {
         let end = at + separator.len_utf8();
         if names_a_secret(&word[start..at]) {
-            return format!("{}{REDACTED}", utf8_percent_encode(&word[..end], QUERY));
+            return Some(end);
         }
         start = end;
     }
-    raw.to_owned()
+    None
 }
 
 fn names_a_secret(name: &str) -> bool {
@@ -209,6 +218,8 @@ fn collect(expr: &Expr, event: &Value, found: &mut BTreeMap<String, Value>) {
         }
         Expr::Not(_) => {}
         Expr::Test(test) if matches!(test.op, Op::Null) || !naive::test_holds(test, event) => {}
+        // Every event has a time: that it has one says nothing.
+        Expr::Test(Test { field: Field::Derived(derived), .. }) if derived.make == Make::Time => {}
         // What the event has there may be a secret; the keyword is the rule's.
         Expr::Test(Test { field: Field::Anything, op, .. }) => {
             let known = found.entry("keywords".to_owned()).or_insert_with(|| Value::Array(Vec::new()));
@@ -249,10 +260,65 @@ pub fn show(field: &Field, value: &Value, event: &Value) -> Value {
         // It may be from anywhere, and so be a secret.
         Field::Anything => REDACTED.into(),
         Field::Derived(derived) if derived.reads.iter().any(|path| is_secret(path.path(), event)) => REDACTED.into(),
-        Field::Derived(derived) => match derived.reads.first() {
-            Some(path) => show_path(path, value, event),
-            None => REDACTED.into(),
+        Field::Derived(derived) => match (&derived.make, derived.reads.first()) {
+            (Make::Parameter(name), _) => show_parameter(name, value),
+            (_, Some(path)) => show_made(path.path(), value, event),
+            (_, None) => REDACTED.into(),
         },
+    }
+}
+
+/// A parameter of the request's URI.
+fn show_parameter(name: &str, value: &Value) -> Value {
+    let Value::String(text) = value else { return value.clone() };
+    if names_a_secret(name) {
+        return REDACTED.into();
+    }
+    match secret_in_word(text) {
+        Some(end) => format!("{}{REDACTED}", &text[..end]).into(),
+        None => shorten(text, VALUE_MAX).into(),
+    }
+}
+
+/// A value that was made of what is at a path: it may be a whole object's JSON text, or what became of it.
+fn show_made(path: &str, value: &Value, event: &Value) -> Value {
+    let Value::String(text) = value else { return value.clone() };
+    match serde_json::from_str::<Value>(text) {
+        Ok(mut inner @ (Value::Object(_) | Value::Array(_))) => {
+            redact_within(path, &mut inner, event);
+            shorten(&inner.to_string(), VALUE_MAX).into()
+        }
+        // Cut out of a body's data, or decoded from it.
+        _ if is_data(path) => REDACTED.into(),
+        _ if path == "requestURI" => shorten(&redact_uri(text), VALUE_MAX).into(),
+        _ => shorten(text, VALUE_MAX).into(),
+    }
+}
+
+/// What ConfigMaps hold: anything, and often what should have been a Secret.
+fn is_data(path: &str) -> bool {
+    ["requestObject", "responseObject"].iter().any(|body| {
+        path.strip_prefix(body).is_some_and(|rest| rest.is_empty() || rest == ".data" || rest == ".binaryData")
+    })
+}
+
+/// Takes out of an object, which is at `path`, what must not be shown.
+fn redact_within(path: &str, value: &mut Value, event: &Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| redact_within(path, item, event)),
+        Value::Object(map) => {
+            for (key, value) in map {
+                let path = format!("{path}.{key}");
+                let variable = path.ends_with(".env.value");
+                let data = path.rsplit_once('.').is_some_and(|(above, _)| above != "requestObject" && is_data(above));
+                if variable || data || is_secret(&path, event) {
+                    *value = REDACTED.into();
+                } else {
+                    redact_within(&path, value, event);
+                }
+            }
+        }
+        _ => {}
     }
 }
 
@@ -321,6 +387,40 @@ mod tests {
         ] {
             assert_eq!(is_secret(path, event), hidden, "{path}");
         }
+    }
+
+    #[test]
+    fn objects_are_shown_without_their_secrets() {
+        let config = json!({"objectRef": {"resource": "configmaps"}});
+        let secret = json!({"objectRef": {"resource": "secrets"}});
+        let text = |value: Value| Value::from(value.to_string());
+        for (path, event, value, shown) in [
+            ("requestObject.data", &config, json!({"password": "x"}), json!({"password": "[redacted]"})),
+            (
+                "requestObject",
+                &config,
+                json!({"data": {"k": "x"}, "metadata": {"annotations": {"a/last-applied-configuration": "x"}, "name": "n"}}),
+                json!({"data": {"k": "[redacted]"}, "metadata": {"annotations": {"a/last-applied-configuration": "[redacted]"}, "name": "n"}}),
+            ),
+            (
+                "requestObject.spec.containers",
+                &config,
+                json!([{"env": [{"name": "PASS", "value": "x"}], "image": "i"}]),
+                json!([{"env": [{"name": "PASS", "value": "[redacted]"}], "image": "i"}]),
+            ),
+            (
+                "requestObject",
+                &secret,
+                json!({"data": {"k": "x"}, "type": "t"}),
+                json!({"data": "[redacted]", "type": "t"}),
+            ),
+        ] {
+            assert_eq!(show_made(path, &text(value), event), text(shown), "{path}");
+        }
+        assert_eq!(show_made("requestObject.data", &"decoded".into(), &config), REDACTED);
+        assert_eq!(show_parameter("access_token", &"x".into()), REDACTED);
+        assert_eq!(show_parameter("command", &"mysql --password=x".into()), "mysql --password=[redacted]");
+        assert_eq!(show_parameter("command", &"sh".into()), "sh");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::event::project::fold;
 use crate::event::{Projection, Scratch, Slot, Val};
 use crate::rule::ir::{Expr, Op, Relation, Rule, STAGES_DECIDED, Test, Text};
 use foldhash::fast::FixedState;
@@ -47,11 +48,13 @@ struct Admitted {
 }
 
 impl Index {
-    pub(super) fn new(rules: &[Rule], projection: &Projection) -> Self {
+    /// `exprs`: those of the rules, simplified.
+    pub(super) fn new(rules: &[Rule], exprs: &[Expr], projection: &Projection) -> Self {
         let words = rules.len().div_ceil(64);
         let fields = FIELDS.iter().filter_map(|field| {
             let slot = projection.slot(field)?;
-            let admitted: Vec<Option<Admitted>> = rules.iter().map(|rule| admitted_by(rule, field)).collect();
+            let admitted = rules.iter().zip(exprs).map(|(rule, expr)| admitted_by(rule, expr, field));
+            let admitted: Vec<Option<Admitted>> = admitted.collect();
             Some(FieldIndex::new(slot, *field == NUMERIC, &admitted, words))
         });
         Self { fields: fields.collect(), words }
@@ -130,11 +133,11 @@ impl FieldIndex {
 }
 
 /// What a rule's expression, and its silence about stages, admits in a field.
-fn admitted_by(rule: &Rule, field: &str) -> Option<Admitted> {
+fn admitted_by(rule: &Rule, expr: &Expr, field: &str) -> Option<Admitted> {
     if field == "stage" && !rule.names_stage {
         return Some(Admitted { values: STAGES_DECIDED.map(str::to_owned).into(), absent: false });
     }
-    admitted(&rule.expr, field)
+    admitted(expr, field)
 }
 
 fn admitted(expr: &Expr, field: &str) -> Option<Admitted> {
@@ -160,9 +163,13 @@ fn admitted(expr: &Expr, field: &str) -> Option<Admitted> {
         },
         Expr::Test(test) if test.field.as_str() == field => match &test.op {
             Op::Text { pattern: Text::Plain(Relation::Is, text), cased } => {
-                let text = if *cased { crate::event::project::fold(text) } else { text.clone() };
+                let text = if *cased { fold(text) } else { text.clone() };
                 // The length that counts is the one in lower case: some characters grow.
                 (text.len() <= VALUE_MAX).then(|| Admitted { values: [text].into(), absent: false })
+            }
+            Op::OneOf { texts, .. } => {
+                let texts: BTreeSet<String> = texts.iter().map(|text| fold(text)).collect();
+                texts.iter().all(|text| text.len() <= VALUE_MAX).then_some(Admitted { values: texts, absent: false })
             }
             #[expect(clippy::cast_possible_truncation, reason = "only whole numbers are indexed")]
             Op::Number(number) if field == NUMERIC && number.fract() == 0.0 && number.abs() < 1e15 => {

@@ -5,6 +5,7 @@ mod detect;
 mod excerpt;
 mod index;
 mod predicate;
+mod simplify;
 
 pub use compile::{Consumer, RuleSet};
 pub use detect::{Detected, Detector, Match, Rejected};

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use aho_corasick::AhoCorasick;
 use foldhash::fast::FixedState;
-use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::event::project::fold_into;
 use crate::event::{FieldPath, Projection, Scratch, Slot, Val, any_scalar, label, value};
 use crate::rule::field::Field;
-use crate::rule::ir::{Expr, Op, Ordering, Quantifier, Regex, Relation, Test, Text, TimePart, address};
+use crate::rule::ir::{Expr, Op, Quantifier, Regex, Relation, Test, Text, address};
 use crate::rule::naive::{self, number_in};
 
 /// Reading a whole event costs more than anything else.
@@ -40,19 +39,18 @@ enum Asks {
 enum Question {
     Exists,
     Null,
-    /// One of these texts, in lower case.
-    OneOf(HashSet<Box<str>, FixedState>),
-    /// One of these texts is in it, in lower case.
-    ContainsAny(AhoCorasick),
-    Text {
-        pattern: Text,
+    /// One of these texts; in lower case unless `cased`.
+    OneOf {
+        texts: HashSet<Box<str>, FixedState>,
         cased: bool,
     },
-    Number(f64),
-    Compare(Ordering, f64),
-    Regex(Regex),
-    Cidr(IpNet),
-    Time(TimePart, Ordering, i64),
+    /// One of these texts is in it; in lower case unless `cased`.
+    ContainsAny {
+        automaton: AhoCorasick,
+        cased: bool,
+    },
+    /// Whatever else is asked of a scalar.
+    Scalar(Op),
     Field {
         slot: Slot,
         other: FieldPath,
@@ -114,45 +112,37 @@ impl<'p> Interner<'p> {
 
     /// The parts of an `Any`; plain texts on the same field are put together.
     fn alternatives(&mut self, parts: &[Expr]) -> Vec<Program> {
-        let mut sets: Vec<(&FieldPath, Relation, Vec<&str>)> = Vec::new();
+        let mut sets: Vec<Set<'_>> = Vec::new();
         let mut programs = Vec::new();
         for part in parts {
-            if let Expr::Test(Test {
-                field: Field::Path(field),
-                op: Op::Text { pattern: Text::Plain(how, text), cased: false },
-                of: Quantifier::Any,
-            }) = part
-                && matches!(how, Relation::Is | Relation::Contains)
-            {
-                match sets.iter_mut().find(|(f, h, _)| *f == field && h == how) {
-                    Some((.., texts)) => texts.push(text),
-                    None => sets.push((field, *how, vec![text])),
-                }
-            } else {
-                programs.push(self.program(part));
+            match Set::of(part) {
+                Some(set) => match sets.iter_mut().find(|other| other.goes_with(&set)) {
+                    Some(other) => other.texts.extend(set.texts),
+                    None => sets.push(set),
+                },
+                None => programs.push(self.program(part)),
             }
         }
-        for (field, how, texts) in sets {
-            programs.push(self.set(field, how, texts));
-        }
+        programs.extend(sets.into_iter().map(|set| self.set(set)));
         programs
     }
 
-    fn set(&mut self, field: &FieldPath, how: Relation, mut texts: Vec<&str>) -> Program {
+    fn set(&mut self, set: Set<'_>) -> Program {
+        let Set { field, how, cased, mut texts } = set;
         texts.sort_unstable();
         texts.dedup();
         if let [text] = texts.as_slice() {
             let pattern = Text::Plain(how, (*text).to_owned());
-            return self.ask(&Test::new(field.clone(), Op::Text { pattern, cased: false }));
+            return self.ask(&Test::new(field.clone(), Op::Text { pattern, cased }));
         }
-        let key = format!("{field:?} {how:?} any {texts:?}");
+        let key = format!("{field:?} {how:?} {cased} any {texts:?}");
         self.intern(key, field, Quantifier::Any, |_| match how {
             Relation::Contains => match AhoCorasick::new(&texts) {
-                Ok(automaton) => (Question::ContainsAny(automaton), 3),
+                Ok(automaton) => (Question::ContainsAny { automaton, cased }, 3),
                 // Only patterns beyond any memory fail; then there is nothing that could match.
-                Err(_) => (Question::OneOf(HashSet::default()), 1),
+                Err(_) => (one_of::<&str>(&[], cased), 1),
             },
-            _ => (Question::OneOf(texts.iter().map(|text| Box::from(*text)).collect()), 1),
+            _ => (one_of(&texts, cased), 1),
         })
     }
 
@@ -165,22 +155,20 @@ impl<'p> Interner<'p> {
         self.intern(key, field, test.of, |interner| match &test.op {
             Op::Exists => (Question::Exists, 0),
             Op::Null => (Question::Null, 0),
-            Op::Text { pattern, cased } => {
-                let cost = if matches!(pattern, Text::Plain(Relation::Is, _)) { 1 } else { 2 };
-                (Question::Text { pattern: pattern.clone(), cased: *cased }, cost)
+            Op::OneOf { texts, cased } => (one_of(texts, *cased), 1),
+            Op::Text { pattern: Text::Plain(Relation::Is, _), .. } | Op::Number(_) | Op::Compare(..) => {
+                (Question::Scalar(test.op.clone()), 1)
             }
-            Op::Number(number) => (Question::Number(*number), 1),
-            Op::Compare(ordering, bound) => (Question::Compare(*ordering, *bound), 1),
-            Op::Regex(regex) => (Question::Regex(regex.clone()), 8),
-            Op::Cidr(network) => (Question::Cidr(*network), 4),
-            Op::Time(part, ordering, bound) => (Question::Time(*part, *ordering, *bound), 4),
+            Op::Text { .. } => (Question::Scalar(test.op.clone()), 2),
+            Op::Regex(_) => (Question::Scalar(test.op.clone()), 8),
+            Op::Cidr(_) | Op::Time(..) => (Question::Scalar(test.op.clone()), 4),
             Op::Field { other, how, cased } => {
                 match other.plain().and_then(|other| Some((other, interner.projection.slot(other.path())?))) {
                     Some((other, slot)) => {
                         let cost = if interner.projection.is_lazy(slot) { 40 } else { 4 };
                         (Question::Field { slot, other: other.clone(), how: *how, cased: *cased }, cost)
                     }
-                    None => (Question::OneOf(HashSet::default()), 1),
+                    None => (one_of::<&str>(&[], true), 1),
                 }
             }
         })
@@ -215,6 +203,38 @@ impl<'p> Interner<'p> {
         self.known.insert(key, id);
         Program::Ask(id)
     }
+}
+
+/// Alternatives that one question can ask about.
+struct Set<'e> {
+    field: &'e FieldPath,
+    how: Relation,
+    cased: bool,
+    texts: Vec<&'e str>,
+}
+
+impl<'e> Set<'e> {
+    fn of(part: &'e Expr) -> Option<Self> {
+        let Expr::Test(Test { field: Field::Path(field), op, of: Quantifier::Any }) = part else { return None };
+        match op {
+            Op::Text { pattern: Text::Plain(how @ (Relation::Is | Relation::Contains), text), cased } => {
+                Some(Self { field, how: *how, cased: *cased, texts: vec![text] })
+            }
+            Op::OneOf { texts, cased } => {
+                let texts = texts.iter().map(String::as_str).collect();
+                Some(Self { field, how: Relation::Is, cased: *cased, texts })
+            }
+            _ => None,
+        }
+    }
+
+    fn goes_with(&self, other: &Self) -> bool {
+        (self.field, self.how, self.cased) == (other.field, other.how, other.cased)
+    }
+}
+
+fn one_of<T: AsRef<str>>(texts: &[T], cased: bool) -> Question {
+    Question::OneOf { texts: texts.iter().map(|text| Box::from(text.as_ref())).collect(), cased }
 }
 
 /// The answers already given about the current event.
@@ -352,23 +372,34 @@ impl Case<'_> {
         match question {
             Question::Exists => false,
             Question::Null => self.scratch.at(at, event) == Val::Null,
-            Question::OneOf(texts) => self.scratch.folded(at, event).is_some_and(|text| texts.contains(text)),
-            Question::ContainsAny(automaton) => {
-                self.scratch.folded(at, event).is_some_and(|text| automaton.is_match(text))
-            }
-            Question::Text { pattern, cased: false } => {
-                self.scratch.folded(at, event).is_some_and(|text| pattern.matches(text))
-            }
-            Question::Text { pattern, cased: true } => self.with_text(at, |text| pattern.matches(text)),
+            Question::OneOf { texts, cased } => self.in_case(at, *cased, |text| texts.contains(text)),
+            Question::ContainsAny { automaton, cased } => self.in_case(at, *cased, |text| automaton.is_match(text)),
+            Question::Scalar(op) => self.scalar_holds(op, at),
+            Question::Field { slot, other, how, cased } => self.compare(at, *slot, other, *how, *cased),
+        }
+    }
+
+    /// What is asked of one scalar; what is asked of more has questions of its own.
+    fn scalar_holds(&mut self, op: &Op, at: u32) -> bool {
+        match op {
+            Op::Text { pattern, cased } => self.in_case(at, *cased, |text| pattern.matches(text)),
             #[expect(clippy::float_cmp, reason = "a rule that names a number means exactly that number")]
-            Question::Number(number) => self.number(at).is_some_and(|n| n == *number),
-            Question::Compare(ordering, bound) => self.number(at).is_some_and(|n| ordering.holds(&n, bound)),
-            Question::Regex(Regex(regex)) => self.with_text(at, |text| regex.is_match(text)),
-            Question::Time(part, ordering, bound) => {
+            Op::Number(number) => self.number(at).is_some_and(|n| n == *number),
+            Op::Compare(ordering, bound) => self.number(at).is_some_and(|n| ordering.holds(&n, bound)),
+            Op::Regex(Regex(regex)) => self.with_text(at, |text| regex.is_match(text)),
+            Op::Time(part, ordering, bound) => {
                 self.with_text(at, |text| part.of(text).is_some_and(|part| ordering.holds(&part, bound)))
             }
-            Question::Cidr(network) => self.with_text(at, |text| address(text).is_some_and(|a| network.contains(&a))),
-            Question::Field { slot, other, how, cased } => self.compare(at, *slot, other, *how, *cased),
+            Op::Cidr(network) => self.with_text(at, |text| address(text).is_some_and(|a| network.contains(&a))),
+            Op::Exists | Op::Null | Op::OneOf { .. } | Op::Field { .. } => false,
+        }
+    }
+
+    /// The scalar's text in its own case, or in lower case.
+    fn in_case(&mut self, at: u32, cased: bool, test: impl Fn(&str) -> bool) -> bool {
+        match cased {
+            true => self.with_text(at, test),
+            false => self.scratch.folded(at, self.event).is_some_and(test),
         }
     }
 

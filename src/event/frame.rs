@@ -359,6 +359,8 @@ impl Framer<'_> {
                 None => self.bad(bytes, place, Reason::Shape, "an EventList without items".to_owned()),
             },
             (Some("Event"), version) if is_audit(version) => self.event(bytes, place),
+            // Taken out of a list, whose version it does not repeat: only audit events have such an id.
+            (Some("Event"), None) if head.audit_id => self.event(bytes, place),
             // Items of an EventList need not repeat the kind of their list.
             (None, None) if head.audit_id && matches!(place, Place::Item(_)) => self.event(bytes, place),
             (Some("EventList" | "Event"), version) => {
@@ -603,6 +605,7 @@ fn holds_audit(text: &str, nesting: u32, in_list: bool) -> bool {
             nesting < NESTING_MAX && items.iter().any(|item| holds_audit(item.get(), nesting + 1, true))
         }
         Ok(Shape::Object(head)) => match (head.kind.as_deref(), head.api_version.as_deref()) {
+            (Some("Event"), None) => head.audit_id,
             (Some("Event" | "EventList"), version) => is_audit(version),
             (None, None) if head.audit_id && in_list => true,
             _ => head.unwrap(nesting).is_some(),

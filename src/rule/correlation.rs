@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ir::{Condition, Correlation, CorrelationKind, GroupField, Ordering, Rules};
-use super::sigma::{Reader, fingerprint};
+use super::reader::Reader;
+use super::sigma::fingerprint;
 use crate::alert::RuleInfo;
 use crate::diagnose::{Diagnostic, SourceText, Span, closest};
 use crate::event::FieldPath;

@@ -12,6 +12,9 @@ use crate::event::project::fold;
 /// How a value of an event may be shown: field, value, event. Explanations leave the machine, secrets must not.
 pub type Show = fn(&Field, &Value, &Value) -> Value;
 
+/// Texts of a list that one line names.
+const TEXTS_MAX: usize = 8;
+
 /// Values that one line names.
 const VALUES_MAX: usize = 4;
 
@@ -180,6 +183,7 @@ fn question(op: &Op) -> (String, String) {
         Op::Text { pattern: Text::Glob(pieces), cased } => {
             ("looks like", format!("{}{}", quoted(&pieces.iter().map(piece).collect::<String>().into()), case(*cased)))
         }
+        Op::OneOf { texts, cased } => ("is", one_of(texts, *cased)),
         Op::Number(number) => ("is", number.to_string()),
         Op::Compare(ordering, bound) => (compared(*ordering), bound.to_string()),
         Op::Regex(Regex(regex)) => ("matches the regular expression", format!("/{}/", regex.as_str())),
@@ -190,6 +194,17 @@ fn question(op: &Op) -> (String, String) {
         Op::Field { other, how, cased } => (relation(*how), format!("the value of {other}{}", case(*cased))),
     };
     (verb.to_owned(), rest)
+}
+
+/// `"a" or "b"`; of long lists the first.
+fn one_of(texts: &[String], cased: bool) -> String {
+    let shown: Vec<String> = texts.iter().take(TEXTS_MAX).map(|text| quoted(&text.as_str().into())).collect();
+    let case = if cased { " (case matters)" } else { "" };
+    match texts.len() {
+        0 => "one of none".to_owned(),
+        len if len > TEXTS_MAX => format!("{} or one of {} more{case}", shown.join(", "), len - TEXTS_MAX),
+        _ => format!("{}{case}", shown.join(" or ")),
+    }
 }
 
 fn relation(how: Relation) -> &'static str {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::make::Make;
 use crate::event::FieldPath;
 use crate::event::path::Found;
 
@@ -30,13 +31,6 @@ pub struct Derived {
     pub reads: Vec<FieldPath>,
     /// How.
     pub make: Make,
-}
-
-/// How a derived field comes by its values.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Make {
-    /// A JSON pointer (RFC 6901): exactly these keys, and indices in arrays; it crosses no array by itself.
-    Pointer(String),
 }
 
 /// One value that a field has.
@@ -114,18 +108,6 @@ impl<'e> From<Found<'e>> for Got<'e> {
     }
 }
 
-impl Make {
-    fn values<'e>(&self, event: &'e Value) -> Vec<Got<'e>> {
-        match self {
-            Self::Pointer(pointer) => match event.pointer(pointer) {
-                None => Vec::new(),
-                Some(Value::Object(_) | Value::Array(_)) => vec![Got::Container],
-                Some(scalar) => vec![Got::Scalar(Cow::Borrowed(scalar))],
-            },
-        }
-    }
-}
-
 fn anything<'e>(value: &'e Value, scalars: &mut Vec<Got<'e>>) {
     match value {
         Value::Object(map) => map.values().for_each(|value| anything(value, scalars)),
@@ -141,15 +123,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pointers_are_exact_and_anything_is_every_scalar() {
+    fn anything_is_every_scalar() {
         let event = json!({"a": {"b.c": [1, {"d": "x"}]}, "n": null});
-        let derived = |pointer: &str| {
-            let make = Make::Pointer(pointer.to_owned());
-            Field::Derived(Arc::new(Derived { name: pointer.into(), reads: Vec::new(), make }))
-        };
-        assert_eq!(derived("/a/b.c/1/d").resolve(&event), [Got::Scalar(Cow::Owned(json!("x")))]);
-        assert_eq!(derived("/a/b.c").resolve(&event), [Got::Container]);
-        assert_eq!(derived("/a/b/c").resolve(&event), []);
         assert_eq!(Field::Anything.resolve(&event).len(), 3);
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::correlation::Names;
 use super::ir::{Expr, Rule};
-use super::sigma::{Reader, detection_expr, fingerprint, logsource};
+use super::reader::Reader;
+use super::sigma::{detection_expr, fingerprint, logsource};
 use crate::diagnose::{Diagnostic, SourceText, Span};
 use crate::yaml::{Node, Value};
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::field::Field;
+use super::template::Template;
 use crate::alert::RuleInfo;
 use crate::clock::Timestamp;
 use crate::event::FieldPath;
@@ -31,6 +32,8 @@ pub struct Rule {
     pub expr: Expr,
     /// Fields that an alert shows beside what the predicates matched: Sigma's `fields`.
     pub shown: Vec<FieldPath>,
+    /// What its alerts say instead of a sentence about the event.
+    pub output: Option<Template>,
     /// Whether it names the stage itself. If not, it is asked only about [`STAGES_DECIDED`].
     pub names_stage: bool,
     /// The file it is from.
@@ -224,6 +227,13 @@ pub enum Op {
     Text {
         /// How.
         pattern: Text,
+        /// Case matters.
+        cased: bool,
+    },
+    /// The scalar's text is one of these; sorted, and in lower case unless `cased`.
+    OneOf {
+        /// The texts.
+        texts: Vec<String>,
         /// Case matters.
         cased: bool,
     },

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::correlation::{self, Names, Unresolved};
+use super::falco;
 use super::filter::{self, Filter};
 use super::ir::Rules;
-use super::sigma::{self, Placeholders, Reader};
+use super::reader::Reader;
+use super::sigma::{self, Placeholders};
 use crate::alert::Level;
 use crate::diagnose::{Diagnostic, Severity, SourceText, Span};
 use crate::yaml::{self, Node, Value};
@@ -111,13 +113,21 @@ struct Loader<'o> {
     loaded: Loaded,
     correlations: Vec<(Arc<SourceText>, Unresolved)>,
     filters: Vec<Filter>,
+    falco: falco::Collected,
     /// Where each id was first seen.
     ids: HashMap<String, PathBuf>,
 }
 
 impl<'o> Loader<'o> {
     fn new(options: &'o Options) -> Self {
-        Self { options, loaded: Loaded::default(), correlations: Vec::new(), filters: Vec::new(), ids: HashMap::new() }
+        Self {
+            options,
+            loaded: Loaded::default(),
+            correlations: Vec::new(),
+            filters: Vec::new(),
+            falco: falco::Collected::default(),
+            ids: HashMap::new(),
+        }
     }
 
     fn path(&mut self, path: &Path, named: &Path) {
@@ -185,9 +195,11 @@ impl<'o> Loader<'o> {
                     self.loaded.rules.rules.push(rule);
                 }
             }
+            Value::Seq(items) if items.is_empty() => {}
+            Value::Seq(_) if falco::is_falco(document) => self.falco.document(&mut reader, document, file),
             Value::Seq(_) => {
                 let start = document.span.start;
-                let help = "Sigma rules are read, one after another with `---` between; Falco's rule files are not yet";
+                let help = "a list holds Falco's `rule`, `macro` and `list`; Sigma's rules stand one after another with `---` between";
                 reader.error_with_help(Span { start, end: start + 1 }, "a rule must be a mapping, not a list", help);
             }
             _ => reader.error(document.span, format!("a rule must be a mapping, not {}", document.kind())),
@@ -207,7 +219,24 @@ impl<'o> Loader<'o> {
         true
     }
 
+    /// Falco's rules, whose ids are their names.
+    fn finish_falco(&mut self) {
+        let finished = std::mem::take(&mut self.falco).finish(&mut self.loaded.findings);
+        self.loaded.rules.skipped.extend(finished.skipped);
+        for rule in finished.rules {
+            match self.ids.insert(rule.info.id.clone(), rule.file.clone()) {
+                None => self.loaded.rules.rules.push(rule),
+                Some(first) => {
+                    let source = SourceText::new(&rule.file, String::new());
+                    let message = format!("the id `{}` is taken by a rule in {}", rule.info.id, first.display());
+                    self.loaded.findings.push(Diagnostic::error(&source, Span::default(), message));
+                }
+            }
+        }
+    }
+
     fn finish(mut self) -> Loaded {
+        self.finish_falco();
         let names = Names::new(&self.loaded.rules, self.correlations.iter().map(|(_, read)| read));
         let mut correlations = Vec::new();
         for (source, read) in self.correlations {

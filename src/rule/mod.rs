@@ -4,12 +4,16 @@ pub mod builtin;
 pub mod condition;
 pub mod correlation;
 pub mod explain;
+pub mod falco;
 pub mod field;
 pub mod filter;
 pub mod ir;
 pub mod load;
+pub mod make;
 pub mod naive;
+pub mod reader;
 pub mod sigma;
+pub mod template;
 
 pub use ir::{Correlation, Rule, Rules};
 pub use load::{Loaded, Options, load};

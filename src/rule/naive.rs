@@ -60,6 +60,7 @@ fn value_holds(op: &Op, found: &Got<'_>, event: &Value) -> bool {
     match op {
         Op::Exists | Op::Null => false,
         Op::Text { pattern, cased } => pattern.matches(&cased_text(&text, *cased)),
+        Op::OneOf { texts, cased } => texts.contains(&cased_text(&text, *cased)),
         #[expect(clippy::float_cmp, reason = "a rule that names a number means exactly that number")]
         Op::Number(number) => number_of(value).is_some_and(|n| n == *number),
         Op::Compare(ordering, bound) => number_of(value).is_some_and(|n| ordering.holds(&n, bound)),

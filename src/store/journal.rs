@@ -34,6 +34,8 @@ struct Written<'a> {
     fields: &'a RawValue,
     event: &'a EventExcerpt,
     matched: &'a BTreeMap<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    said: Option<&'a str>,
     matches: Vec<Entry>,
 }
 
@@ -44,6 +46,8 @@ struct Read {
     fields: BTreeMap<Arc<str>, Vec<Value>>,
     event: EventExcerpt,
     matched: BTreeMap<String, Value>,
+    #[serde(default)]
+    said: Option<String>,
     matches: Vec<Entry>,
 }
 
@@ -62,6 +66,9 @@ struct Entry {
     /// Absent where they are the first match's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     matched: Option<BTreeMap<String, Value>>,
+    /// The same: a rule says something of all its matches, or of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    said: Option<String>,
 }
 
 impl Entry {
@@ -75,6 +82,7 @@ impl Entry {
             request: found.request,
             event,
             matched: (found.matched != first.matched).then(|| found.matched.clone()),
+            said: found.said.clone().filter(|said| first.said.as_ref() != Some(said)),
         })
     }
 }
@@ -127,8 +135,14 @@ fn row(matches: &[Match], fields: &RawValue, places: &[usize]) -> Result<Row, St
     let first_event = if places.len() > 1 { members(&first.event)? } else { Map::new() };
     let entries = places.iter().map(|&n| Entry::new(n, &matches[n], first, &first_event));
     let entries = entries.collect::<Result<Vec<_>, _>>()?;
-    let written =
-        Written { source: &first.source, fields, event: &first.event, matched: &first.matched, matches: entries };
+    let written = Written {
+        source: &first.source,
+        fields,
+        event: &first.event,
+        matched: &first.matched,
+        said: first.said.as_deref(),
+        matches: entries,
+    };
     Ok(Row {
         rule: Arc::clone(&first.rule),
         cluster: Arc::clone(&first.cluster),
@@ -265,6 +279,7 @@ fn unpack(
             fields: read.fields.clone(),
             event: changed(&read.event, entry.event)?,
             matched: entry.matched.unwrap_or_else(|| read.matched.clone()),
+            said: entry.said.or_else(|| read.said.clone()),
         };
         into.push((entry.n, found));
     }

@@ -36,6 +36,7 @@ fn found(rule: &str, user: &str, n: i64) -> Match {
             ..EventExcerpt::default()
         },
         matched: BTreeMap::from([("verb".to_owned(), json!("get"))]),
+        said: Some(format!("{user} got it, {}", n / 2)),
     }
 }
 

@@ -56,3 +56,14 @@ fn the_readme_shows_what_a_scan_of_the_sample_prints() {
         rest = &rest[at + line.len()..];
     }
 }
+
+#[test]
+fn the_example_of_a_falco_rule_is_right() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = read("docs/falco.md");
+    let block = blocks(&text, "yaml").into_iter().find(|block| block.contains("- rule:")).expect("a rule");
+    let file = folder.path().join("images.yaml");
+    fs::write(&file, block).expect("written");
+    let checked = kubesiren(&["rules", "check", file.to_str().expect("UTF-8")]);
+    assert!(said(&checked).starts_with("1 rule, 0 correlations, no mistakes"), "{}", said(&checked));
+}

@@ -43,6 +43,7 @@ fn at(rule: &str, user: &str, second: i64, request: u64) -> Match {
         ]),
         event: crate::alert::EventExcerpt { audit_id: format!("a{request}"), ..Default::default() },
         matched: BTreeMap::new(),
+        said: None,
     }
 }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::condition::{self, Condition};
 use super::field::Field;
 use super::ir::{Expr, Glob, Op, Ordering, Regex, Relation, Rule, Test, Text, TimePart};
+use super::reader::Reader;
 use crate::alert::{Level, RuleInfo};
-use crate::diagnose::{Diagnostic, SourceText, Span, closest};
+use crate::diagnose::{Diagnostic, Span, closest};
 use crate::event::FieldPath;
 use crate::hash;
 use crate::yaml::{Key, Node, Value, document_text};
@@ -55,59 +56,7 @@ const MODIFIERS: [&str; 34] = [
     "year",
 ];
 
-/// Where findings go while a text is read.
-pub struct Reader<'r> {
-    /// The text.
-    pub source: &'r Arc<SourceText>,
-    /// What was found wrong in it.
-    pub findings: &'r mut Vec<Diagnostic>,
-    /// What `%placeholders%` stand for.
-    pub placeholders: &'r Placeholders,
-}
-
 impl Reader<'_> {
-    /// Notes an error at a place.
-    pub fn error(&mut self, span: Span, message: impl Into<String>) {
-        self.findings.push(Diagnostic::error(self.source, span, message));
-    }
-
-    /// Notes an error with what to do about it.
-    pub fn error_with_help(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
-        self.findings.push(Diagnostic::error(self.source, span, message).help(help));
-    }
-
-    /// The text under a key, if the key is there; a value of another type is an error.
-    pub fn text(&mut self, map: &Node, key: &str) -> Option<String> {
-        let node = map.get(key)?;
-        match &node.value {
-            Value::String(text) => Some(text.clone()),
-            Value::Int(number) => Some(number.to_string()),
-            _ => {
-                self.error(node.span, format!("`{key}` must be text, not {}", node.kind()));
-                None
-            }
-        }
-    }
-
-    /// The texts under a key; a single text counts as a list of one.
-    pub fn texts(&mut self, map: &Node, key: &str) -> Vec<(String, Span)> {
-        let Some(node) = map.get(key) else { return Vec::new() };
-        let items = match &node.value {
-            Value::Seq(items) => items.as_slice(),
-            Value::Null => &[],
-            _ => std::slice::from_ref(node),
-        };
-        let mut texts = Vec::new();
-        for item in items {
-            match &item.value {
-                Value::String(text) => texts.push((text.clone(), item.span)),
-                Value::Int(number) => texts.push((number.to_string(), item.span)),
-                _ => self.error(item.span, format!("`{key}` holds {} where text belongs", item.kind())),
-            }
-        }
-        texts
-    }
-
     /// The title, which every document must have.
     pub fn title(&mut self, document: &Node) -> String {
         self.text(document, "title").unwrap_or_else(|| {
@@ -173,6 +122,7 @@ pub fn rule(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Rul
         logsource: logsource(document),
         expr,
         shown,
+        output: None,
         names_stage,
         file: file.to_owned(),
         text: document_text(&reader.source.text, document.span.start).into(),
