@@ -45,7 +45,7 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// A span of time, written `500ms`, `30s`, `5m`, `1h30m`, `7d` or `1w`.
+/// A span of time, written `500ms`, `30s`, `5m`, `1h30m`, `7d`, `1w`, `1M` or `1y`; a month and a year are mean ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
@@ -71,6 +71,8 @@ impl FromStr for Span {
                 "h" => 3_600_000,
                 "d" => 86_400_000,
                 "w" => 604_800_000,
+                "M" => 2_629_746_000,
+                "y" => 31_556_952_000,
                 _ => return Err(wrong()),
             };
             rest = &rest[letters..];

@@ -120,7 +120,7 @@ async fn alerts_are_listed_page_by_page() {
     let admin = start();
     assert_eq!(json(admin.get("/api/v1/alerts")).await, (200, json!({"alerts": []})));
     let changes = vec![alert("a1", 1, Level::High), alert("a2", 2, Level::Low), alert("a3", 3, Level::High)];
-    admin.store.commit(Commit { cursor: 0, changes }).await.unwrap();
+    admin.store.commit(Commit { cursor: 0, changes, ..Commit::default() }).await.unwrap();
     let mut ids = Vec::new();
     let mut cursor = String::new();
     loop {

@@ -376,7 +376,7 @@ mod tests {
         let alert = samples::alert("a", "r", crate::alert::Level::High);
         let sinks = vec!["stays".to_owned(), "goes".to_owned()];
         let changes = vec![Change { alert, kind: Kind::Firing, sinks }];
-        store.commit(Commit { cursor: 1, changes }).await.unwrap();
+        store.commit(Commit { cursor: 1, changes, ..Commit::default() }).await.unwrap();
 
         configure(dir.path(), &["stays"]);
         assert_eq!(reload(&reloader).await, Ok(0));

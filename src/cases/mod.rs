@@ -138,8 +138,15 @@ fn at_file(path: &Path, message: String) -> Diagnostic {
 
 /// The rules of one file, and the rules elsewhere that its correlations need.
 fn rules_of(all: &Rules, file: &Path) -> Rules {
-    let correlations: Vec<_> = all.correlations.iter().filter(|c| c.file == file).cloned().collect();
-    let needed: BTreeSet<&str> = correlations.iter().flat_map(|c| c.rules.iter().map(|id| &**id)).collect();
+    let mut needed: BTreeSet<&str> = BTreeSet::new();
+    let mut correlations = Vec::new();
+    // A correlation comes after those that it is made of.
+    for correlation in all.correlations.iter().rev() {
+        if correlation.file == file || needed.contains(correlation.info.id.as_str()) {
+            needed.extend(correlation.rules.iter().map(|id| &**id));
+            correlations.insert(0, correlation.clone());
+        }
+    }
     let wanted = |rule: &&rule::Rule| rule.file == file || needed.contains(rule.info.id.as_str());
     let rules = all.rules.iter().filter(wanted).cloned().collect();
     Rules { rules, correlations, skipped: Vec::new() }
@@ -164,11 +171,11 @@ fn own_rules(rules: &Rules, file: &Path) -> Vec<Subject> {
         name: rule.name.clone(),
         alerts: alerting.get(rule.info.id.as_str()).copied().unwrap_or(false),
     });
-    let several = rules.correlations.iter().map(|correlation| Subject {
+    let several = rules.correlations.iter().filter(|correlation| correlation.file == file).map(|correlation| Subject {
         id: correlation.info.id.clone(),
         title: correlation.info.title.clone(),
         name: None,
-        alerts: true,
+        alerts: alerting.get(correlation.info.id.as_str()).copied().unwrap_or(false),
     });
     singles.chain(several).collect()
 }

@@ -129,13 +129,10 @@ impl Runner {
 
     /// What a person needs to see why it did not go as expected.
     fn why(&self, case: &Case, outcome: &Outcome) -> String {
-        let correlation = self.rules.loaded().correlations.iter().find(|c| c.info.id == case.rule);
-        let members: Vec<&str> = match correlation {
-            Some(correlation) => correlation.rules.iter().map(|id| &**id).collect(),
-            None => vec![&case.rule],
-        };
+        let correlation = self.rules.loaded().correlation(&case.rule);
+        let members = self.rules.loaded().base(&case.rule.as_str().into());
         let rules: Vec<&Rule> =
-            members.iter().filter_map(|id| self.rules.rules().iter().find(|rule| rule.info.id == *id)).collect();
+            members.iter().filter_map(|id| self.rules.rules().iter().find(|rule| rule.info.id == **id)).collect();
         let mut lines = String::new();
         if correlation.is_some() || outcome.events.len() > 1 {
             for rule in &rules {

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::baseline::{Baseline, Baselines, Observed};
 use super::key::{Key, Tell};
 use super::window::{Chain, Entry, Shown};
-use super::{SKEW_MAX, summary};
+use super::{SKEW_MAX, summary, tally};
 use crate::alert::{Alert, Kind, Status};
 use crate::clock::Timestamp;
 use crate::engine::{Consumer, Match, RuleSet};
@@ -18,6 +19,9 @@ use crate::rule::ir::CorrelationKind;
 
 /// Requests that are remembered, so that their later stages and repeated deliveries change nothing.
 const SEEN_MAX: usize = 262_144;
+
+/// Matches of a cluster that wait for their turn.
+const WAITING_MAX: usize = 100_000;
 
 /// Groups that eviction compares before it lets one go.
 const EVICTION_SAMPLE: usize = 32;
@@ -91,6 +95,32 @@ pub struct Correlator {
     dirty: BTreeSet<usize>,
     changes: Vec<Change>,
     stats: Stats,
+    baselines: Baselines,
+    /// The past is shown once more, to rebuild the windows: baselines know it already.
+    again: bool,
+    /// Per cluster: matches that baselines are asked about, which they get in the order of their times.
+    waiting: HashMap<Arc<str>, BTreeMap<(Timestamp, u64), Waiting>>,
+    waited: u64,
+}
+
+/// A match that waits until nothing older can come.
+struct Waiting {
+    place: (usize, usize),
+    fed: Arc<Fed>,
+}
+
+/// A match of a rule, or the episode of a correlation, on its way into a group.
+struct Fed {
+    cluster: Arc<str>,
+    time: Timestamp,
+    /// What was requested, or the episode's own name.
+    request: u64,
+    audit_id: Arc<str>,
+    /// The values by which the correlation that yields it groups.
+    group: BTreeMap<String, Value>,
+    shown: Arc<Shown>,
+    /// Baselines have had it before.
+    again: bool,
 }
 
 impl Correlator {
@@ -111,25 +141,37 @@ impl Correlator {
             dirty: BTreeSet::new(),
             changes: Vec::new(),
             stats: Stats::default(),
+            baselines: Baselines::default(),
+            again: false,
+            waiting: HashMap::new(),
+            waited: 0,
         }
+    }
+
+    /// Takes over what is known to be usual, and goes on as if its past were still to come: what is taken from now on
+    /// up to [`Self::adopt`] was taken before.
+    pub fn rebuild(&mut self, baselines: Vec<Baseline>) {
+        self.baselines.restore(self.rules.consumers(), baselines);
+        self.again = true;
+    }
+
+    /// What is usual and has changed since the last call.
+    pub fn drain_baselines(&mut self) -> Vec<Baseline> {
+        self.baselines.drain()
     }
 
     /// Takes matches in the order of their delivery. `received` is the wall clock at their arrival, which bounds how far
     /// an event from the future can push event time; `None` for logs, whose events are all in the past.
     pub fn take(&mut self, matches: &[Match], received: Option<Timestamp>) {
-        let mut clusters: Vec<&Arc<str>> = Vec::new();
         for found in matches {
             let time = received.map_or(found.time, |received| found.time.min(received.plus(SKEW_MAX)));
             let watermark = self.watermarks.entry(Arc::clone(&found.cluster)).or_insert(time);
             *watermark = (*watermark).max(time);
             let safe = watermark.minus(self.limits.lateness);
+            // What this time decides about others comes before the match: an episode may be a match of the same group.
+            self.expire(&found.cluster);
             self.one(found, time, safe);
-            if !clusters.contains(&&found.cluster) {
-                clusters.push(&found.cluster);
-            }
-        }
-        for cluster in clusters {
-            self.expire(cluster);
+            self.expire(&found.cluster);
         }
     }
 
@@ -152,8 +194,15 @@ impl Correlator {
 
     /// Nothing more will come: decides everything that waited. Episodes that were not over stay firing.
     pub fn finish(&mut self) {
-        for at in 0..self.held.len() {
-            if let Some(held) = &self.held[at] {
+        let clusters: Vec<Arc<str>> = self.waiting.keys().cloned().collect();
+        for cluster in clusters {
+            self.feed_waiting(&cluster, Timestamp(i64::MAX));
+        }
+        // A correlation comes after those that it is made of, and so after their last episodes.
+        for consumer in 0..self.quiet.len() {
+            let groups: Vec<usize> = self.quiet[consumer].iter().map(|(_, at)| *at).collect();
+            for at in groups {
+                let Some(held) = &self.held[at] else { continue };
                 let safe = self.watermarks.get(&held.id.1).copied().unwrap_or(Timestamp::MIN);
                 self.settle(at, safe, true);
             }
@@ -164,6 +213,9 @@ impl Correlator {
     pub fn drain(&mut self) -> Vec<Change> {
         for at in std::mem::take(&mut self.dirty) {
             let Some(held) = self.held[at].as_mut() else { continue };
+            if !self.rules.consumers()[held.id.0].alerts {
+                continue;
+            }
             for (id, chain) in held.key.grown() {
                 let alert = alert(&self.rules.consumers()[held.id.0], held, id, &chain, Status::Firing);
                 self.changes.push(Change { kind: Kind::Update, alert });
@@ -182,7 +234,7 @@ impl Correlator {
     #[must_use]
     pub fn firing(&self) -> [usize; 5] {
         let mut firing = [0; 5];
-        for held in self.held.iter().flatten() {
+        for held in self.held.iter().flatten().filter(|held| self.rules.consumers()[held.id.0].alerts) {
             firing[self.rules.consumers()[held.id.0].info.level as usize] += held.key.told.len();
         }
         firing
@@ -204,9 +256,12 @@ impl Correlator {
         self.changes.clear();
         self.dirty.clear();
         self.stats = Stats::default();
+        self.baselines.forget_changes();
+        self.again = false;
         let known: HashSet<&str> = firing.iter().map(|alert| alert.id.as_str()).collect();
         let rules = Arc::clone(&self.rules);
-        for held in self.held.iter_mut().flatten() {
+        // Of episodes that only serve other correlations the store knows nothing.
+        for held in self.held.iter_mut().flatten().filter(|held| rules.consumers()[held.id.0].alerts) {
             held.key.disown(&|id| known.contains(id), &rules.consumers()[held.id.0]);
         }
         for alert in firing {
@@ -279,16 +334,92 @@ impl Correlator {
             *self.stats.late.entry(Arc::clone(&found.source)).or_default() += 1;
         }
         let rules = Arc::clone(&self.rules);
-        let shown = Arc::new(Shown::of(found));
-        for &(consumer, member) in rules.consumers_of(&found.rule) {
-            let (id, group) = group_of(&rules.consumers()[consumer], member, found);
-            let at = self.hold((consumer, Arc::clone(&found.cluster), id), group, time);
-            if let Some(held) = self.held[at].as_mut() {
-                let entry = entry(&rules.consumers()[consumer], member, found, time, &shown);
-                held.key.push(entry, &rules.consumers()[consumer]);
-                held.behind = held.behind.max(safe.since(time));
+        let fed = Fed {
+            cluster: Arc::clone(&found.cluster),
+            time,
+            request: found.request,
+            audit_id: found.event.audit_id.as_str().into(),
+            group: BTreeMap::new(),
+            shown: Arc::new(Shown::of(found)),
+            again: self.was_there(&found.cluster, time),
+        };
+        let fed = Arc::new(fed);
+        for &place in rules.consumers_of(&found.rule) {
+            if asks_baselines(&rules.consumers()[place.0]) && time >= safe {
+                self.wait(place, &fed);
+            } else {
+                self.feed(place, &fed, safe);
             }
-            self.settle(at, safe, false);
+        }
+    }
+
+    /// Puts a match where it waits for its turn. With too many the oldest do not wait any longer.
+    fn wait(&mut self, place: (usize, usize), fed: &Arc<Fed>) {
+        self.waited += 1;
+        let waiting = self.waiting.entry(Arc::clone(&fed.cluster)).or_default();
+        waiting.insert((fed.time, self.waited), Waiting { place, fed: Arc::clone(fed) });
+        if waiting.len() > WAITING_MAX
+            && let Some(((time, _), Waiting { place, fed })) = waiting.pop_first()
+        {
+            self.feed(place, &fed, time);
+        }
+    }
+
+    /// Puts a match into the group that it belongs to.
+    fn feed(&mut self, (at, member): (usize, usize), fed: &Fed, safe: Timestamp) {
+        let rules = Arc::clone(&self.rules);
+        let consumer = &rules.consumers()[at];
+        if asks_baselines(consumer) && !fed.again {
+            self.baselines.know_until(&fed.cluster, safe);
+        }
+        let (id, group) = group_of(consumer, member, fed);
+        let id = (at, Arc::clone(&fed.cluster), id);
+        let Some(bound) = self.compared_with_usual(consumer, member, fed, &id) else { return };
+        let at = self.hold(id, group, fed.time);
+        if let Some(held) = self.held[at].as_mut() {
+            held.key.push(entry(consumer, member, fed, bound), consumer);
+            held.behind = held.behind.max(safe.since(fed.time));
+        }
+        self.settle(at, safe, false);
+    }
+
+    /// What baselines say of a match: how many would be a spike, or `None` if there is nothing new about it.
+    fn compared_with_usual(&mut self, consumer: &Consumer, member: usize, fed: &Fed, id: &KeyId) -> Option<u64> {
+        let mut evicted = 0;
+        let bound = match &consumer.kind {
+            CorrelationKind::FirstSeen(rule) => {
+                // The group without the value, which is the last part of it.
+                let (group, value) = parts_of(consumer, member, fed, consumer.group_by.len() - rule.fields.len());
+                let observed = Self::observed(fed, &group, &value);
+                let joins = self.ids.get(id).and_then(|at| self.held[*at].as_ref());
+                let joins = joins.is_some_and(|held| held.key.joins(fed.time, consumer));
+                let new = self.baselines.is_new(consumer, rule, &observed, self.limits.max_keys, &mut evicted);
+                (new || joins).then_some(0)
+            }
+            CorrelationKind::Spike(rule) => {
+                let observed = Self::observed(fed, &id.2, "");
+                Some(self.baselines.bound(consumer, rule, &observed, self.limits.max_keys, &mut evicted))
+            }
+            _ => Some(0),
+        };
+        if evicted > 0 {
+            *self.stats.evictions.entry(consumer.info.id.clone()).or_default() += evicted;
+        }
+        bound
+    }
+
+    /// Whether what happened then is shown once more, and baselines had it the first time.
+    fn was_there(&self, cluster: &str, time: Timestamp) -> bool {
+        self.again && time < self.baselines.known_until(cluster)
+    }
+
+    fn observed(fed: &Fed, group: &str, value: &str) -> Observed {
+        Observed {
+            key: hash::short(&[fed.cluster.as_bytes(), group.as_bytes()]),
+            time: fed.time,
+            value: hash::short(&[value.as_bytes()]),
+            request: fed.request,
+            again: fed.again,
         }
     }
 
@@ -341,10 +472,30 @@ impl Correlator {
         self.free.push(at);
     }
 
-    /// Settles the groups of a cluster whose time has come.
+    /// Settles the groups of a cluster whose time has come, and gives those their matches that have waited for it.
     fn expire(&mut self, cluster: &Arc<str>) {
         let Some(watermark) = self.watermarks.get(cluster) else { return };
         let safe = watermark.minus(self.limits.lateness);
+        self.feed_waiting(cluster, safe);
+        self.settle_before(cluster, safe);
+    }
+
+    /// Feeds what has waited until `safe`, each in its own time.
+    fn feed_waiting(&mut self, cluster: &Arc<str>, safe: Timestamp) {
+        while let Some(waiting) = self.waiting.get_mut(cluster) {
+            let Some(first) = waiting.first_entry().filter(|first| first.key().0 < safe) else {
+                if waiting.is_empty() {
+                    self.waiting.remove(cluster);
+                }
+                return;
+            };
+            let ((time, _), Waiting { place, fed }) = first.remove_entry();
+            self.settle_before(cluster, time);
+            self.feed(place, &fed, time);
+        }
+    }
+
+    fn settle_before(&mut self, cluster: &Arc<str>, safe: Timestamp) {
         while let Some(&(deadline, at)) = self.deadlines.get(cluster).and_then(|deadlines| deadlines.first()) {
             if deadline >= safe {
                 break;
@@ -363,18 +514,31 @@ impl Correlator {
         let consumer = &rules.consumers()[held.id.0];
         let (_, cluster, group) = &held.id;
         let id_of = |chain: &Chain| alert_id(&consumer.info.id, cluster, group, chain.evidence);
-        let safe = if last_call { safe } else { safe.minus(held.behind) };
-        for tell in held.key.settle(safe, last_call, consumer, &id_of) {
+        let own_safe = if last_call { safe } else { safe.minus(held.behind) };
+        let mut episodes = Vec::new();
+        for tell in held.key.settle(own_safe, last_call, consumer, &id_of) {
             let (kind, status, id, chain) = match tell {
                 Tell::Fire(id, chain) => (Kind::Firing, Status::Firing, id, chain),
                 Tell::Resolve(id, chain) => (Kind::Resolved, Status::Resolved, id, chain),
+                Tell::Feed(id, chain) => {
+                    episodes.push((fed_by(held, &id, &chain), chain.opened));
+                    continue;
+                }
             };
-            self.changes.push(Change { kind, alert: alert(consumer, held, id, &chain, status) });
+            if consumer.alerts {
+                self.changes.push(Change { kind, alert: alert(consumer, held, id, &chain, status) });
+            }
         }
         if !held.key.told.is_empty() {
             self.dirty.insert(at);
         }
         self.index(at);
+        for (mut episode, opened) in episodes {
+            episode.again = self.was_there(&episode.cluster, opened);
+            for &place in &consumer.feeds {
+                self.feed(place, &episode, safe);
+            }
+        }
     }
 
     /// Puts a group where its deadline and its newest match say, or lets it go if nothing is left of it.
@@ -409,11 +573,31 @@ impl Correlator {
     }
 }
 
+fn asks_baselines(consumer: &Consumer) -> bool {
+    matches!(consumer.kind, CorrelationKind::FirstSeen(_) | CorrelationKind::Spike(_))
+}
+
 /// A group goes: an episode that was told must be seen to end.
 fn resolve_told(consumer: &Consumer, held: &mut Held) -> Vec<Change> {
+    if !consumer.alerts {
+        return Vec::new();
+    }
     let told = held.key.leave().into_iter();
     told.map(|(id, chain)| Change { kind: Kind::Resolved, alert: alert(consumer, held, id, &chain, Status::Resolved) })
         .collect()
+}
+
+/// An episode as the match of those correlations that are made of it.
+fn fed_by(held: &Held, id: &str, chain: &Chain) -> Fed {
+    Fed {
+        cluster: Arc::clone(&held.id.1),
+        time: chain.opened,
+        request: hash::short(&[id.as_bytes()]),
+        audit_id: chain.shown.event.audit_id.as_str().into(),
+        group: held.group.clone(),
+        shown: Arc::clone(&chain.shown),
+        again: false,
+    }
 }
 
 fn same(old: &Consumer, rules: &RuleSet) -> Option<usize> {
@@ -421,22 +605,16 @@ fn same(old: &Consumer, rules: &RuleSet) -> Option<usize> {
         new.info.id == old.info.id
             && new.fingerprint == old.fingerprint
             && new.single == old.single
+            && new.alerts == old.alerts
             && new.timespan == old.timespan
     })
 }
 
 /// The group of a match: its identity, and what an alert shows of it.
-fn group_of(consumer: &Consumer, member: usize, found: &Match) -> (String, BTreeMap<String, Value>) {
+fn group_of(consumer: &Consumer, member: usize, fed: &Fed) -> (String, BTreeMap<String, Value>) {
     let mut values = Vec::with_capacity(consumer.group_by.len());
     let mut group = BTreeMap::new();
-    for (name, fields) in &consumer.group_by {
-        let field: Option<&FieldPath> = fields.get(member);
-        let found = field.and_then(|field| found.fields.get(field.as_str())).map_or(&[][..], Vec::as_slice);
-        let value = match found {
-            [] => Value::Null,
-            [one] => one.clone(),
-            many => Value::Array(many.to_vec()),
-        };
+    for (name, value) in group_values(consumer, member, fed) {
         if !(consumer.single && value.is_null()) {
             group.insert(name.to_string(), value.clone());
         }
@@ -445,22 +623,51 @@ fn group_of(consumer: &Consumer, member: usize, found: &Match) -> (String, BTree
     (text_of(&values), group)
 }
 
+/// The values of a match's group, in two: as one text those before `at`, as another those from there on.
+fn parts_of(consumer: &Consumer, member: usize, fed: &Fed, at: usize) -> (String, String) {
+    let mut values: Vec<Value> = group_values(consumer, member, fed).map(|(_, value)| value).collect();
+    let rest = values.split_off(at.min(values.len()));
+    (text_of(&values), text_of(&rest))
+}
+
+fn group_values<'c>(
+    consumer: &'c Consumer,
+    member: usize,
+    fed: &'c Fed,
+) -> impl Iterator<Item = (&'c Arc<str>, Value)> + 'c {
+    consumer.group_by.iter().map(move |(name, fields)| {
+        // By its own name for it a correlation knows best what it groups.
+        if let Some(value) = fed.group.get(&**name) {
+            return (name, value.clone());
+        }
+        let value = match fields.get(member).map_or(&[][..], |field| found(field, fed)) {
+            [] => Value::Null,
+            [one] => one.clone(),
+            many => Value::Array(many.to_vec()),
+        };
+        (name, value)
+    })
+}
+
+fn found<'f>(field: &FieldPath, fed: &'f Fed) -> &'f [Value] {
+    fed.shown.fields.get(field.as_str()).map_or(&[][..], Vec::as_slice)
+}
+
 fn text_of(values: &Vec<Value>) -> String {
     serde_json::to_string(values).unwrap_or_default()
 }
 
-fn entry(consumer: &Consumer, member: usize, found: &Match, time: Timestamp, shown: &Arc<Shown>) -> Entry {
-    let values = match &consumer.kind {
-        CorrelationKind::ValueCount(field, _) => found.fields.get(field.as_str()).map_or(&[][..], Vec::as_slice),
-        _ => &[],
-    };
+fn entry(consumer: &Consumer, member: usize, fed: &Fed, bound: u64) -> Entry {
+    let fields = consumer.kind.fields().iter().filter_map(|group| group.fields.get(member));
+    let values: Vec<&[Value]> = fields.map(|field| found(field, fed)).collect();
     Entry {
-        time,
-        request: found.request,
+        time: fed.time,
+        request: fed.request,
         member: u16::try_from(member).unwrap_or(u16::MAX),
-        values: values.iter().map(|value| hash::short(&[value.to_string().as_bytes()])).collect(),
-        audit_id: found.event.audit_id.as_str().into(),
-        shown: Some(Arc::clone(shown)),
+        values: tally::values(&consumer.kind, &values),
+        bound,
+        audit_id: Arc::clone(&fed.audit_id),
+        shown: Some(Arc::clone(&fed.shown)),
     }
 }
 
@@ -473,7 +680,10 @@ fn alert_id(rule: &str, cluster: &str, group: &str, evidence: u64) -> String {
 fn alert(consumer: &Consumer, held: &Held, id: String, chain: &Chain, status: Status) -> Alert {
     let event = &chain.shown.event;
     let said = || chain.shown.said.clone().unwrap_or_else(|| summary::sentence(event));
-    let summary = if consumer.single && chain.count == 1 {
+    let summary = if let CorrelationKind::FirstSeen(rule) = &consumer.kind {
+        let fields: Vec<&str> = rule.fields.iter().map(|field| &*field.name).collect();
+        summary::of_first_seen(&held.group, &fields, event)
+    } else if consumer.single && chain.count == 1 {
         said()
     } else if consumer.single {
         said() + &times(chain.count)
@@ -516,6 +726,7 @@ fn chain_of(alert: &Alert) -> Chain {
             event: alert.event.clone(),
             matched: alert.matched.clone(),
             said: Some(said.to_owned()),
+            fields: BTreeMap::new(),
         }),
     }
 }

@@ -1,6 +1,6 @@
 //! One consumer, cluster and group: what is frozen, what may still be reordered, and the alerts that were told.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::window::{Chain, Entry, State};
 use crate::clock::Timestamp;
@@ -42,6 +42,8 @@ pub(super) struct Told {
     pub(super) count: u64,
     /// The newest time last told.
     pub(super) last: Timestamp,
+    /// Whether the correlations that are made of it have had it.
+    pub(super) fed: bool,
 }
 
 /// Something to tell.
@@ -49,6 +51,8 @@ pub(super) struct Told {
 pub(super) enum Tell {
     /// An episode opened.
     Fire(String, Chain),
+    /// Nothing can change any more when it opened: other correlations may count it.
+    Feed(String, Chain),
     /// It ended.
     Resolve(String, Chain),
 }
@@ -71,6 +75,13 @@ impl Key {
             let safe = self.loose[LOOSE_MAX / 2].time;
             self.freeze(safe, consumer);
         }
+    }
+
+    /// Whether a match of this time would be one more of an episode that is there.
+    pub(super) fn joins(&self, time: Timestamp, consumer: &Consumer) -> bool {
+        let chains = self.done.iter().chain(&self.ended).chain(self.now.chain());
+        let goes_on = |chain: &Chain| time <= chain.last.plus(consumer.timespan) && chain.reaches(time, consumer);
+        chains.into_iter().any(goes_on)
     }
 
     /// The open episode, if a match of this time is simply one more of it: after it opened, and before its newest.
@@ -145,16 +156,29 @@ impl Key {
                 // A neighbour that was told might still turn out to be the same episode: wait until that is decided.
                 let before = at == 0 || over(chains[at - 1]);
                 let after = over(chain) || !self.told.iter().any(|told| told.anchor > chain.last);
-                (last_call || (before && after)).then(|| {
+                // What more matches could make untrue is told when none can come any more.
+                let stands = consumer.monotone || chain.opened < safe;
+                (last_call || (before && after && stands)).then(|| {
                     let id = id_of(chain);
                     tell.push(Tell::Fire(id.clone(), (*chain).clone()));
-                    Told { id, anchor: chain.first, count: chain.count, last: chain.last }
+                    Told {
+                        id,
+                        anchor: chain.first,
+                        count: chain.count,
+                        last: chain.last,
+                        fed: consumer.feeds.is_empty(),
+                    }
                 })
             });
-            match alert {
-                Some(alert) if over(chain) => tell.push(Tell::Resolve(alert.id, (*chain).clone())),
-                Some(alert) => told.push(alert),
-                None => {}
+            let Some(mut alert) = alert else { continue };
+            if !alert.fed && (last_call || chain.opened < safe) {
+                alert.fed = true;
+                tell.push(Tell::Feed(alert.id.clone(), (*chain).clone()));
+            }
+            if over(chain) {
+                tell.push(Tell::Resolve(alert.id, (*chain).clone()));
+            } else {
+                told.push(alert);
             }
         }
         self.told = told;
@@ -179,10 +203,18 @@ impl Key {
         grown
     }
 
-    /// When something is to be settled: the end of the oldest episode, or of the window. `None`: the key can go.
+    /// When something is to be settled: what others wait for, the end of the oldest episode, or of the window. `None`: the
+    /// key can go.
     pub(super) fn deadline(&self, consumer: &Consumer) -> Option<Timestamp> {
-        let chain = self.done.first().or(self.ended.first()).or_else(|| self.now.chain());
-        if let Some(chain) = chain {
+        let mut chains = self.done.iter().chain(&self.ended).chain(self.now.chain());
+        let waits = |chain: &&Chain| {
+            let told = self.told.iter().find(|told| (chain.first..=chain.last).contains(&told.anchor));
+            told.map_or(!consumer.monotone, |told| !told.fed)
+        };
+        if let Some(chain) = chains.clone().find(waits) {
+            return Some(chain.opened);
+        }
+        if let Some(chain) = chains.next() {
             return Some(chain.last.plus(consumer.timespan));
         }
         let State::Idle(window) = &self.now else { return None };
@@ -219,10 +251,25 @@ impl Key {
     pub(super) fn adopt(&mut self, id: &str, stored: &Chain, consumer: &Consumer) {
         self.newest = self.newest.max(Some(stored.last));
         self.loose.retain(|entry| entry.time > stored.last);
+        let mut stored = stored.clone();
+        self.date(&mut stored);
         self.frozen = State::Open(stored.clone());
         self.replay(consumer);
+        // One that the journal does not reach back to was counted long ago.
+        let fed = self.told.iter().find(|told| told.id == id).is_none_or(|told| told.fed);
         self.told.retain(|told| told.id != id);
-        self.told.push(Told { id: id.to_owned(), anchor: stored.first, count: stored.count, last: stored.last });
+        let (anchor, count, last) = (stored.first, stored.count, stored.last);
+        self.told.push(Told { id: id.to_owned(), anchor, count, last, fed });
+    }
+
+    /// Gives the audit ids of an alert, which the store keeps without their times, those that the rebuilt window knows.
+    fn date(&self, stored: &mut Chain) {
+        let chains = self.done.iter().chain(&self.ended).chain(self.now.chain());
+        let known: HashMap<&str, Timestamp> =
+            chains.flat_map(|chain| &chain.audit_ids).map(|(time, id)| (&**id, *time)).collect();
+        for (time, id) in &mut stored.audit_ids {
+            *time = known.get(&**id).copied().unwrap_or(*time);
+        }
     }
 
     /// Forgets the episodes that the rebuilt window shows but the store does not know as firing: they have ended.

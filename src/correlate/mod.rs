@@ -8,11 +8,14 @@
 
 use std::time::Duration;
 
+mod baseline;
 mod correlator;
 mod key;
 mod summary;
+mod tally;
 mod window;
 
+pub use baseline::Baseline;
 pub use correlator::{Change, Correlator, Limits, Stats};
 pub use summary::sentence;
 

@@ -36,6 +36,16 @@ pub(super) fn of_several(group: &BTreeMap<String, Value>, count: u64, span: Dura
     format!("{who}{count} {requests} within {}, last of them: {}", rough(span), sentence(event))
 }
 
+/// A value that is new for its group: `fields` are the names under which the group has it.
+#[must_use]
+pub(super) fn of_first_seen(group: &BTreeMap<String, Value>, fields: &[&str], event: &EventExcerpt) -> String {
+    let (new, known): (Vec<_>, Vec<_>) = group.iter().partition(|(name, _)| fields.contains(&name.as_str()));
+    let known: Vec<String> = known.iter().map(|(_, value)| plain(value)).filter(|text| !text.is_empty()).collect();
+    let new: Vec<String> = new.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect();
+    let whose = if known.is_empty() { String::new() } else { format!(" for {}", known.join(", ")) };
+    format!("first {}{whose}: {}", new.join(", "), sentence(event))
+}
+
 fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -194,6 +204,16 @@ mod tests {
         ] {
             assert_eq!(sentence(&event(value)), expected);
         }
+    }
+
+    #[test]
+    fn a_new_value_is_named_with_whose_it_is() {
+        let group = BTreeMap::from([
+            ("user.username".to_owned(), json!("mallory")),
+            ("objectRef.namespace".to_owned(), json!("payments")),
+        ]);
+        let text = of_first_seen(&group, &["objectRef.namespace"], &event(json!({})));
+        assert_eq!(text, "first objectRef.namespace payments for mallory: alice read /x from 10.0.0.1 (get)");
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! The state machine of one group: a sliding window that becomes an episode.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Value;
 
+use super::tally::Tally;
 use crate::alert::EventExcerpt;
 use crate::clock::Timestamp;
 use crate::engine::{Consumer, Match};
-use crate::rule::ir::CorrelationKind;
+use crate::rule::ir::{Awaited, CorrelationKind, Members};
 
 /// Matches that a window keeps; beyond it the oldest go, which only conditions on more matches than this can notice.
 const WINDOW_MAX: usize = 10_000;
@@ -24,8 +24,10 @@ pub(super) struct Entry {
     pub(super) request: u64,
     /// Which of the consumer's rules was true.
     pub(super) member: u16,
-    /// Hashes of the values that are counted.
+    /// The values that are counted, as a [`Tally`] takes them.
     pub(super) values: Box<[u64]>,
+    /// How many matches would be a spike at this time.
+    pub(super) bound: u64,
     pub(super) audit_id: Arc<str>,
     /// What an alert would show; dropped once an episode is open.
     pub(super) shown: Option<Arc<Shown>>,
@@ -35,14 +37,21 @@ pub(super) struct Entry {
 #[derive(Clone, Debug)]
 pub(super) struct Shown {
     pub(super) event: EventExcerpt,
-    pub(super) matched: std::collections::BTreeMap<String, Value>,
+    pub(super) matched: BTreeMap<String, Value>,
     /// What the rule says of it, if it says anything itself.
     pub(super) said: Option<String>,
+    /// The fields that it carries: a correlation of this one may group or count by them.
+    pub(super) fields: BTreeMap<Arc<str>, Vec<Value>>,
 }
 
 impl Shown {
     pub(super) fn of(found: &Match) -> Self {
-        Self { event: found.event.clone(), matched: found.matched.clone(), said: found.said.clone() }
+        Self {
+            event: found.event.clone(),
+            matched: found.matched.clone(),
+            said: found.said.clone(),
+            fields: found.fields.clone(),
+        }
     }
 }
 
@@ -65,7 +74,7 @@ impl Chain {
     /// Whether a match of this time, which is not after the episode, belongs to it: within a timespan before its first
     /// match if one match is enough, within the window that opened it otherwise.
     pub(super) fn reaches(&self, time: Timestamp, consumer: &Consumer) -> bool {
-        let end = if consumer.single { self.first } else { self.opened };
+        let end = if one_is_enough(consumer) { self.first } else { self.opened };
         time.plus(consumer.timespan) >= end
     }
 
@@ -80,6 +89,11 @@ impl Chain {
             self.audit_ids.truncate(AUDIT_IDS_MAX);
         }
     }
+}
+
+/// Whether a single match is an episode.
+pub(super) fn one_is_enough(consumer: &Consumer) -> bool {
+    consumer.single || matches!(consumer.kind, CorrelationKind::FirstSeen(_))
 }
 
 /// Idle or open.
@@ -107,16 +121,16 @@ impl State {
                 }
                 // Far older than the episode: an episode of its own if one match is enough, too late otherwise.
                 let mut own = Window::default();
-                own.push(entry, consumer.timespan);
-                return own.holds(consumer).then(|| own.open(entry)).flatten();
+                own.push(entry, consumer);
+                return own.holds(entry, consumer).then(|| own.open(entry)).flatten();
             }
             if let Self::Open(chain) = std::mem::take(self) {
                 ended = Some(chain);
             }
         }
         if let Self::Idle(window) = self {
-            window.push(entry, consumer.timespan);
-            if window.holds(consumer)
+            window.push(entry, consumer);
+            if window.holds(entry, consumer)
                 && let Some(chain) = window.open(entry)
             {
                 *self = Self::Open(chain);
@@ -146,63 +160,103 @@ impl State {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Window {
     pub(super) entries: VecDeque<Entry>,
-    /// How often each counted value is in the window.
-    values: HashMap<u64, u32>,
+    tally: Tally,
     /// How often each member is.
     members: Vec<u32>,
 }
 
 impl Window {
-    fn push(&mut self, entry: &Entry, timespan: Duration) {
+    fn push(&mut self, entry: &Entry, consumer: &Consumer) {
         let newest = self.entries.back().map_or(entry.time, |last| last.time.max(entry.time));
         let at = self.entries.partition_point(|other| other.time <= entry.time);
         self.entries.insert(at, entry.clone());
-        for value in &entry.values {
-            *self.values.entry(*value).or_default() += 1;
-        }
+        self.tally.add(&consumer.kind, &entry.values);
         let member = usize::from(entry.member);
         if self.members.len() <= member {
             self.members.resize(member + 1, 0);
         }
         self.members[member] += 1;
-        let oldest = newest.minus(timespan);
+        let oldest = newest.minus(consumer.timespan);
         while self.entries.front().is_some_and(|first| first.time < oldest) || self.entries.len() > WINDOW_MAX {
-            self.pop();
+            self.pop(&consumer.kind);
         }
     }
 
-    fn pop(&mut self) {
+    fn pop(&mut self, kind: &CorrelationKind) {
         let Some(entry) = self.entries.pop_front() else { return };
-        for value in &entry.values {
-            if let Some(count) = self.values.get_mut(value) {
-                *count -= 1;
-                if *count == 0 {
-                    self.values.remove(value);
-                }
-            }
-        }
+        self.tally.remove(kind, &entry.values);
         self.members[usize::from(entry.member)] -= 1;
     }
 
-    /// Whether the condition holds over the window.
-    fn holds(&self, consumer: &Consumer) -> bool {
-        let members = self.members.iter().filter(|count| **count > 0).count();
+    /// Whether the condition holds over the window, of which `entry` is the one that came last.
+    #[expect(clippy::cast_precision_loss, reason = "windows are small")]
+    fn holds(&self, entry: &Entry, consumer: &Consumer) -> bool {
         match &consumer.kind {
-            CorrelationKind::EventCount(condition) => condition.holds(self.entries.len() as u64),
-            CorrelationKind::ValueCount(_, condition) => condition.holds(self.values.len() as u64),
-            CorrelationKind::Temporal(Some(condition)) => condition.holds(members as u64),
-            CorrelationKind::Temporal(None) => members == consumer.members,
-            CorrelationKind::TemporalOrdered => members == consumer.members && self.in_order(consumer.members),
+            CorrelationKind::EventCount(condition) => condition.holds(self.entries.len() as f64),
+            CorrelationKind::ValueCount(_, condition) => condition.holds(self.tally.different() as f64),
+            CorrelationKind::Value(measure, _, condition) => {
+                self.tally.measure(*measure).is_some_and(|figure| condition.holds(figure))
+            }
+            CorrelationKind::Temporal(awaited) => match awaited {
+                Awaited::All => self.members_there() == consumer.members,
+                Awaited::Number(condition) => condition.holds(self.members_there() as f64),
+                Awaited::These(members) => self.there(members),
+            },
+            CorrelationKind::TemporalOrdered(awaited) => match awaited {
+                Awaited::All => self.members_there() == consumer.members && self.longest_order() == consumer.members,
+                Awaited::Number(condition) => condition.holds(self.longest_order() as f64),
+                Awaited::These(members) => self.there(members) && self.ends_after(members, 0).is_some(),
+            },
+            // What is not new does not come here.
+            CorrelationKind::FirstSeen(_) => true,
+            CorrelationKind::Spike(_) => self.entries.len() as u64 >= entry.bound,
         }
     }
 
-    /// Whether the members come one after the other, in their order.
-    fn in_order(&self, members: usize) -> bool {
-        let mut next = 0;
-        for entry in &self.entries {
-            next += usize::from(usize::from(entry.member) == next);
+    fn members_there(&self) -> usize {
+        self.members.iter().filter(|count| **count > 0).count()
+    }
+
+    fn is_there(&self, member: usize) -> bool {
+        self.members.get(member).is_some_and(|count| *count > 0)
+    }
+
+    /// Whether an expression is true of the members that are in the window.
+    fn there(&self, members: &Members) -> bool {
+        match members {
+            Members::All(parts) => parts.iter().all(|part| self.there(part)),
+            Members::Any(parts) => parts.iter().any(|part| self.there(part)),
+            Members::Not(part) => !self.there(part),
+            Members::Member(member) => self.is_there(*member),
         }
-        next == members
+    }
+
+    /// How many members, at most, come one after the other in their order.
+    fn longest_order(&self) -> usize {
+        // The last of the shortest-ending row of each length.
+        let mut ends: Vec<u16> = Vec::new();
+        for entry in &self.entries {
+            let at = ends.partition_point(|end| *end < entry.member);
+            match ends.get_mut(at) {
+                Some(end) => *end = entry.member,
+                None => ends.push(entry.member),
+            }
+        }
+        ends.len()
+    }
+
+    /// The place behind the first entries from `from` on that make an expression true in its order. What is not wanted
+    /// may be nowhere in the window.
+    fn ends_after(&self, members: &Members, from: usize) -> Option<usize> {
+        match members {
+            Members::All(parts) => parts.iter().try_fold(from, |from, part| self.ends_after(part, from)),
+            Members::Any(parts) => parts.iter().filter_map(|part| self.ends_after(part, from)).min(),
+            Members::Not(part) => (!self.there(part)).then_some(from),
+            Members::Member(member) => {
+                let of_member = |entry: &Entry| usize::from(entry.member) == *member;
+                self.entries.iter().skip(from).position(of_member).map(|at| from + at + 1)
+            }
+        }
     }
 
     /// The episode that begins with what is in the window, completed by `entry`.

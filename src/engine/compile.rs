@@ -10,7 +10,7 @@ use super::simplify::simplified;
 use crate::alert::RuleInfo;
 use crate::event::project::CLUSTER;
 use crate::event::{FieldPath, Projection, Slot};
-use crate::rule::ir::{Correlation, CorrelationKind, Expr, Op, Rule, Rules};
+use crate::rule::ir::{Condition, Correlation, CorrelationKind, Expr, Op, Ordering, Rule, Rules};
 use crate::rule::template::Template;
 
 /// Texts that every event has; the last is its time.
@@ -28,7 +28,10 @@ const OWN_GROUP: [&str; 7] = [
 ];
 
 /// For each rule, the consumers of its matches and its place among their members.
-type ByRule = HashMap<Arc<str>, Vec<(usize, usize)>>;
+type ByRule = HashMap<Arc<str>, Vec<Place>>;
+
+/// A consumer, and a place among its members.
+type Place = (usize, usize);
 
 /// A compiled set of rules. It never changes.
 #[derive(Debug)]
@@ -74,6 +77,14 @@ pub struct Consumer {
     pub timespan: Duration,
     /// Whether it is a single rule's own: its group leaves out what the event lacks, and its summary tells of one event.
     pub single: bool,
+    /// Whether its episodes are alerts; if not, they only serve other correlations.
+    pub alerts: bool,
+    /// The correlations whose matches its episodes are.
+    pub feeds: Vec<(usize, usize)>,
+    /// Whether more matches never make untrue what was true.
+    pub monotone: bool,
+    /// How far back a match can matter for it: its own timespan and those of what it is made of.
+    pub reach: Duration,
     /// Same id and same fingerprint: state lives on over a reload.
     pub fingerprint: u64,
 }
@@ -146,32 +157,44 @@ impl RuleSet {
     /// The longest time that the past can matter.
     #[must_use]
     pub fn longest_window(&self) -> Duration {
-        self.consumers.iter().map(|consumer| consumer.timespan).max().unwrap_or_default()
+        self.consumers.iter().map(|consumer| consumer.reach).max().unwrap_or_default()
     }
 }
 
 fn consumers(rules: &Rules, repeat_after: Duration) -> (Vec<Consumer>, ByRule) {
     let alerting = rules.alerting();
+    let alerts = |id: &str| alerting.get(id).copied().unwrap_or(false);
     let mut consumers = Vec::new();
     let mut by_rule = ByRule::new();
-    for rule in &rules.rules {
-        let id: Arc<str> = rule.info.id.as_str().into();
-        if alerting.get(&id).copied().unwrap_or(false) {
-            by_rule.entry(id).or_default().push((consumers.len(), 0));
-            consumers.push(own(rule, repeat_after));
-        }
+    for rule in rules.rules.iter().filter(|rule| alerts(&rule.info.id)) {
+        by_rule.entry(rule.info.id.as_str().into()).or_default().push((consumers.len(), 0));
+        consumers.push(own(rule, repeat_after));
     }
+    // A correlation comes after those that it is made of.
+    let mut places: HashMap<&str, usize> = HashMap::new();
     for correlation in &rules.correlations {
+        let here = consumers.len();
+        let mut consumer = correlated(correlation, rules, repeat_after);
+        consumer.alerts = alerts(&correlation.info.id);
         for (member, id) in correlation.rules.iter().enumerate() {
-            by_rule.entry(Arc::clone(id)).or_default().push((consumers.len(), member));
+            match places.get(&**id) {
+                Some(&inner) => {
+                    let inner: &mut Consumer = &mut consumers[inner];
+                    inner.feeds.push((here, member));
+                    consumer.reach = consumer.reach.max(consumer.timespan + inner.reach);
+                    consumer.fingerprint = consumer.fingerprint.rotate_left(7) ^ inner.fingerprint;
+                }
+                None => by_rule.entry(Arc::clone(id)).or_default().push((here, member)),
+            }
         }
-        consumers.push(correlated(correlation, rules));
+        places.insert(&correlation.info.id, here);
+        consumers.push(consumer);
     }
     (consumers, by_rule)
 }
 
 fn own(rule: &Rule, repeat_after: Duration) -> Consumer {
-    let bound = crate::rule::ir::Condition { bounds: vec![(crate::rule::ir::Ordering::Gte, 1)] };
+    let bound = Condition { bounds: vec![(Ordering::Gte, 1.0)] };
     Consumer {
         info: Arc::clone(&rule.info),
         kind: CorrelationKind::EventCount(bound),
@@ -179,6 +202,10 @@ fn own(rule: &Rule, repeat_after: Duration) -> Consumer {
         members: 1,
         timespan: repeat_after,
         single: true,
+        alerts: true,
+        feeds: Vec::new(),
+        monotone: true,
+        reach: repeat_after,
         fingerprint: rule.fingerprint,
     }
 }
@@ -187,19 +214,30 @@ fn own_group() -> Vec<FieldPath> {
     OWN_GROUP.iter().filter_map(|path| FieldPath::parse(path).ok()).collect()
 }
 
-fn correlated(correlation: &Correlation, rules: &Rules) -> Consumer {
+fn correlated(correlation: &Correlation, rules: &Rules, repeat_after: Duration) -> Consumer {
     let mut fingerprint = correlation.fingerprint;
     for id in &correlation.rules {
         let rule = rules.rules.iter().find(|rule| *rule.info.id == **id);
         fingerprint = fingerprint.rotate_left(7) ^ rule.map_or(0, |rule| rule.fingerprint);
     }
+    // What is new is told like the match of a single rule; each new value by itself.
+    let first_seen = match &correlation.kind {
+        CorrelationKind::FirstSeen(first_seen) => first_seen.fields.as_slice(),
+        _ => &[],
+    };
+    let timespan = if first_seen.is_empty() { correlation.timespan } else { repeat_after };
+    let group_by = correlation.group_by.iter().chain(first_seen);
     Consumer {
         info: Arc::clone(&correlation.info),
         kind: correlation.kind.clone(),
-        group_by: correlation.group_by.iter().map(|group| (Arc::clone(&group.name), group.fields.clone())).collect(),
+        group_by: group_by.map(|group| (Arc::clone(&group.name), group.fields.clone())).collect(),
         members: correlation.rules.len(),
-        timespan: correlation.timespan,
+        timespan,
         single: false,
+        alerts: true,
+        feeds: Vec::new(),
+        monotone: correlation.kind.is_monotone(),
+        reach: timespan,
         fingerprint,
     }
 }
@@ -208,16 +246,17 @@ fn correlated(correlation: &Correlation, rules: &Rules) -> Consumer {
 fn fields_of(rules: &Rules) -> BTreeMap<Arc<str>, Vec<FieldPath>> {
     let mut fields: BTreeMap<Arc<str>, BTreeSet<FieldPath>> = BTreeMap::new();
     for (id, alone) in rules.alerting() {
-        let own = if alone { own_group() } else { Vec::new() };
+        let own = if alone && rules.correlation(&id).is_none() { own_group() } else { Vec::new() };
         fields.entry(id).or_default().extend(own);
     }
-    for correlation in &rules.correlations {
+    // From the outermost on: what a correlation needs of another, that one needs of its own rules.
+    for correlation in rules.correlations.iter().rev() {
+        let passed_on = fields.get(correlation.info.id.as_str()).cloned().unwrap_or_default();
         for (member, id) in correlation.rules.iter().enumerate() {
             let needed = fields.entry(Arc::clone(id)).or_default();
-            needed.extend(correlation.group_by.iter().filter_map(|group| group.fields.get(member).cloned()));
-            if let CorrelationKind::ValueCount(field, _) = &correlation.kind {
-                needed.insert(field.clone());
-            }
+            needed.extend(passed_on.iter().cloned());
+            let groups = correlation.group_by.iter().chain(correlation.kind.fields());
+            needed.extend(groups.filter_map(|group| group.fields.get(member).cloned()));
         }
     }
     fields.into_iter().map(|(id, fields)| (id, fields.into_iter().collect())).collect()

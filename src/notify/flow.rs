@@ -44,7 +44,7 @@ impl Daemon {
         let change = |alert| Change { alert: Alert { status, ..alert }, kind, sinks: sinks.clone() };
         self.cursor += 1;
         let changes = alerts.into_iter().map(change).collect();
-        self.store.commit(Commit { cursor: self.cursor, changes }).await.unwrap();
+        self.store.commit(Commit { cursor: self.cursor, changes, ..Commit::default() }).await.unwrap();
     }
 
     async fn until_empty(&self, sink: &str) {

@@ -121,9 +121,10 @@ impl Correlating {
             }
         }
         let changes = correlator.drain();
-        if reached > cursor || !changes.is_empty() {
+        let baselines = correlator.drain_baselines();
+        if reached > cursor || !changes.is_empty() || !baselines.is_empty() {
             let routed = changes.iter().cloned().map(|change| self.routed(change)).collect();
-            self.store.commit(Commit { cursor: reached, changes: routed }).await?;
+            self.store.commit(Commit { cursor: reached, changes: routed, baselines }).await?;
         }
         self.count(correlator, &changes);
         Ok(reached)
@@ -199,6 +200,7 @@ impl Correlating {
         let cursor = self.store.cursor().await?;
         let mut at = 0;
         let mut correlator = Correlator::new(rules, self.limits);
+        correlator.rebuild(self.store.baselines().await?);
         while at < cursor {
             let batches = self.store.journal_after(at, BATCHES).await?;
             let Some(last) = batches.last() else { break };

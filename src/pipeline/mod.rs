@@ -256,7 +256,7 @@ mod tests {
         assert!(ingest.is_full().await);
         assert_eq!(post("list").await.unwrap().matches, 0);
         assert!(ingest.is_full().await, "what needs no room says nothing about it");
-        store.commit(Commit { cursor: 1, changes: Vec::new() }).await.unwrap();
+        store.commit(Commit { cursor: 1, changes: Vec::new(), ..Commit::default() }).await.unwrap();
         assert!(!ingest.is_full().await);
         post("get").await.unwrap();
     }

@@ -51,7 +51,7 @@ pub struct Correlation {
     pub info: Arc<RuleInfo>,
     /// What is counted or awaited.
     pub kind: CorrelationKind,
-    /// The ids of the rules whose matches take part, in the order written.
+    /// The ids of the rules whose matches take part, and of the correlations whose episodes do, in the order written.
     pub rules: Vec<Arc<str>>,
     /// Matches with equal values here belong together.
     pub group_by: Vec<GroupField>,
@@ -72,28 +72,125 @@ pub struct Correlation {
 pub enum CorrelationKind {
     /// The number of matches.
     EventCount(Condition),
-    /// The number of different values of a field.
-    ValueCount(FieldPath, Condition),
-    /// All rules within the window (or as many as the condition says).
-    Temporal(Option<Condition>),
-    /// All rules within the window, in the order written.
-    TemporalOrdered,
+    /// The number of different values of a field, or of combinations of several.
+    ValueCount(Vec<GroupField>, Condition),
+    /// A figure made of the numbers that a field has.
+    Value(Measure, GroupField, Condition),
+    /// Several rules within the window.
+    Temporal(Awaited),
+    /// The same, one after the other.
+    TemporalOrdered(Awaited),
+    /// A value that was not there before.
+    FirstSeen(FirstSeen),
+    /// A number of matches far above what is usual.
+    Spike(Spike),
+}
+
+/// What is made of the numbers in a window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Measure {
+    /// All together.
+    Sum,
+    /// Their mean.
+    Avg,
+    /// The one in the middle, or the mean of the two there.
+    Median,
+    /// The smallest that this percentage of them does not exceed (nearest rank), from 0 to 100.
+    Percentile(f64),
+}
+
+/// Which of a correlation's rules are awaited.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Awaited {
+    /// All of them.
+    All,
+    /// So many of them.
+    Number(Condition),
+    /// Those that make this true.
+    These(Members),
+}
+
+/// A boolean expression over the places of a correlation's rules.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Members {
+    /// All of these.
+    All(Vec<Self>),
+    /// One of these.
+    Any(Vec<Self>),
+    /// Not this.
+    Not(Box<Self>),
+    /// This rule has matched.
+    Member(usize),
+}
+
+/// When a value is new.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FirstSeen {
+    /// The fields whose value, or combination of values, is looked at.
+    pub fields: Vec<GroupField>,
+    /// After the first match of a group nothing is new for so long.
+    pub learning: Duration,
+    /// A value that was away for so long is new again.
+    pub forget: Duration,
+}
+
+/// When a number of matches is unusual.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spike {
+    /// Fewer are never unusual.
+    pub at_least: u64,
+    /// How many times the usual number it must be.
+    pub times: f64,
+    /// After the first match of a group nothing is unusual for so long.
+    pub learning: Duration,
 }
 
 impl CorrelationKind {
-    /// As Sigma writes it.
+    /// As Sigma writes it, or as we do.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::EventCount(_) => "event_count",
             Self::ValueCount(..) => "value_count",
+            Self::Value(Measure::Sum, ..) => "value_sum",
+            Self::Value(Measure::Avg, ..) => "value_avg",
+            Self::Value(Measure::Median, ..) => "value_median",
+            Self::Value(Measure::Percentile(_), ..) => "value_percentile",
             Self::Temporal(_) => "temporal",
-            Self::TemporalOrdered => "temporal_ordered",
+            Self::TemporalOrdered(_) => "temporal_ordered",
+            Self::FirstSeen(_) => "first_seen",
+            Self::Spike(_) => "spike",
+        }
+    }
+
+    /// Whether more matches in a window never make untrue what was true of it.
+    #[must_use]
+    pub fn is_monotone(&self) -> bool {
+        match self {
+            Self::EventCount(condition) | Self::ValueCount(_, condition) => condition.is_monotone(),
+            Self::Value(..) => false,
+            Self::Temporal(awaited) | Self::TemporalOrdered(awaited) => match awaited {
+                Awaited::All => true,
+                Awaited::Number(condition) => condition.is_monotone(),
+                Awaited::These(members) => members.is_monotone(),
+            },
+            // They get their matches in order.
+            Self::FirstSeen(_) | Self::Spike(_) => true,
+        }
+    }
+
+    /// The fields whose values are looked at, beside those that group.
+    #[must_use]
+    pub fn fields(&self) -> &[GroupField] {
+        match self {
+            Self::ValueCount(fields, _) | Self::FirstSeen(FirstSeen { fields, .. }) => fields,
+            Self::Value(_, field, _) => std::slice::from_ref(field),
+            Self::EventCount(_) | Self::Temporal(_) | Self::TemporalOrdered(_) | Self::Spike(_) => &[],
         }
     }
 }
 
-/// One `group-by` entry: its name, and the field that each rule has for it.
+/// One `group-by` entry, or a field whose values are counted: its name, and the field that each rule has for it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupField {
     /// The field, or the alias.
@@ -102,18 +199,33 @@ pub struct GroupField {
     pub fields: Vec<FieldPath>,
 }
 
-/// Bounds on a count; all of them hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Bounds on a number; all of them hold.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Condition {
     /// Comparison and number.
-    pub bounds: Vec<(Ordering, u64)>,
+    pub bounds: Vec<(Ordering, f64)>,
 }
 
 impl Condition {
-    /// Whether a count satisfies every bound.
+    /// Whether a number satisfies every bound.
     #[must_use]
-    pub fn holds(&self, count: u64) -> bool {
-        self.bounds.iter().all(|(ordering, bound)| ordering.holds(&count, bound))
+    pub fn holds(&self, number: f64) -> bool {
+        self.bounds.iter().all(|(ordering, bound)| ordering.holds(&number, bound))
+    }
+
+    /// Whether what holds for a number holds for all greater ones.
+    fn is_monotone(&self) -> bool {
+        self.bounds.iter().all(|(ordering, _)| matches!(ordering, Ordering::Gt | Ordering::Gte))
+    }
+}
+
+impl Members {
+    fn is_monotone(&self) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().all(Self::is_monotone),
+            Self::Not(_) => false,
+            Self::Member(_) => true,
+        }
     }
 }
 
@@ -458,11 +570,12 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Ids of the rules that alert by themselves: those no correlation uses, or only one that says `generate`.
+    /// Ids of the rules and correlations, and whether they alert by themselves: those that no correlation uses do, or
+    /// only ones that say `generate`.
     #[must_use]
     pub fn alerting(&self) -> BTreeMap<Arc<str>, bool> {
-        let mut alerting: BTreeMap<Arc<str>, bool> =
-            self.rules.iter().map(|rule| (Arc::from(rule.info.id.as_str()), true)).collect();
+        let ids = self.rules.iter().map(|rule| &rule.info).chain(self.correlations.iter().map(|c| &c.info));
+        let mut alerting: BTreeMap<Arc<str>, bool> = ids.map(|info| (Arc::from(info.id.as_str()), true)).collect();
         for correlation in &self.correlations {
             for id in &correlation.rules {
                 if let Some(alone) = alerting.get_mut(id) {
@@ -471,6 +584,25 @@ impl Rules {
             }
         }
         alerting
+    }
+
+    /// The correlation of this id.
+    #[must_use]
+    pub fn correlation(&self, id: &str) -> Option<&Correlation> {
+        self.correlations.iter().find(|correlation| correlation.info.id == id)
+    }
+
+    /// The rules about single events that a rule or correlation comes down to.
+    #[must_use]
+    pub fn base(&self, id: &Arc<str>) -> Vec<Arc<str>> {
+        let Some(correlation) = self.correlation(id) else { return vec![Arc::clone(id)] };
+        let mut base: Vec<Arc<str>> = Vec::new();
+        for id in correlation.rules.iter().flat_map(|id| self.base(id)) {
+            if !base.contains(&id) {
+                base.push(id);
+            }
+        }
+        base
     }
 }
 

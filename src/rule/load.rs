@@ -238,13 +238,8 @@ impl<'o> Loader<'o> {
     fn finish(mut self) -> Loaded {
         self.finish_falco();
         let names = Names::new(&self.loaded.rules, self.correlations.iter().map(|(_, read)| read));
-        let mut correlations = Vec::new();
-        for (source, read) in self.correlations {
-            let findings = &mut self.loaded.findings;
-            let mut reader = Reader { source: &source, findings, placeholders: &self.options.placeholders };
-            correlations.extend(correlation::resolve(&mut reader, read, &names));
-        }
-        self.loaded.rules.correlations = correlations;
+        let (findings, placeholders) = (&mut self.loaded.findings, &self.options.placeholders);
+        self.loaded.rules.correlations = correlation::resolve(self.correlations, &names, findings, placeholders);
         filter::apply(&self.filters, &mut self.loaded.rules.rules, &names, &mut self.loaded.findings);
         self.loaded.unknown = unknown(&self.loaded.rules, self.options);
         configure(&mut self.loaded.rules, self.options);
@@ -271,10 +266,19 @@ fn unknown(rules: &Rules, options: &Options) -> Vec<String> {
 /// Leaves out disabled rules and puts the configured levels in place.
 fn configure(rules: &mut Rules, options: &Options) {
     let disabled = |id: &str, title: &str| options.disable.iter().any(|d| d == id || d == title);
-    rules.correlations.retain(|c| !disabled(&c.info.id, &c.info.title));
     // A rule that a correlation needs stays for it; disabling silences its own alerts only together with the others.
-    let needed: Vec<Arc<str>> = rules.correlations.iter().flat_map(|c| c.rules.iter().cloned()).collect();
-    rules.rules.retain(|r| !disabled(&r.info.id, &r.info.title) || needed.iter().any(|id| **id == *r.info.id));
+    let needed = |rules: &Rules| -> HashSet<Arc<str>> {
+        rules.correlations.iter().flat_map(|c| c.rules.iter().cloned()).collect()
+    };
+    // A correlation comes after those it is made of: from the end on it is known whether one is still needed.
+    for at in (0..rules.correlations.len()).rev() {
+        let info = &rules.correlations[at].info;
+        if disabled(&info.id, &info.title) && !needed(rules).contains(info.id.as_str()) {
+            rules.correlations.remove(at);
+        }
+    }
+    let needed = needed(rules);
+    rules.rules.retain(|r| !disabled(&r.info.id, &r.info.title) || needed.contains(r.info.id.as_str()));
     let infos = rules.rules.iter_mut().map(|r| &mut r.info).chain(rules.correlations.iter_mut().map(|c| &mut c.info));
     for info in infos {
         if let Some(level) = options.levels.get(&info.id).or_else(|| options.levels.get(&info.title)) {
@@ -351,13 +355,75 @@ mod tests {
         let loaded = load(&format!("{base}{correlation}"));
         assert!(loaded.findings.is_empty(), "{:?}", loaded.findings);
         assert_eq!(loaded.rules.correlations[0].rules, ["base-id".into()]);
-        assert_eq!(loaded.rules.alerting(), BTreeMap::from([("base-id".into(), false)]));
+        assert_eq!(loaded.rules.alerting(), BTreeMap::from([("base-id".into(), false), ("c".into(), true)]));
         let wrong =
             correlation.replace("[base]", "[bsae]").replace("gte: 3", "gte: 3, gt: x").replace("5m", "5 minutes");
         let found = errors(&format!("{base}{wrong}"));
         assert_eq!(found.len(), 2, "{found:?}");
         let found = errors(&format!("{base}{}", correlation.replace("[base]", "[bsae]")));
         assert_eq!(found, ["rule.yml:11:11: no rule has the id or name `bsae` (did you mean `base`?)"]);
+    }
+
+    #[test]
+    fn correlations_are_checked_at_their_places() {
+        let base = format!("{HEAD}name: base\nid: base-id\ndetection: {{sel: {{verb: get}}, condition: sel}}\n---\n");
+        let head = "title: C\nid: c\nname: c\ncorrelation:\n  rules: [base]\n  timespan: 1h\n";
+        for (rest, message) in [
+            (
+                "  type: event_cuont\n  condition: {gte: 1}\n",
+                "13:9: there is no correlation type `event_cuont` (did you mean `event_count`?)",
+            ),
+            ("  type: event_count\n", "13:9: `event_count` needs a `condition` (such as `condition: {gte: 10}`)"),
+            (
+                "  type: event_count\n  condition: {gte: 1.5}\n",
+                "14:14: a number of things must be a whole number from 0",
+            ),
+            (
+                "  type: event_count\n  condition: {field: verb, gte: 1}\n",
+                "14:14: `event_count` does not take this condition",
+            ),
+            (
+                "  type: value_sum\n  condition: {gte: 1}\n",
+                "14:14: `value_sum` needs the `field` whose values are counted",
+            ),
+            ("  type: value_avg\n  condition: {field: [a, b], gte: 1}\n", "14:14: `value_avg` takes one field"),
+            ("  type: value_count\n  condition: {field: a}\n", "14:14: the condition has no bound such as `gte: 10`"),
+            (
+                "  type: value_percentile\n  condition: {field: a, percentile: 101, gte: 1}\n",
+                "14:37: a percentile is a number from 0 to 100",
+            ),
+            (
+                "  type: temporal\n  condition: base and othr\n",
+                "14:23: the condition names `othr`, which is none of the `rules`",
+            ),
+            ("  type: temporal\n  condition: base and\n", "14:22: the condition ends where a name should follow"),
+            ("  type: temporal\n  condition: 1 of base*\n", "14:19: this condition names rules one by one"),
+            (
+                "  type: first_seen\n  condition: {gte: 1}\n",
+                "14:14: `first_seen` needs the `field` whose values may be new",
+            ),
+            (
+                "  type: first_seen\n  condition: {field: a..b}\n",
+                "14:22: `a..b` is no field path: a name between the dots is empty",
+            ),
+            (
+                "  type: spike\n  condition: {lte: 1}\n",
+                "14:14: `spike` needs the smallest number that may be one, such as `gte: 20`",
+            ),
+            ("  type: spike\n  condition: {gte: 9, times: 0.5}\n", "14:14: `spike` takes `gte`, and `times` from 1"),
+            (
+                "  type: spike\n  condition: {gte: 9}\n  learning: soon\n",
+                "15:13: `soon` is no span of time; write it like 30s, 5m, 1h or 7d",
+            ),
+            ("  type: temporal\n  learning: 1h\n", "14:13: only `first_seen` and `spike` learn"),
+        ] {
+            let found = errors(&format!("{base}{head}{rest}"));
+            assert_eq!(found, [format!("rule.yml:{message}")], "{rest}");
+        }
+        let itself = head.replace("[base]", "[base, d]") + "  type: temporal\n---\n";
+        let other = itself.replace(" C\n", " D\n").replace(": c\n", ": d\n").replace("base, d", "base, c");
+        let found = errors(&format!("{base}{itself}{other}"));
+        assert_eq!(found, ["rule.yml:11:17: `C` is made of itself", "rule.yml:19:17: `D` is made of itself"]);
     }
 
     #[test]

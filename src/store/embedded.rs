@@ -16,10 +16,11 @@ use super::readers::Readers;
 use super::writer::{Outcome, Work, Writer};
 use super::{
     AlertQuery, Append, Backlog, Commit, DeadLetter, Delivery, FilePosition, JournalBatch, Limits, Pruned, Settlement,
-    StoreError, alerts, journal, outbox, schema,
+    StoreError, alerts, baselines, journal, outbox, schema,
 };
 use crate::alert::Alert;
 use crate::clock::Timestamp;
+use crate::correlate::Baseline;
 
 /// A handle to the embedded store; cheap to clone. Dropping the last one waits for what was handed to the writer.
 #[derive(Clone)]
@@ -78,7 +79,11 @@ impl Store {
     /// an alert that is not known, and one that would reopen a resolved alert. The cursor never moves back.
     pub async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
         let changes = outbox::rows(commit.changes)?;
-        self.inner.writer.write(Work::Commit { cursor: commit.cursor, changes }).await.map(drop)
+        self.inner
+            .writer
+            .write(Work::Commit { cursor: commit.cursor, changes, baselines: commit.baselines })
+            .await
+            .map(drop)
     }
 
     /// Batches after `seq`, oldest first, at most `limit`. A batch is never split: one that ends after `seq` is
@@ -106,6 +111,11 @@ impl Store {
     pub async fn appended_after(&self, seq: i64, timeout: Duration) {
         let mut appended = self.inner.writer.wakes.appended.subscribe();
         let _ = within(timeout, appended.wait_for(|last| *last > seq)).await;
+    }
+
+    /// What is usual, as of the cursor.
+    pub async fn baselines(&self) -> Result<Vec<Baseline>, StoreError> {
+        self.inner.readers.run(baselines::all).await
     }
 
     /// Alerts that are still firing, in the order of their times.

@@ -5,6 +5,7 @@
 //! crash repeats nothing and loses nothing.
 
 mod alerts;
+mod baselines;
 pub mod embedded;
 mod journal;
 mod outbox;
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::alert::{Alert, Level};
 use crate::clock::Timestamp;
-use crate::correlate::Match;
+use crate::correlate::{Baseline, Match};
 
 pub use crate::alert::Kind;
 
@@ -66,6 +67,8 @@ pub struct Commit {
     pub cursor: i64,
     /// Alerts that are new or have changed. New ones that the store knows already are ignored, with their deliveries.
     pub changes: Vec<Change>,
+    /// What is usual and has changed.
+    pub baselines: Vec<Baseline>,
 }
 
 /// One alert that opened, grew or ended.
@@ -237,6 +240,8 @@ pub struct Pruned {
     pub alerts: u64,
     /// Dead letters.
     pub dead_letters: u64,
+    /// Baselines of rules or groups that are gone.
+    pub baselines: u64,
 }
 
 /// Why the store did not do what it was asked.

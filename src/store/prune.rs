@@ -1,10 +1,15 @@
 //! Pruning by age and number, in steps: the writer must be free for the next batch soon.
 
+use std::time::Duration;
+
 use rusqlite::{OptionalExtension, params};
 
 use super::writer::Writing;
 use super::{Pruned, StoreError};
 use crate::clock::Timestamp;
+
+/// Baselines that nothing was added to for so long are those of rules or groups that are gone.
+const BASELINES_KEPT: Duration = Duration::from_secs(180 * 24 * 3_600);
 
 /// Rows of a kind that one transaction removes.
 const STEP_ROWS: i64 = 2_000;
@@ -18,6 +23,7 @@ impl Pruned {
         self.journal_rows += other.journal_rows;
         self.alerts += other.alerts;
         self.dead_letters += other.dead_letters;
+        self.baselines += other.baselines;
     }
 }
 
@@ -27,6 +33,7 @@ pub(super) fn step(writing: &Writing<'_>, now: Timestamp, journal_keep_from: Tim
         journal_rows: journal(writing, journal_keep_from)?,
         alerts: alerts(writing, now.minus(writing.limits.alerts_keep))?,
         dead_letters: dead_letters(writing, now.minus(writing.limits.dead_keep))?,
+        baselines: baselines(writing, now.minus(BASELINES_KEPT))?,
     })
 }
 
@@ -63,6 +70,13 @@ fn alerts(writing: &Writing<'_>, changed_before: Timestamp) -> rusqlite::Result<
     let too_many = kept.saturating_sub(i64::try_from(writing.limits.alerts_max).unwrap_or(i64::MAX));
     let more = if too_many > 0 { delete.execute([i64::MAX, too_many.min(STEP_ROWS)])? } else { 0 };
     Ok((removed + more) as u64)
+}
+
+fn baselines(writing: &Writing<'_>, written_before: Timestamp) -> rusqlite::Result<u64> {
+    let mut delete = writing.transaction.prepare_cached(
+        "DELETE FROM baselines WHERE (rule, key) IN (SELECT rule, key FROM baselines WHERE written < ?1 LIMIT ?2)",
+    )?;
+    Ok(delete.execute([written_before.0, STEP_ROWS])? as u64)
 }
 
 fn dead_letters(writing: &Writing<'_>, died_before: Timestamp) -> rusqlite::Result<u64> {

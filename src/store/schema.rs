@@ -18,7 +18,7 @@ const LOCK: &str = "lock";
 /// `KSRN`: tells this database from any other program's.
 const APPLICATION_ID: i32 = 0x4b53_524e;
 /// Kept in `user_version`; raised with every change of the tables.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// A reader never waits for the writer in WAL mode; this covers a shell that holds the file.
 const BUSY_MAX: Duration = Duration::from_secs(5);
@@ -99,6 +99,20 @@ CREATE TABLE file_positions (
 ) WITHOUT ROWID;
 ";
 
+/// What each version added to the one before: the first is for databases of version 1. New databases get all of them.
+const MIGRATIONS: [&str; 1] = ["
+CREATE TABLE baselines ( -- what first_seen and spike have learned, up to the cursor
+  rule    TEXT NOT NULL,
+  key     INTEGER NOT NULL, -- hash of cluster and group
+  shape   INTEGER NOT NULL, -- hash of what the rule looks at
+  seen    INTEGER NOT NULL, -- event time of the newest match, microseconds
+  written INTEGER NOT NULL, -- wall clock, microseconds
+  state   BLOB NOT NULL,
+  PRIMARY KEY (rule, key)
+) WITHOUT ROWID;
+CREATE INDEX baselines_written ON baselines (written);
+"];
+
 /// Makes the state directory if need be and takes its lock, which lasts as long as the returned file.
 pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| io_error(dir, &error))?;
@@ -178,10 +192,16 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Refused> {
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    if fresh {
+    if fresh || version < VERSION {
         let transaction = connection.transaction()?;
-        transaction.execute_batch(TABLES)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        if fresh {
+            transaction.execute_batch(TABLES)?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        }
+        let there = usize::try_from(version.max(1)).unwrap_or(1);
+        for migration in MIGRATIONS.iter().skip(there - 1) {
+            transaction.execute_batch(migration)?;
+        }
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
     }

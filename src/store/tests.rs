@@ -67,7 +67,7 @@ fn change(alert: &Alert, kind: Kind, sinks: &[&str]) -> Change {
 }
 
 fn commit(changes: Vec<Change>) -> Commit {
-    Commit { cursor: 0, changes }
+    Commit { cursor: 0, changes, ..Commit::default() }
 }
 
 fn grown(alert: &Alert, count: u64) -> Alert {
@@ -210,7 +210,7 @@ async fn a_crash_keeps_everything_that_was_acknowledged() {
     store.append(batch(vec![found("a", "alice", 1)])).await.unwrap();
     let opened = alert("1", 1);
     let changes = vec![change(&opened, Kind::Firing, &["s"])];
-    store.commit(Commit { cursor: 1, changes }).await.unwrap();
+    store.commit(Commit { cursor: 1, changes, ..Commit::default() }).await.unwrap();
     store.append(batch(vec![found("a", "alice", 2)])).await.unwrap();
 
     let copy = snapshot(dir.path());
@@ -567,7 +567,7 @@ async fn a_full_disk_takes_the_reserve_and_gives_it_back() {
     };
     assert!(matches!(large().await, Err(StoreError::Full(_))));
     assert!(!reserve.exists());
-    store.commit(Commit { cursor: 1, changes: Vec::new() }).await.unwrap();
+    store.commit(Commit { cursor: 1, changes: Vec::new(), ..Commit::default() }).await.unwrap();
     store.prune(LATER, LATER).await.unwrap();
     store.sql("PRAGMA max_page_count = 100000").await.unwrap();
     assert!(matches!(large().await, Err(StoreError::Full(_))), "not before the reserve is back");
@@ -589,7 +589,7 @@ async fn the_journal_has_a_bound_until_the_correlator_catches_up() {
     assert!(matches!(&refused, Err(StoreError::Full(reason)) if reason.contains("journal_rows_max")), "{refused:?}");
     let position = FilePosition { path: "/a".to_owned(), identity: String::new(), offset: 1 };
     store.append(Append { matches: Vec::new(), position: Some(position) }).await.unwrap();
-    store.commit(Commit { cursor: 1, changes: Vec::new() }).await.unwrap();
+    store.commit(Commit { cursor: 1, changes: Vec::new(), ..Commit::default() }).await.unwrap();
     append(4).await.unwrap();
     assert_eq!(store.journal_backlog().await.unwrap(), 2);
 }
@@ -627,8 +627,48 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let refused = Store::open(dir.path()).err().unwrap().to_string();
     assert!(refused.contains("state.db") && refused.contains("99") && refused.contains("newer"), "{refused}");
-    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 1).unwrap();
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
     assert_eq!(Store::open(dir.path()).unwrap().journal_after(0, 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_database_of_version_1_is_brought_up_to_date_and_loses_nothing() {
+    let (dir, store) = open();
+    store.append(batch(vec![found("a", "alice", 1)])).await.unwrap();
+    store.close().await;
+    let path = dir.path().join("state.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch("DROP TABLE baselines; PRAGMA user_version = 1").unwrap();
+    drop(old);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.journal_after(0, 9).await.unwrap().len(), 1);
+    assert!(store.baselines().await.unwrap().is_empty());
+    store.close().await;
+    let version: i32 =
+        rusqlite::Connection::open(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 2);
+}
+
+#[tokio::test]
+async fn baselines_come_back_as_they_were_written_with_the_cursor() {
+    let (dir, store) = open();
+    store.append(batch(vec![found("a", "alice", 1)])).await.unwrap();
+    let baseline = |key: u64, state: Option<Vec<u8>>| Baseline {
+        rule: "r".to_owned(),
+        key,
+        shape: u64::MAX - 1,
+        seen: Timestamp(7),
+        state,
+    };
+    let write = |baselines| Commit { cursor: 1, baselines, ..Commit::default() };
+    store.commit(write(vec![baseline(1, Some(vec![1])), baseline(u64::MAX, Some(vec![2]))])).await.unwrap();
+    store.commit(write(vec![baseline(1, None), baseline(u64::MAX, Some(vec![3]))])).await.unwrap();
+    store.close().await;
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.baselines().await.unwrap(), [baseline(u64::MAX, Some(vec![3]))]);
+    let pruned = store.prune(LATER, Timestamp(0)).await.unwrap();
+    assert_eq!(pruned.baselines, 1);
+    assert!(store.baselines().await.unwrap().is_empty());
 }
 
 #[test]
@@ -691,7 +731,7 @@ async fn pruning_keeps_what_somebody_still_needs() {
     }
     let (done, waits, fires) = (alert("done", 1), alert("waits", 2), alert("fires", 3));
     let changes = [&done, &waits, &fires].map(|alert| change(alert, Kind::Firing, &["s"])).to_vec();
-    store.commit(Commit { cursor: 2, changes }).await.unwrap();
+    store.commit(Commit { cursor: 2, changes, ..Commit::default() }).await.unwrap();
     store.commit(commit([&done, &waits].map(|alert| change(alert, Kind::Resolved, &[])).to_vec())).await.unwrap();
     let deliveries = store.due("s", LATER, 10).await.unwrap();
     let seq = |id: &str| deliveries.iter().find(|one| one.alert.id == id).unwrap().seq;
@@ -700,7 +740,7 @@ async fn pruning_keeps_what_somebody_still_needs() {
     let now = crate::clock::now();
     assert_eq!(store.prune(now, Timestamp(0)).await.unwrap(), Pruned::default());
     let pruned = store.prune(now.plus(31 * DAY), now.plus(DAY)).await.unwrap();
-    assert_eq!(pruned, Pruned { journal_rows: 2, alerts: 1, dead_letters: 1 });
+    assert_eq!(pruned, Pruned { journal_rows: 2, alerts: 1, dead_letters: 1, baselines: 0 });
     assert_eq!(store.journal_after(0, 10).await.unwrap().len(), 1, "what waits for the correlator stays");
     assert_eq!(store.alert("done").await.unwrap(), None);
     assert!(store.alert("waits").await.unwrap().is_some());
@@ -728,11 +768,11 @@ async fn too_many_alerts_lose_the_oldest_resolved() {
 async fn sequence_numbers_are_never_used_again() {
     let (dir, store) = open();
     store.append(batch(vec![found("a", "alice", 1)])).await.unwrap();
-    store.commit(Commit { cursor: 7, changes: Vec::new() }).await.unwrap();
+    store.commit(Commit { cursor: 7, changes: Vec::new(), ..Commit::default() }).await.unwrap();
     store.prune(LATER, LATER).await.unwrap();
     drop(store);
     let store = Store::open(dir.path()).unwrap();
-    store.commit(Commit { cursor: 3, changes: Vec::new() }).await.unwrap();
+    store.commit(Commit { cursor: 3, changes: Vec::new(), ..Commit::default() }).await.unwrap();
     assert_eq!(store.cursor().await.unwrap(), 7, "the cursor never moves back");
     store.append(batch(vec![found("a", "alice", 2)])).await.unwrap();
     assert_eq!(store.journal_after(7, 1).await.unwrap()[0].seq, 8);

@@ -11,8 +11,9 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::reserve::Reserve;
-use super::{FilePosition, Limits, Pruned, StoreError, journal, outbox, prune, schema};
+use super::{FilePosition, Limits, Pruned, StoreError, baselines, journal, outbox, prune, schema};
 use crate::clock::{self, Timestamp};
+use crate::correlate::Baseline;
 
 /// Requests that wait for the writer; further callers wait for a place.
 const QUEUE_MAX: usize = 1_024;
@@ -28,6 +29,7 @@ pub(super) enum Work {
     Commit {
         cursor: i64,
         changes: Vec<outbox::Row>,
+        baselines: Vec<Baseline>,
     },
     Settle {
         sink: String,
@@ -306,7 +308,10 @@ impl Writing<'_> {
     fn apply(&mut self, work: &Work) -> Result<Outcome, StoreError> {
         match work {
             Work::Append { rows, position } => journal::append(self, rows, position.as_ref())?,
-            Work::Commit { cursor, changes } => outbox::commit(self, *cursor, changes)?,
+            Work::Commit { cursor, changes, baselines } => {
+                baselines::write(self, baselines)?;
+                outbox::commit(self, *cursor, changes)?;
+            }
             Work::Settle { sink, settled } => outbox::settle(self, sink, settled)?,
             Work::Prune { now, journal_keep_from } => {
                 return Ok(Outcome::Pruned(prune::step(self, *now, *journal_keep_from)?));

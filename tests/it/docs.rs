@@ -58,6 +58,18 @@ fn the_readme_shows_what_a_scan_of_the_sample_prints() {
 }
 
 #[test]
+fn the_example_correlations_are_right() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = read("docs/correlations.md");
+    for block in blocks(&text, "yaml") {
+        let name = block.lines().next().and_then(|line| line.strip_prefix("# ")).expect("a block begins with its name");
+        fs::write(folder.path().join(name), block).expect("written");
+    }
+    let checked = kubesiren(&["rules", "check", folder.path().to_str().expect("UTF-8")]);
+    assert!(said(&checked).starts_with("3 rules, 5 correlations, no mistakes"), "{}", said(&checked));
+}
+
+#[test]
 fn the_example_of_a_falco_rule_is_right() {
     let folder = tempfile::tempdir().expect("a folder");
     let text = read("docs/falco.md");

@@ -48,8 +48,7 @@ pub(super) fn run(args: &ExplainArgs) -> Outcome {
 /// The ids of the rules that are meant: one, or those that a correlation looks at.
 fn members(rules: &Rules, wanted: &str) -> Result<Vec<Arc<str>>, Failure> {
     let info = find(rules, wanted)?;
-    let correlation = rules.correlations.iter().find(|correlation| correlation.info.id == info.id);
-    Ok(correlation.map_or_else(|| vec![info.id.as_str().into()], |correlation| correlation.rules.clone()))
+    Ok(rules.base(&info.id.as_str().into()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {

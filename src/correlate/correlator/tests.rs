@@ -40,6 +40,7 @@ fn at(rule: &str, user: &str, second: i64, request: u64) -> Match {
         fields: BTreeMap::from([
             ("user.username".into(), vec![json!(user)]),
             ("objectRef.uid".into(), vec![json!(format!("n{}", request % 7))]),
+            ("number".into(), vec![json!(request % 11)]),
         ]),
         event: crate::alert::EventExcerpt { audit_id: format!("a{request}"), ..Default::default() },
         matched: BTreeMap::new(),
@@ -270,6 +271,151 @@ fn many_matches_out_of_order_are_still_counted_one_by_one() {
     assert_eq!((alert.count, changes.iter().filter(|change| change.kind == Kind::Firing).count()), (6_000, 1));
 }
 
+/// A correlation of the rules `base` and `other` by user.
+fn correlation(kind: &str, more: &str) -> String {
+    format!("title: C\nid: c\ncorrelation: {{type: {kind}, group-by: [user.username], {more}}}\n")
+}
+
+#[test]
+fn expressions_of_rules_are_awaited() {
+    let mut run = Run::new(rules(&correlation("temporal", "timespan: 60s, condition: base and not other")));
+    run.take("other", "a", 0);
+    assert_eq!(run.take("base", "a", 5), [""; 0], "not while the other is there");
+    assert_eq!(run.take("base", "a", 61), [""; 0], "the other might still come late");
+    assert_eq!(run.advance(72), ["firing c x2 5-61"], "it has left the window");
+    let mut run = Run::new(rules(&correlation("temporal", "timespan: 60s, condition: base or other")));
+    assert_eq!(run.take("other", "a", 0), ["firing c x1 0-0"]);
+    let mut run = Run::new(rules(&correlation("temporal_ordered", "timespan: 60s, condition: other and base")));
+    run.take("base", "a", 0);
+    assert_eq!(run.take("other", "a", 5), [""; 0], "the wrong way round");
+    assert_eq!(run.take("base", "a", 6), ["firing c x3 0-6"]);
+    let counted = "rules: [base, other], timespan: 60s, condition: {gte: 1, lt: 2}";
+    let mut run = Run::new(rules(&correlation("temporal", counted)));
+    run.take("base", "a", 0);
+    assert_eq!(run.advance(11), ["firing c x1 0-0"]);
+}
+
+#[test]
+fn figures_of_values_are_compared() {
+    let fired = |kind: &str, condition: &str| {
+        let more = format!("rules: [base], timespan: 60s, condition: {{field: number, {condition}}}");
+        let rules = rules(&correlation(kind, &more));
+        let mut run = Run::new(rules);
+        let mut fired = Vec::new();
+        for (second, number) in [(0, json!(10)), (1, json!("2.5")), (2, json!("none")), (3, json!(40)), (100, json!(1))]
+        {
+            run.1 += 1;
+            let mut found = at("base", "a", second, run.1);
+            found.fields.insert("number".into(), vec![number]);
+            run.0.take(&[found], None);
+            fired.extend(show(&run.0.drain()));
+        }
+        fired.extend(run.advance(111));
+        fired
+    };
+    assert_eq!(fired("value_sum", "gte: 52.5")[0], "firing c x4 0-3");
+    assert_eq!(fired("value_sum", "gt: 52.5"), [""; 0]);
+    assert_eq!(fired("value_avg", "gte: 17, lte: 18")[0], "firing c x4 0-3");
+    assert_eq!(fired("value_median", "eq: 6.25")[0], "firing c x4 0-3", "told when nothing can change it");
+    assert_eq!(fired("value_percentile", "percentile: 99, gte: 40")[0], "firing c x4 0-3");
+    assert_eq!(fired("value_avg", "lt: 2"), ["firing c x1 100-100"]);
+}
+
+const INNER: &str = "title: Inner\nid: inner\nname: inner\ncorrelation: {type: event_count, rules: [base], group-by: [user.username], timespan: 60s, condition: {gte: 2}}\n---\n";
+
+#[test]
+fn the_episodes_of_a_correlation_are_events_of_another() {
+    let outer = correlation("temporal_ordered", "rules: [inner, other], timespan: 5m");
+    let mut run = Run::new(rules(&format!("{outer}---\n{INNER}")));
+    assert_eq!(run.take("other", "a", 0), [""; 0]);
+    assert_eq!(run.take("base", "a", 1), [""; 0]);
+    assert_eq!(run.take("base", "a", 2), [""; 0], "the inner one does not alert by itself");
+    assert_eq!(run.take("other", "b", 20), [""; 0]);
+    assert_eq!(run.take("other", "a", 21), ["firing c x3 0-21"], "the episode opened before it");
+    assert_eq!(run.take("base", "a", 22), [""; 0], "more of the same episode is nothing new");
+    let generating = correlation("event_count", "rules: [inner], timespan: 1h, condition: {gte: 2}, generate: true");
+    let mut run = Run::new(rules(&format!("{INNER}{generating}")));
+    run.take("base", "a", 0);
+    assert_eq!(run.take("base", "a", 1), ["firing inner x2 0-1"]);
+    run.take("base", "a", 100);
+    run.take("base", "a", 101);
+    let told = run.advance(200);
+    assert_eq!(told, ["resolved inner x2 100-101", "firing c x2 1-101"], "{told:?}");
+}
+
+const FIRST_SEEN: &str = "rules: [base, other], timespan: 30d, learning: 1h, condition: {field: objectRef.uid}";
+
+#[test]
+fn a_value_is_told_when_it_is_new_for_its_group_and_the_group_is_known() {
+    let mut run = Run::new(rules(&correlation("first_seen", FIRST_SEEN)));
+    // Told when nothing older can come any more.
+    let mut take = |user: &str, second: i64, name: u64| {
+        run.1 += 7;
+        run.0.take(&[at("base", user, second, run.1 + name)], None);
+        run.advance(second + 11)
+    };
+    let day = 86_400;
+    assert_eq!(take("a", 0, 1), [""; 0], "the first is not new, it is all there is");
+    assert_eq!(take("a", 3_000, 2), [""; 0], "still learning");
+    assert_eq!(take("a", 4_000, 3), ["firing c x1 4000-4000"]);
+    assert_eq!(take("a", 4_100, 3), ["update c x2 4000-4100"], "the same episode");
+    assert_eq!(take("a", 9_000, 3), ["resolved c x2 4000-4100"], "known now");
+    assert_eq!(take("a", 9_000, 1), [""; 0]);
+    assert_eq!(take("b", 9_000, 3), [""; 0], "another group learns by itself");
+    assert_eq!(take("a", 20 * day, 1), [""; 0]);
+    assert_eq!(take("a", 40 * day, 1), [""; 0], "seen within 30 days");
+    assert_eq!(take("a", 40 * day, 2).len(), 1, "away for more than 30 days");
+}
+
+#[test]
+fn a_spike_is_told_when_there_is_much_more_than_usual() {
+    let more = "rules: [base], timespan: 10m, learning: 2d, condition: {gte: 5}";
+    let mut run = Run::new(rules(&correlation("spike", more)));
+    let mut fired = Vec::new();
+    let hour = 3_600;
+    for day in 0..6_i64 {
+        for n in 0..24 {
+            // Ten in ten minutes by day, one by night.
+            let many = if (8..18).contains(&n) { 10 } else { 1 };
+            for k in 0..many {
+                fired.extend(run.take("base", "a", day * 24 * hour + n * hour + k * 50));
+            }
+        }
+    }
+    assert_eq!(fired, [""; 0], "every day is like the others");
+    let noon = (6 * 24 + 12) * hour;
+    for k in 0..25 {
+        fired.extend(run.take("base", "a", noon + k * 20));
+    }
+    assert_eq!(fired, [""; 0], "25 are no spike where 10 are usual");
+    let night = (7 * 24 + 2) * hour;
+    for k in 0..6 {
+        fired.extend(run.take("base", "a", night + k * 20));
+    }
+    assert_eq!(fired, ["firing c x5 612000-612080"], "by night they are");
+}
+
+#[test]
+fn what_time_alone_has_decided_is_not_learned_again_after_a_restart() {
+    let rules = rules(&correlation("first_seen", &FIRST_SEEN.replace("30d", "1h")));
+    let seen = [at("base", "a", 0, 1), at("base", "a", 9_000, 2)];
+    let mut run = Run::new(Arc::clone(&rules));
+    run.0.take(&seen, None);
+    let firing: Vec<Alert> = {
+        run.0.advance(&"k".into(), Timestamp(9_500 * SECOND));
+        run.0.drain().into_iter().filter(|change| change.kind == Kind::Firing).map(|change| change.alert).collect()
+    };
+    assert_eq!(firing.len(), 1);
+    let kept = run.0.drain_baselines();
+    let mut again = Run::new(rules);
+    again.0.rebuild(kept);
+    again.0.take(&seen, None);
+    again.0.adopt(&firing);
+    assert_eq!(again.advance(9_290), [""; 0], "time went further than the last match before");
+    assert!(again.0.drain_baselines().is_empty());
+    assert_eq!(again.advance(9_500), ["resolved c x1 9000-9000"]);
+}
+
 /// Episodes, however they came about: rule, group, span, count.
 fn episodes(rules: &Arc<RuleSet>, matches: &[Match], lateness: u64) -> BTreeSet<String> {
     let limits = Limits { lateness: Duration::from_secs(lateness), max_keys: 1_000 };
@@ -296,6 +442,7 @@ fn alerts(rules: &Arc<RuleSet>, matches: &[Match], crash: Option<usize>) -> BTre
     let limits = Limits { lateness: Duration::from_secs(20), max_keys: 1_000 };
     let mut correlator = Correlator::new(Arc::clone(rules), limits);
     let mut stored: BTreeMap<String, Alert> = BTreeMap::new();
+    let mut baselines: BTreeMap<u64, Baseline> = BTreeMap::new();
     let keep = |correlator: &mut Correlator, stored: &mut BTreeMap<String, Alert>| {
         for Change { kind, alert } in correlator.drain() {
             // As the store does it: an alert that is known is not opened again, and one that ended does not grow.
@@ -309,6 +456,7 @@ fn alerts(rules: &Arc<RuleSet>, matches: &[Match], crash: Option<usize>) -> BTre
     for (n, found) in matches.iter().enumerate() {
         if crash == Some(n) {
             correlator = Correlator::new(Arc::clone(rules), limits);
+            correlator.rebuild(baselines.values().cloned().collect());
             for found in &matches[..n] {
                 correlator.take(std::slice::from_ref(found), None);
                 correlator.drain();
@@ -318,6 +466,12 @@ fn alerts(rules: &Arc<RuleSet>, matches: &[Match], crash: Option<usize>) -> BTre
         }
         correlator.take(std::slice::from_ref(found), None);
         keep(&mut correlator, &mut stored);
+        for baseline in correlator.drain_baselines() {
+            match baseline.state {
+                Some(_) => baselines.insert(baseline.key, baseline),
+                None => baselines.remove(&baseline.key),
+            };
+        }
     }
     correlator.finish();
     keep(&mut correlator, &mut stored);
@@ -328,29 +482,52 @@ proptest! {
     #[test]
     fn a_crash_changes_no_alert(
         times in prop::collection::vec((0_i64..400, 0_u8..2, any::<bool>()), 1..60),
-        kind in 0_usize..2,
+        kind in 0_usize..6,
         crash in 0_usize..60,
     ) {
-        let rules = rules(&[count("{gte: 3}"), String::new()][kind]);
+        let rules = rules(&[
+            count("{gte: 3}"),
+            String::new(),
+            format!("{INNER}{}", correlation("event_count", "rules: [inner, other], timespan: 2m, condition: {gte: 2}")),
+            format!("{INNER}{}", correlation("temporal", "rules: [inner, other], timespan: 2m, generate: true")),
+            correlation("first_seen", &FIRST_SEEN.replace("1h", "1m")),
+            correlation("spike", "rules: [base, other], timespan: 1m, learning: 1m, condition: {gte: 3}"),
+        ][kind]);
         let mut matches: Vec<Match> = times.iter().enumerate().map(|(n, (second, user, other))| {
             let mut found = at(if *other { "other" } else { "base" }, &format!("u{user}"), *second, n as u64 + 1);
             found.time = Timestamp(found.time.0 + n as i64);
             found
         }).collect();
         matches.sort_by_key(|found| found.time);
-        prop_assert_eq!(alerts(&rules, &matches, Some(crash)), alerts(&rules, &matches, None));
+        let crashed = alerts(&rules, &matches, Some(crash));
+        let whole = alerts(&rules, &matches, None);
+        if kind == 2 || kind == 3 {
+            // An episode that another is made of comes later than what it is counted with. Of an alert that was told
+            // before, it moves the count after a crash, but not the event that is shown.
+            let told = |alerts: BTreeMap<String, Alert>| -> Vec<_> {
+                alerts.into_values().map(|a| (a.id, a.status, a.count, a.first_seen, a.last_seen, a.audit_ids)).collect()
+            };
+            prop_assert_eq!(told(crashed), told(whole));
+        } else {
+            prop_assert_eq!(crashed, whole);
+        }
     }
 
     #[test]
     fn episodes_do_not_depend_on_the_order_of_arrival(
         times in prop::collection::vec((0_i64..400, 0_u8..2, any::<bool>(), 0_i64..20), 0..60),
-        kind in 0_usize..4,
+        kind in 0_usize..9,
     ) {
         let correlation = [
             count("{gte: 3}"),
             "title: C\nid: c\ncorrelation: {type: value_count, rules: [base], group-by: [user.username], timespan: 30s, condition: {field: objectRef.uid, gte: 3}}\n".to_owned(),
             "title: C\nid: c\ncorrelation: {type: temporal, rules: [base, other], group-by: [user.username], timespan: 15s}\n".to_owned(),
             "title: C\nid: c\ncorrelation: {type: temporal_ordered, rules: [base, other], group-by: [user.username], timespan: 15s}\n".to_owned(),
+            format!("{INNER}{}", correlation("event_count", "rules: [inner, other], timespan: 2m, condition: {gte: 2}")),
+            format!("{INNER}{}", correlation("temporal", "rules: [inner, other], timespan: 2m, generate: true")),
+            correlation("temporal_ordered", "timespan: 30s, condition: base and not other or other and base"),
+            correlation("first_seen", &FIRST_SEEN.replace("1h", "1m")),
+            correlation("value_percentile", "rules: [base], timespan: 30s, condition: {field: number, percentile: 70, gte: 5}"),
         ][kind].clone();
         let rules = rules(&correlation);
         let mut arrivals: Vec<(i64, Match)> = times.iter().enumerate().map(|(n, (second, user, other, delay))| {

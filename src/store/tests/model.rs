@@ -253,7 +253,7 @@ impl Pair {
             .collect();
         changes.iter().for_each(|change| self.model.change(change));
         self.model.cursor = cursor;
-        self.store().commit(Commit { cursor, changes }).await.unwrap();
+        self.store().commit(Commit { cursor, changes, ..Commit::default() }).await.unwrap();
     }
 
     async fn due(&mut self, sink: usize, now: i64, limit: usize) {

@@ -1,0 +1,169 @@
+//! Sigma v2 correlations, and two types of our own: one YAML document to one rule about several events.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::sigma::fingerprint;
+use crate::alert::RuleInfo;
+use crate::diagnose::{Span, closest};
+use crate::event::FieldPath;
+use crate::units;
+use crate::yaml::{Node, Value, document_text};
+
+mod kind;
+mod resolve;
+
+use kind::Kind;
+pub use resolve::{Names, resolve};
+
+const KEYS: [&str; 8] = ["type", "rules", "group-by", "timespan", "condition", "aliases", "generate", "learning"];
+
+/// A correlation whose rules are still the names that were written.
+#[derive(Debug)]
+pub struct Unresolved {
+    info: RuleInfo,
+    name: Option<String>,
+    kind: Kind,
+    rules: Vec<(String, Span)>,
+    group_by: Vec<(String, Span)>,
+    aliases: Vec<Alias>,
+    timespan: Duration,
+    generate: bool,
+    fingerprint: u64,
+    file: std::path::PathBuf,
+    text: Arc<str>,
+}
+
+#[derive(Debug)]
+struct Alias {
+    name: String,
+    /// Rule as written, its place, and the field in that rule's events.
+    fields: Vec<(String, Span, FieldPath)>,
+}
+
+/// What a type's condition is read from.
+struct Body<'b, 'r> {
+    reader: &'b mut Reader<'r>,
+    /// The type.
+    name: &'b str,
+    condition: &'b Node,
+}
+
+impl Unresolved {
+    /// The id of the correlation.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.info.id
+    }
+}
+
+/// Reads a document that has a `correlation` key.
+pub fn read(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Unresolved> {
+    let info = reader.info(document);
+    let name = reader.text(document, "name");
+    let body = document.get("correlation")?;
+    let Some(entries) = body.as_map() else {
+        reader.error(body.span, format!("`correlation` must be a mapping, not {}", body.kind()));
+        return None;
+    };
+    for (key, _) in entries {
+        if !KEYS.contains(&key.text.as_str()) {
+            let message = format!("a correlation has no key `{}`", key.text);
+            match closest(&key.text, KEYS) {
+                Some(near) => reader.error_with_help(key.span, message, format!("did you mean `{near}`?")),
+                None => reader.error(key.span, message),
+            }
+        }
+    }
+    let timespan = timespan(reader, body);
+    let kind = kind::read(reader, body, timespan);
+    let learns = matches!(kind, Some(Kind::FirstSeen { .. } | Kind::Spike { .. }) | None);
+    if let Some(learning) = body.get("learning").filter(|_| !learns) {
+        reader.error(learning.span, "only `first_seen` and `spike` learn");
+    }
+    let mut rules = reader.texts(body, "rules");
+    // An expression of names says itself which rules it means.
+    if let Some(Kind::Temporal { awaited: kind::Awaits::Names(names, base), .. }) = &kind
+        && rules.is_empty()
+    {
+        rules = resolve::named_in(names, *base);
+    }
+    if rules.is_empty() {
+        reader.error(body.span, "a correlation needs `rules`");
+    }
+    let group_by = reader.texts(body, "group-by");
+    let aliases = aliases(reader, body);
+    for (field, span) in &group_by {
+        if let Err(message) = FieldPath::parse(field) {
+            reader.error(*span, message);
+        }
+    }
+    let generate =
+        [document, body].iter().any(|node| node.get("generate").is_some_and(|g| g.value == Value::Bool(true)));
+    Some(Unresolved {
+        info,
+        name,
+        kind: kind?,
+        rules,
+        group_by,
+        aliases,
+        timespan: timespan?,
+        generate,
+        fingerprint: fingerprint(document),
+        file: file.to_owned(),
+        text: document_text(&reader.source.text, document.span.start).into(),
+    })
+}
+
+fn timespan(reader: &mut Reader<'_>, body: &Node) -> Option<Duration> {
+    match span_of(reader, body, "timespan") {
+        Ok(None) => {
+            reader.error(body.span, "a correlation needs a `timespan`");
+            None
+        }
+        Ok(span) => span,
+        Err(()) => None,
+    }
+}
+
+/// The span of time under a key; an error is noted.
+fn span_of(reader: &mut Reader<'_>, body: &Node, key: &str) -> Result<Option<Duration>, ()> {
+    let Some(node) = body.get(key) else { return Ok(None) };
+    match node.as_str().unwrap_or_default().parse::<units::Span>() {
+        Ok(span) if span.0.is_zero() => {
+            reader.error(node.span, format!("the {key} must be longer than nothing"));
+            Err(())
+        }
+        Ok(span) => Ok(Some(span.0)),
+        Err(message) => {
+            reader.error(node.span, message);
+            Err(())
+        }
+    }
+}
+
+fn aliases(reader: &mut Reader<'_>, body: &Node) -> Vec<Alias> {
+    let Some(node) = body.get("aliases") else { return Vec::new() };
+    let Some(entries) = node.as_map() else {
+        reader.error(node.span, "`aliases` must be a mapping of alias to {rule: field}");
+        return Vec::new();
+    };
+    let mut aliases = Vec::new();
+    for (key, value) in entries {
+        let Some(fields) = value.as_map() else {
+            reader.error(value.span, format!("the alias `{}` must map rules to fields", key.text));
+            continue;
+        };
+        let mut alias = Alias { name: key.text.clone(), fields: Vec::new() };
+        for (rule, field) in fields {
+            match FieldPath::parse(field.as_str().unwrap_or_default()) {
+                Ok(path) => alias.fields.push((rule.text.clone(), rule.span, path)),
+                Err(message) => reader.error(field.span, message),
+            }
+        }
+        aliases.push(alias);
+    }
+    aliases
+}
