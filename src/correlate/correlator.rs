@@ -253,6 +253,11 @@ impl Correlator {
     /// Ends a silent replay of the past: what it told is forgotten, and the alerts that the store knows as firing take
     /// the place of what the replay found.
     pub fn adopt(&mut self, firing: &[Alert]) {
+        // Time alone had gone further than the matches that are shown again.
+        let clusters: Vec<Arc<str>> = self.waiting.keys().cloned().collect();
+        for cluster in clusters {
+            self.feed_waiting(&cluster, self.baselines.known_until(&cluster));
+        }
         self.changes.clear();
         self.dirty.clear();
         self.stats = Stats::default();
