@@ -101,7 +101,23 @@ fn ratios(rules: &Arc<RuleSet>, corpora: &[(&str, Arc<[u8]>)], turns: usize) {
     }
 }
 
+/// How much more many rules cost than few.
+fn many_rules(lines: &Arc<[u8]>, turns: usize) {
+    let compiled = |count| Arc::new(RuleSet::compile(corpus::rules::rules(count), REPEAT_AFTER));
+    let few = compiled(50);
+    let events = dom(lines) as f64;
+    println!("\nrules     scan ns/event   of 50 rules   matches");
+    for count in [50, 1_000, 5_000] {
+        let many = compiled(count);
+        let (ours, theirs) = ratio(turns, || scan(&many, lines), || usize::try_from(scan(&few, lines)).unwrap());
+        println!("{count:<8} {:>14.0} {:>13.2} {:>9}", ours / events * 1e9, ours / theirs, matches(&many, lines));
+    }
+}
+
 fn main() {
+    if std::env::var_os("ONLY_MANY").is_some() {
+        return many_rules(&corpora()[0].1, 5);
+    }
     let smoke = std::env::args().any(|arg| arg == "--test");
     let rules = builtin();
     let corpora = corpora();
@@ -115,5 +131,7 @@ fn main() {
         group.finish();
     }
     criterion.final_summary();
-    ratios(&rules, &corpora, if smoke { 1 } else { 21 });
+    let turns = if smoke { 1 } else { 21 };
+    ratios(&rules, &corpora, turns);
+    many_rules(&corpora[0].1, turns);
 }

@@ -1,6 +1,8 @@
 //! What is measured on: made-up events with the sizes and the mix of verbs of a real cluster, and the lab's recording
 //! where it is there.
 
+pub(crate) mod rules;
+
 use std::fmt::Write;
 use std::io::Read;
 use std::path::Path;

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::compile::{CompiledRule, KNOWN, RuleSet};
 use super::excerpt;
+use super::index::Candidates;
 use super::predicate::{Answers, Case};
 use crate::alert::EventExcerpt;
 use crate::clock::Timestamp;
@@ -87,7 +88,7 @@ pub struct Rejected {
 pub struct Detector {
     scratch: Scratch,
     answers: Answers,
-    candidates: Vec<u64>,
+    candidates: Candidates,
 }
 
 impl Detector {
@@ -150,7 +151,7 @@ impl Detector {
     /// nothing of it is found.
     fn decide(&mut self, rules: &RuleSet, cluster: &Arc<str>, text: &str, found: &mut Detected) -> Result<(), Refusal> {
         let time = self.envelope(rules, cluster, text)?;
-        if rules.index.candidates(&mut self.scratch, text, &mut self.candidates) {
+        if rules.index.candidates(&rules.projection, &mut self.scratch, text, &mut self.candidates) {
             let before = found.matches.len();
             let asked = self.ask(rules, cluster, text, time, &mut found.matches);
             let broken = self.scratch.broken(text).map(refused);
@@ -175,8 +176,8 @@ impl Detector {
     ) -> Result<(), Refusal> {
         self.answers.next_event(rules.predicates.len());
         let mut shown: Option<Shown> = None;
-        for word in 0..self.candidates.len() {
-            let mut bits = self.candidates[word];
+        for word in 0..self.candidates.rules.len() {
+            let mut bits = self.candidates.rules[word];
             while bits != 0 {
                 let rule = word * 64 + bits.trailing_zeros() as usize;
                 bits &= bits - 1;

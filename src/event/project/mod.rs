@@ -262,6 +262,13 @@ impl Scratch {
         self.push(&[slot.0], Kept::Arena(short(start), short(end)));
     }
 
+    /// Whether the event has the body that `slot` is in; of what is in no body it may have anything.
+    #[must_use]
+    pub fn may_have(&self, projection: &Projection, slot: Slot) -> bool {
+        projection.sections[slot.0 as usize]
+            .is_none_or(|section| self.sections[usize::from(section)] != Section::Absent)
+    }
+
     /// Parses the body that `slot` is in, unless that was done.
     #[inline]
     pub fn demand(&mut self, projection: &Projection, slot: Slot, event: &str) {

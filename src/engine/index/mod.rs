@@ -3,12 +3,15 @@
 //! For each indexed field, every value that some rule insists on has the set of rules that admit it; an event's
 //! candidates are the intersection over the fields. It may let a rule through that does not match, never the reverse.
 
+mod witness;
+
 use std::collections::{BTreeSet, HashMap};
 
 use crate::event::project::fold;
 use crate::event::{Projection, Scratch, Slot, Val};
 use crate::rule::ir::{Expr, Op, Relation, Rule, STAGES_DECIDED, Test, Text};
 use foldhash::fast::FixedState;
+use witness::Witnesses;
 
 /// The fields that rules usually insist on.
 pub(super) const FIELDS: [&str; 6] =
@@ -19,12 +22,24 @@ const NUMERIC: &str = "responseStatus.code";
 /// Longer values than this are in no rule's list, or are looked at by every rule.
 const VALUE_MAX: usize = 64;
 
+/// The field that tells most rules apart, and how many of its values a rule may admit and still be told apart by it.
+const NARROWING: &str = "objectRef.resource";
+const FEW: usize = 8;
+
 /// A set of rules.
 type Bits = Box<[u64]>;
+
+/// The rules that may match an event; reused for the next.
+#[derive(Debug, Default)]
+pub(super) struct Candidates {
+    pub(super) rules: Vec<u64>,
+    spare: Vec<u64>,
+}
 
 #[derive(Debug)]
 pub(super) struct Index {
     fields: Vec<FieldIndex>,
+    witnesses: Witnesses,
     words: usize,
 }
 
@@ -51,17 +66,32 @@ impl Index {
     /// `exprs`: those of the rules, simplified.
     pub(super) fn new(rules: &[Rule], exprs: &[Expr], projection: &Projection) -> Self {
         let words = rules.len().div_ceil(64);
+        let mut narrowed = vec![false; rules.len()];
         let fields = FIELDS.iter().filter_map(|field| {
             let slot = projection.slot(field)?;
             let admitted = rules.iter().zip(exprs).map(|(rule, expr)| admitted_by(rule, expr, field));
             let admitted: Vec<Option<Admitted>> = admitted.collect();
+            if *field == NARROWING {
+                let few = |admitted: &Option<Admitted>| {
+                    admitted.as_ref().is_some_and(|admitted| !admitted.absent && admitted.values.len() <= FEW)
+                };
+                narrowed = admitted.iter().map(few).collect();
+            }
             Some(FieldIndex::new(slot, *field == NUMERIC, &admitted, words))
         });
-        Self { fields: fields.collect(), words }
+        let fields: Vec<FieldIndex> = fields.collect();
+        let indexed: Vec<Slot> = fields.iter().map(|field| field.slot).collect();
+        Self { witnesses: Witnesses::new(exprs, &narrowed, &indexed, projection), fields, words }
     }
 
     /// Writes the rules that may match into `candidates`; false if there are none.
-    pub(super) fn candidates(&self, scratch: &mut Scratch, event: &str, candidates: &mut Vec<u64>) -> bool {
+    pub(super) fn candidates(
+        &self,
+        projection: &Projection,
+        scratch: &mut Scratch,
+        event: &str,
+        Candidates { rules: candidates, spare }: &mut Candidates,
+    ) -> bool {
         candidates.clear();
         candidates.resize(self.words, u64::MAX);
         let mut left = true;
@@ -77,7 +107,7 @@ impl Index {
                 break;
             }
         }
-        left && self.words > 0
+        left && self.words > 0 && self.witnesses.narrow(projection, scratch, event, candidates, spare)
     }
 }
 

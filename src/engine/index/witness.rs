@@ -1,0 +1,405 @@
+//! Witnesses: for rules that a few fields of the envelope do not narrow down, something that must be true of the event
+//! somewhere if the rule is. What it is is told from the rule's expression, and all of one field are looked up at once.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use foldhash::fast::FixedState;
+use ipnet::IpNet;
+use regex_syntax::hir::{Hir, HirKind};
+
+use super::{Bits, VALUE_MAX};
+use crate::event::project::fold;
+use crate::event::{Projection, Scratch, Slot, Val};
+use crate::rule::ir::{Expr, Glob, Op, Ordering, Regex, Relation, Text, address};
+
+/// Alternatives that a witness may consist of.
+const ATOMS_MAX: usize = 2_000;
+
+/// Shorter literals than this are in too many texts.
+const LITERAL_MIN: usize = 3;
+
+/// Bytes of all patterns of a field up to which their automaton is made for speed instead of size.
+const PATTERNS_FAST_MAX: usize = 20_000;
+
+/// What one event must have.
+#[derive(Clone, Debug, PartialEq)]
+struct Atom {
+    slot: Slot,
+    asks: Asks,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Asks {
+    /// A value is this text, in lower case.
+    Is(String),
+    /// A value has this text in it, in lower case; at its start or end only, if so.
+    Has(String, Relation),
+    /// A value is an address within this network.
+    Net(IpNet),
+    /// A value is a number that compares so.
+    Number(Ordering, f64),
+    /// There is a value, or the body that it would be in.
+    Present,
+}
+
+impl Asks {
+    /// How many events it lets through and what it costs to ask, roughly: less is better.
+    fn cost(&self) -> u32 {
+        match self {
+            Self::Is(_) => 1,
+            Self::Net(_) => 3,
+            Self::Has(..) => 4,
+            Self::Number(..) => 6,
+            Self::Present => 8,
+        }
+    }
+}
+
+/// Of all rules, by the fields that must be looked at.
+#[derive(Debug, Default)]
+pub(super) struct Witnesses {
+    fields: Vec<OfField>,
+    /// Rules that have none.
+    without: Bits,
+}
+
+/// The rules of each network, by the bits of its prefix.
+type ByBits = HashMap<u128, Box<[u32]>, FixedState>;
+
+/// What is looked up about one field.
+#[derive(Debug)]
+struct OfField {
+    slot: Slot,
+    /// Rules that have a witness here.
+    rules: Bits,
+    equal: HashMap<Box<str>, Box<[u32]>, FixedState>,
+    /// Longer values are none of `equal`.
+    longest: usize,
+    literals: Option<Literals>,
+    /// By the length of their prefix, networks of the version of IP.
+    networks: Vec<(bool, u8, ByBits)>,
+    numbers: Vec<(Ordering, f64, Box<[u32]>)>,
+    present: Box<[u32]>,
+}
+
+#[derive(Debug)]
+struct Literals {
+    automaton: AhoCorasick,
+    /// Of each pattern: where in the text it must be, and the rules.
+    rules: Vec<Vec<(Relation, u32)>>,
+}
+
+impl Witnesses {
+    /// `narrowed`: for each rule, whether what the index knows of it lets few events through anyway.
+    /// `indexed`: fields of which the index knows what rules admit.
+    pub(super) fn new(exprs: &[Expr], narrowed: &[bool], indexed: &[Slot], projection: &Projection) -> Self {
+        let looked_for = Search { projection, indexed };
+        let words = exprs.len().div_ceil(64);
+        let mut without = vec![0_u64; words].into_boxed_slice();
+        let mut by_slot: BTreeMap<Slot, Vec<(Asks, u32)>> = BTreeMap::new();
+        for (rule, (expr, narrowed)) in exprs.iter().zip(narrowed).enumerate() {
+            let found = looked_for.witness(expr).filter(|atoms| {
+                // Looking a value up costs next to nothing; more than that must be worth it.
+                !narrowed || atoms.iter().all(|atom| matches!(atom.asks, Asks::Is(_) | Asks::Present))
+            });
+            let number = u32::try_from(rule).unwrap_or(u32::MAX);
+            match found {
+                Some(atoms) => {
+                    atoms.into_iter().for_each(|atom| by_slot.entry(atom.slot).or_default().push((atom.asks, number)));
+                }
+                None => without[rule / 64] |= 1 << (rule % 64),
+            }
+        }
+        let fields = by_slot.into_iter().map(|(slot, atoms)| OfField::new(slot, atoms, words)).collect();
+        Self { fields, without }
+    }
+
+    /// Takes those rules out of the candidates whose witness the event lacks; `spare` is for the meantime.
+    pub(super) fn narrow(
+        &self,
+        projection: &Projection,
+        scratch: &mut Scratch,
+        event: &str,
+        candidates: &mut [u64],
+        spare: &mut Vec<u64>,
+    ) -> bool {
+        if self.fields.is_empty() {
+            return true;
+        }
+        spare.clear();
+        spare.extend_from_slice(&self.without);
+        for field in &self.fields {
+            if field.rules.iter().zip(candidates.iter()).any(|(rules, candidates)| rules & candidates != 0) {
+                field.look(projection, scratch, event, spare);
+            }
+        }
+        let mut any = 0;
+        for (candidate, allowed) in candidates.iter_mut().zip(spare.iter()) {
+            *candidate &= allowed;
+            any |= *candidate;
+        }
+        any != 0
+    }
+}
+
+fn grouped<K: Ord>(atoms: impl Iterator<Item = (K, u32)>) -> BTreeMap<K, Vec<u32>> {
+    let mut groups: BTreeMap<K, Vec<u32>> = BTreeMap::new();
+    for (key, rule) in atoms {
+        groups.entry(key).or_default().push(rule);
+    }
+    groups
+}
+
+impl OfField {
+    fn new(slot: Slot, atoms: Vec<(Asks, u32)>, words: usize) -> Self {
+        let mut rules = vec![0_u64; words].into_boxed_slice();
+        let (mut equal, mut literals, mut nets, mut numbers, mut present) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (asks, rule) in atoms {
+            rules[rule as usize / 64] |= 1 << (rule % 64);
+            match asks {
+                Asks::Is(text) => equal.push((text, rule)),
+                Asks::Has(text, how) => literals.push((text, how, rule)),
+                Asks::Net(net) => nets.push((net, rule)),
+                Asks::Number(ordering, bound) => numbers.push((ordering, bound, rule)),
+                Asks::Present => present.push(rule),
+            }
+        }
+        let equal: HashMap<Box<str>, Box<[u32]>, FixedState> =
+            grouped(equal.into_iter()).into_iter().map(|(text, rules)| (text.into(), rules.into())).collect();
+        Self {
+            slot,
+            rules,
+            longest: equal.keys().map(|text| text.len()).max().unwrap_or(0),
+            equal,
+            literals: Literals::new(literals),
+            networks: networks(nets),
+            numbers: numbers_of(numbers),
+            present: present.into(),
+        }
+    }
+
+    /// Sets the bits of the rules whose witness is here.
+    fn look(&self, projection: &Projection, scratch: &mut Scratch, event: &str, found: &mut [u64]) {
+        if projection.is_lazy(self.slot) {
+            if scratch.may_have(projection, self.slot) {
+                set(found, &self.present);
+            }
+            return;
+        }
+        let Some(first) = scratch.first(self.slot) else { return };
+        set(found, &self.present);
+        let mut next = Some(first);
+        while let Some(at) = next {
+            self.look_at(scratch, at, event, found);
+            next = scratch.following(at);
+        }
+    }
+
+    fn look_at(&self, scratch: &mut Scratch, at: u32, event: &str, found: &mut [u64]) {
+        if !self.numbers.is_empty()
+            && let Some(number) = number(scratch.at(at, event))
+        {
+            for (ordering, bound, rules) in &self.numbers {
+                if ordering.holds(&number, bound) {
+                    set(found, rules);
+                }
+            }
+        }
+        if !self.networks.is_empty()
+            && let Val::Str(text) = scratch.at(at, event)
+            && let Some(address) = address(text)
+        {
+            let (v4, bits) = match address {
+                std::net::IpAddr::V4(address) => (true, u128::from(u32::from(address)) << 96),
+                std::net::IpAddr::V6(address) => (false, u128::from(address)),
+            };
+            for (_, length, nets) in self.networks.iter().filter(|(of_v4, ..)| *of_v4 == v4) {
+                if let Some(rules) = nets.get(&masked(bits, *length)) {
+                    set(found, rules);
+                }
+            }
+        }
+        if self.equal.is_empty() && self.literals.is_none() {
+            return;
+        }
+        let Some(text) = scratch.folded(at, event) else { return };
+        if text.len() <= self.longest
+            && let Some(rules) = self.equal.get(text)
+        {
+            set(found, rules);
+        }
+        if let Some(literals) = &self.literals {
+            literals.look(text, found);
+        }
+    }
+}
+
+fn set(found: &mut [u64], rules: &[u32]) {
+    for rule in rules {
+        found[*rule as usize / 64] |= 1 << (rule % 64);
+    }
+}
+
+fn number(value: Val<'_>) -> Option<f64> {
+    match value {
+        #[expect(clippy::cast_precision_loss, reason = "the judge compares as f64 too")]
+        Val::Int(number) => Some(number as f64),
+        Val::Float(number) => Some(number),
+        Val::Str(text) => crate::rule::naive::number_in(text),
+        Val::Null | Val::Bool(_) | Val::Container => None,
+    }
+}
+
+/// An address without what is behind the prefix.
+fn masked(bits: u128, length: u8) -> u128 {
+    bits & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
+}
+
+fn networks(nets: Vec<(IpNet, u32)>) -> Vec<(bool, u8, ByBits)> {
+    let keyed = nets.into_iter().map(|(net, rule)| {
+        let (v4, bits) = match net {
+            IpNet::V4(net) => (true, u128::from(u32::from(net.network())) << 96),
+            IpNet::V6(net) => (false, u128::from(net.network())),
+        };
+        ((v4, net.prefix_len(), bits), rule)
+    });
+    let mut tables: BTreeMap<(bool, u8), ByBits> = BTreeMap::new();
+    for ((v4, length, bits), rules) in grouped(keyed) {
+        tables.entry((v4, length)).or_default().insert(bits, rules.into());
+    }
+    tables.into_iter().map(|((v4, length), table)| (v4, length, table)).collect()
+}
+
+fn numbers_of(numbers: Vec<(Ordering, f64, u32)>) -> Vec<(Ordering, f64, Box<[u32]>)> {
+    let mut tables: Vec<(Ordering, f64, Vec<u32>)> = Vec::new();
+    for (ordering, bound, rule) in numbers {
+        #[expect(clippy::float_cmp, reason = "the same bound as it is written")]
+        match tables.iter_mut().find(|(known, of, _)| *known == ordering && *of == bound) {
+            Some((.., rules)) => rules.push(rule),
+            None => tables.push((ordering, bound, vec![rule])),
+        }
+    }
+    tables.into_iter().map(|(ordering, bound, rules)| (ordering, bound, rules.into())).collect()
+}
+
+impl Literals {
+    fn new(literals: Vec<(String, Relation, u32)>) -> Option<Self> {
+        if literals.is_empty() {
+            return None;
+        }
+        let mut patterns: BTreeMap<String, Vec<(Relation, u32)>> = BTreeMap::new();
+        for (text, how, rule) in literals {
+            patterns.entry(text).or_default().push((how, rule));
+        }
+        let bytes: usize = patterns.keys().map(String::len).sum();
+        let kind = if bytes > PATTERNS_FAST_MAX { AhoCorasickKind::ContiguousNFA } else { AhoCorasickKind::DFA };
+        let automaton = AhoCorasick::builder().match_kind(MatchKind::Standard).kind(Some(kind)).build(patterns.keys());
+        let rules = patterns.into_values().collect();
+        Some(Self { automaton: automaton.ok()?, rules })
+    }
+
+    fn look(&self, text: &str, found: &mut [u64]) {
+        for hit in self.automaton.find_overlapping_iter(text) {
+            for (how, rule) in &self.rules[hit.pattern().as_usize()] {
+                let there = match how {
+                    Relation::StartsWith => hit.start() == 0,
+                    Relation::EndsWith => hit.end() == text.len(),
+                    Relation::Is | Relation::Contains => true,
+                };
+                if there {
+                    found[*rule as usize / 64] |= 1 << (rule % 64);
+                }
+            }
+        }
+    }
+}
+
+/// Looks for witnesses in expressions.
+struct Search<'s> {
+    projection: &'s Projection,
+    indexed: &'s [Slot],
+}
+
+impl Search<'_> {
+    /// What must be true of an event somewhere if the expression is: one of these.
+    fn witness(&self, expr: &Expr) -> Option<Vec<Atom>> {
+        match expr {
+            Expr::All(parts) => parts.iter().filter_map(|part| self.witness(part)).min_by_key(|atoms| cost(atoms)),
+            Expr::Any(parts) => {
+                let mut atoms = Vec::new();
+                for part in parts {
+                    atoms.extend(self.witness(part)?);
+                }
+                (atoms.len() <= ATOMS_MAX).then_some(atoms)
+            }
+            Expr::Not(_) => None,
+            Expr::Test(test) => {
+                let slot = self.projection.slot(test.field.plain()?.path())?;
+                let asks = if self.projection.is_lazy(slot) { vec![Asks::Present] } else { of_op(&test.op)? };
+                // What the index knows need not be looked up again.
+                let known = self.indexed.contains(&slot) && !asks.iter().all(|asks| matches!(asks, Asks::Number(..)));
+                let is_null = matches!(test.op, Op::Null);
+                (!known && !is_null).then(|| asks.into_iter().map(|asks| Atom { slot, asks }).collect())
+            }
+        }
+    }
+}
+
+fn cost(atoms: &[Atom]) -> (u32, usize) {
+    (atoms.iter().map(|atom| atom.asks.cost()).max().unwrap_or(0), atoms.len())
+}
+
+/// What a value must be that makes a question true: one of these.
+fn of_op(op: &Op) -> Option<Vec<Asks>> {
+    let present = || vec![Asks::Present];
+    Some(match op {
+        Op::Null => return None,
+        Op::Text { pattern: Text::Plain(how, text), .. } => {
+            of_text(*how, &fold(text)).map_or_else(present, |asks| vec![asks])
+        }
+        Op::Text { pattern: Text::Glob(pieces), .. } => {
+            let literals = pieces.iter().filter_map(|piece| match piece {
+                Glob::Literal(text) => Some(fold(text)),
+                Glob::Many | Glob::One => None,
+            });
+            let longest = literals.max_by_key(String::len).unwrap_or_default();
+            of_text(Relation::Contains, &longest).map_or_else(present, |asks| vec![asks])
+        }
+        Op::OneOf { texts, .. } if texts.len() <= ATOMS_MAX => {
+            let asks = texts.iter().map(|text| of_text(Relation::Is, &fold(text)));
+            asks.collect::<Option<Vec<Asks>>>().unwrap_or_else(present)
+        }
+        Op::Regex(Regex(regex)) => {
+            let literal = regex_syntax::parse(regex.as_str()).ok().and_then(|hir| required(&hir));
+            let text = literal.map(|literal| fold(&literal)).unwrap_or_default();
+            of_text(Relation::Contains, &text).map_or_else(present, |asks| vec![asks])
+        }
+        Op::Cidr(net) => vec![Asks::Net(*net)],
+        Op::Compare(ordering, bound) => vec![Asks::Number(*ordering, *bound)],
+        Op::Number(number) => vec![Asks::Number(Ordering::Eq, *number)],
+        Op::Exists | Op::OneOf { .. } | Op::Time(..) | Op::Field { .. } => present(),
+    })
+}
+
+/// A text in lower case, looked for in some way; `None` if it is in too many texts, or too long to be looked up.
+fn of_text(how: Relation, text: &str) -> Option<Asks> {
+    match how {
+        Relation::Is if text.len() <= VALUE_MAX * 4 => Some(Asks::Is(text.to_owned())),
+        Relation::Is => None,
+        how if text.len() >= LITERAL_MIN => Some(Asks::Has(text.to_owned(), how)),
+        _ => None,
+    }
+}
+
+/// The longest text that everything has which a regular expression matches.
+fn required(hir: &Hir) -> Option<String> {
+    match hir.kind() {
+        HirKind::Literal(literal) => String::from_utf8(literal.0.to_vec()).ok(),
+        HirKind::Capture(capture) => required(&capture.sub),
+        HirKind::Repetition(repetition) if repetition.min > 0 => required(&repetition.sub),
+        HirKind::Concat(parts) => parts.iter().filter_map(required).max_by_key(String::len),
+        _ => None,
+    }
+}
