@@ -136,21 +136,31 @@ pub fn parse(source: &Arc<SourceText>) -> (Vec<Node>, Vec<Diagnostic>) {
     (builder.documents, builder.findings)
 }
 
-/// The document of a text that holds byte `at`, as it is written, comments included.
+/// The document of a text that holds byte `at`, as it is written, comments included. Looks at nothing but that document.
 #[must_use]
 pub fn document_text(text: &str, at: usize) -> &str {
-    let (mut from, mut to, mut place) = (0, text.len(), 0);
-    for line in text.split_inclusive('\n') {
-        // Such a line ends every document, wherever it stands: nothing in YAML may hold it.
-        if line.trim_end() == "---" || line.starts_with("--- ") {
-            if place >= at {
-                to = place;
-                break;
-            }
-            from = place + line.len();
+    // Such a line ends every document, wherever it stands: nothing in YAML may hold it.
+    let divides = |line: &str| line.trim_end() == "---" || line.starts_with("--- ");
+    let (before, after) = text.split_at(at.min(text.len()));
+    let mut from = before.rfind('\n').map_or(0, |end| end + 1);
+    while from > 0 {
+        let start = text[..from - 1].rfind('\n').map_or(0, |end| end + 1);
+        if divides(&text[start..from]) {
+            break;
         }
-        place += line.len();
+        from = start;
     }
+    // The line in which it begins may be the one that divides.
+    let mut to = before.len() + after.find('\n').map_or(after.len(), |end| end + 1);
+    while to < text.len() {
+        let line = text[to..].split_inclusive('\n').next().unwrap_or_default();
+        if divides(line) {
+            break;
+        }
+        to += line.len();
+    }
+    let first = text[from..].split_inclusive('\n').next().unwrap_or_default();
+    let from = if divides(first) { from + first.len() } else { from };
     text[from.min(to)..to].trim_start_matches('\n')
 }
 
@@ -323,6 +333,16 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn a_document_is_what_stands_between_its_dividers() {
+        let text = "# head\na: 1\n---\n# of b\nb: 2\n\n---\nc: 3";
+        for (word, expected) in [("a:", "# head\na: 1\n"), ("b:", "# of b\nb: 2\n\n"), ("c:", "c: 3")] {
+            assert_eq!(document_text(text, text.find(word).expect("there")), expected, "{word}");
+        }
+        assert_eq!((document_text("a: 1", 0), document_text("---\na: 1\n", 4)), ("a: 1", "a: 1\n"));
+        assert_eq!(document_text("", 0), "");
+    }
 
     fn read(text: &str) -> (Vec<Node>, Vec<Diagnostic>) {
         parse(&SourceText::new(Path::new("t.yml"), text.to_owned()))

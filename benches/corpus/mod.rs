@@ -2,6 +2,7 @@
 //! where it is there.
 
 pub(crate) mod rules;
+pub(crate) mod worst;
 
 use std::fmt::Write;
 use std::io::Read;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::excerpt;
 use super::index::{self, Index};
 use super::predicate::{Interner, Predicate, Program};
 use super::simplify::simplified;
@@ -11,7 +12,7 @@ use crate::alert::RuleInfo;
 use crate::event::project::CLUSTER;
 use crate::event::{FieldPath, Projection, Slot};
 use crate::rule::ir::{Condition, Correlation, CorrelationKind, Expr, Op, Ordering, Rule, Rules};
-use crate::rule::template::Template;
+use crate::rule::template::{Piece, Template};
 
 /// Texts that every event has; the last is its time.
 pub(super) const KNOWN: [&str; 4] = ["auditID", "verb", "stage", "stageTimestamp"];
@@ -37,6 +38,8 @@ type Place = (usize, usize);
 #[derive(Debug)]
 pub struct RuleSet {
     pub(super) projection: Projection,
+    /// What alerts may show of an event.
+    pub(super) shown: Projection,
     /// Where the projection has [`KNOWN`], in its order.
     pub(super) known: [Option<Slot>; 4],
     /// Where rules read the cluster label, if any does.
@@ -60,6 +63,8 @@ pub(super) struct CompiledRule {
     pub(super) shown: Vec<FieldPath>,
     /// What its alerts say.
     pub(super) output: Option<Template>,
+    /// It asks for, or says, what no path yields.
+    pub(super) needs_whole: bool,
 }
 
 /// Something that turns matches into episodes: a rule about single events by itself, or a correlation.
@@ -104,6 +109,8 @@ impl RuleSet {
                 }
             });
         }
+        let shown = fields.values().flatten().chain(rules.rules.iter().flat_map(|rule| &rule.shown));
+        let shown = Projection::new(paths.iter().copied().chain(shown.map(FieldPath::path)).chain(excerpt::READS));
         let projection = Projection::new(paths);
         let exprs: Vec<Expr> = rules.rules.iter().map(|rule| simplified(&rule.expr)).collect();
         let mut interner = Interner::new(&projection);
@@ -118,6 +125,7 @@ impl RuleSet {
                     expr: rule.expr.clone(),
                     shown: rule.shown.clone(),
                     output: rule.output.clone(),
+                    needs_whole: needs_whole(rule),
                     fields: fields.get(&id).cloned().unwrap_or_default(),
                     id,
                 }
@@ -127,7 +135,18 @@ impl RuleSet {
         let index = Index::new(&rules.rules, &exprs, &projection);
         let (consumers, by_rule) = consumers(&rules, repeat_after);
         let (known, cluster) = (KNOWN.map(|path| projection.slot(path)), projection.slot(CLUSTER));
-        Self { projection, known, cluster, predicates, index, rules: compiled, consumers, by_rule, loaded: rules }
+        Self {
+            projection,
+            shown,
+            known,
+            cluster,
+            predicates,
+            index,
+            rules: compiled,
+            consumers,
+            by_rule,
+            loaded: rules,
+        }
     }
 
     /// What turns matches into episodes.
@@ -159,6 +178,16 @@ impl RuleSet {
     pub fn longest_window(&self) -> Duration {
         self.consumers.iter().map(|consumer| consumer.reach).max().unwrap_or_default()
     }
+}
+
+fn needs_whole(rule: &Rule) -> bool {
+    let mut needs = false;
+    rule.expr.each_test(&mut |test| {
+        needs |= test.field.plain().is_none();
+        needs |= matches!(&test.op, Op::Field { other, .. } if other.plain().is_none());
+    });
+    let pieces = rule.output.iter().flat_map(|output| &output.0);
+    needs || pieces.into_iter().any(|piece| matches!(piece, Piece::Field { field, .. } if field.plain().is_none()))
 }
 
 fn consumers(rules: &Rules, repeat_after: Duration) -> (Vec<Consumer>, ByRule) {

@@ -14,7 +14,7 @@ use crate::alert::EventExcerpt;
 use crate::clock::Timestamp;
 use crate::event::frame::{Reason, Refusal, Reject, Taken, describe, frame_from, told_apart};
 use crate::event::project::ProjectError;
-use crate::event::{FrameError, Framed, Scratch, Val};
+use crate::event::{FrameError, Framed, Scratch, Val, label, pruned};
 #[cfg(debug_assertions)]
 use crate::rule::naive;
 
@@ -193,13 +193,32 @@ impl Detector {
                 if case.holds(&rule.program) {
                     let shown = match &mut shown {
                         Some(shown) => shown,
-                        none => none.insert(Shown::new(text, self.answers.whole(text, cluster))?),
+                        none => none.insert(self.shown(rules, cluster, text)?),
                     };
-                    matches.push(shown.matching(rule, cluster, time));
+                    let whole = if rule.needs_whole { Some(self.whole(cluster, text)?) } else { None };
+                    matches.push(shown.matching(rule, cluster, time, whole.as_deref()));
                 }
             }
         }
         Ok(())
+    }
+
+    /// The event as a whole.
+    fn whole(&mut self, cluster: &str, text: &str) -> Result<Arc<Value>, Refusal> {
+        self.answers.whole(text, cluster).map_err(|error| (Reason::Syntax, describe(&error)))
+    }
+
+    /// What alerts of the event may show. What is unusual is read as a whole.
+    fn shown(&mut self, rules: &RuleSet, cluster: &str, text: &str) -> Result<Shown, Refusal> {
+        let event = match pruned(text, &rules.shown) {
+            Some(mut event) => {
+                label(&mut event, cluster);
+                Arc::new(event)
+            }
+            None => self.whole(cluster, text)?,
+        };
+        let (excerpt, meta) = excerpt::excerpt(&event, text.as_bytes());
+        Ok(Shown { event, excerpt, meta })
     }
 
     /// Checks that the event in the scratch has what every event has; its time.
@@ -226,22 +245,18 @@ fn refused(error: ProjectError) -> Refusal {
 
 /// The slow view of an event, made when the first rule is true of it.
 struct Shown {
+    /// What rules and alerts read of it.
     event: Arc<Value>,
     excerpt: EventExcerpt,
     meta: excerpt::Meta,
 }
 
 impl Shown {
-    fn new(text: &str, event: Result<Arc<Value>, serde_json::Error>) -> Result<Self, Refusal> {
-        let event = event.map_err(|error| (Reason::Syntax, describe(&error)))?;
-        let (excerpt, meta) = excerpt::excerpt(&event, text.as_bytes());
-        Ok(Self { event, excerpt, meta })
-    }
-
-    fn matching(&self, rule: &CompiledRule, cluster: &Arc<str>, time: Timestamp) -> Match {
+    fn matching(&self, rule: &CompiledRule, cluster: &Arc<str>, time: Timestamp, whole: Option<&Value>) -> Match {
+        let event = whole.unwrap_or(&self.event);
         #[cfg(debug_assertions)]
-        debug_assert!(naive::holds(&rule.expr, &self.event), "compiled and naive differ on {}", rule.id);
-        let fields = rule.fields.iter().map(|field| (field.shared(), excerpt::values(field, &self.event)));
+        debug_assert!(naive::holds(&rule.expr, event), "compiled and naive differ on {}", rule.id);
+        let fields = rule.fields.iter().map(|field| (field.shared(), excerpt::values(field, event)));
         Match {
             rule: Arc::clone(&rule.id),
             cluster: Arc::clone(cluster),
@@ -251,8 +266,8 @@ impl Shown {
             request: self.meta.request,
             fields: fields.collect(),
             event: self.excerpt.clone(),
-            matched: excerpt::matched(&rule.expr, &rule.shown, &self.event),
-            said: rule.output.as_ref().map(|output| output.render(&self.event, excerpt::show)),
+            matched: excerpt::matched(&rule.expr, &rule.shown, event),
+            said: rule.output.as_ref().map(|output| output.render(event, excerpt::show)),
         }
     }
 }

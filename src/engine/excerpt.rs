@@ -28,6 +28,36 @@ const VALUE_MAX: usize = 256;
 const VALUES_MAX: usize = 16;
 const GROUPS_MAX: usize = 64;
 
+/// What this module reads of every event that is shown, whatever its rule reads.
+pub(super) const READS: [&str; 25] = [
+    "auditID",
+    "stage",
+    "verb",
+    "requestURI",
+    "stageTimestamp",
+    "requestReceivedTimestamp",
+    "userAgent",
+    "sourceIPs",
+    "user.username",
+    "user.groups",
+    "impersonatedUser.username",
+    "impersonatedUser.groups",
+    "objectRef.resource",
+    "objectRef.namespace",
+    "objectRef.name",
+    "objectRef.apiGroup",
+    "objectRef.apiVersion",
+    "objectRef.subresource",
+    "responseStatus.code",
+    "responseStatus.reason",
+    "requestObject.kind",
+    "responseObject.kind",
+    // So that what is there but holds nothing that is read is still there.
+    "user",
+    "impersonatedUser",
+    "objectRef",
+];
+
 /// Identities of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Meta {

@@ -85,6 +85,14 @@ impl Projection {
         Self { paths: names, sections, nodes, section_nodes }
     }
 
+    /// The node of the event itself, for [`Self::child`].
+    pub(super) const ROOT: u32 = 0;
+
+    /// The node under a key of a node, if any path goes on there.
+    pub(super) fn child(&self, node: u32, key: &str) -> Option<u32> {
+        self.nodes.get(node as usize)?.children.get(key.as_bytes()).map(|(_, child)| child)
+    }
+
     /// The slot of a path that was given to `new`.
     #[must_use]
     pub fn slot(&self, path: &str) -> Option<Slot> {
