@@ -302,6 +302,7 @@ fn scan_memory(home: &Path, smoke: bool) {
         while child.try_wait().unwrap().is_none() {
             most = most.max(memory(child.id(), "VmHWM").unwrap_or(0.0));
             anonymous = anonymous.max(memory(child.id(), "RssAnon").unwrap_or(0.0));
+            #[expect(clippy::disallowed_methods, reason = "what a process needs can only be seen while it runs")]
             std::thread::sleep(Duration::from_millis(2));
         }
         let size = (lines.len() * copies) as f64 / 1e6;

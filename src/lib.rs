@@ -44,6 +44,7 @@
 //! - A `RuleSet` never changes; a reload compiles a new one and swaps it whole, or keeps the old one and says why.
 //! - Time is an argument: only `clock::now` reads the wall clock.
 //! - An alert's id is a pure function of rule, cluster, group and evidence.
+//! - `unsafe` stands in `event::skip::avx2` alone, which portable code is the judge of.
 //! - Bodies of requests and responses never leave `engine`, but for the values a predicate matched, redacted.
 
 pub mod admin;

@@ -66,6 +66,13 @@ fn no_file_is_too_long_to_read() {
 }
 
 #[test]
+fn unsafe_code_stands_in_one_place() {
+    let allows = |path: &PathBuf| without_text(&read(path)).contains("unsafe");
+    let found: Vec<PathBuf> = sources("src").into_iter().filter(allows).collect();
+    assert_eq!(found, [root().join("src/event/skip/avx2.rs")]);
+}
+
+#[test]
 fn the_scanner_sees_what_it_should() {
     let code = r##"
         use crate::alert::Level; // crate::cli

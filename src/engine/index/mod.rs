@@ -3,6 +3,7 @@
 //! For each indexed field, every value that some rule insists on has the set of rules that admit it; an event's
 //! candidates are the intersection over the fields. It may let a rule through that does not match, never the reverse.
 
+mod memo;
 mod witness;
 
 use std::collections::{BTreeSet, HashMap};
@@ -11,11 +12,19 @@ use crate::event::project::fold;
 use crate::event::{Projection, Scratch, Slot, Val};
 use crate::rule::ir::{Expr, Op, Relation, Rule, STAGES_DECIDED, Test, Text};
 use foldhash::fast::FixedState;
+use memo::Memo;
 use witness::Witnesses;
 
 /// The fields that rules usually insist on.
-pub(super) const FIELDS: [&str; 6] =
-    ["stage", "verb", "objectRef.resource", "objectRef.subresource", "objectRef.apiGroup", "responseStatus.code"];
+pub(super) const FIELDS: [&str; 7] = [
+    "stage",
+    "verb",
+    "objectRef.resource",
+    "objectRef.subresource",
+    "objectRef.apiGroup",
+    "responseStatus.code",
+    "annotations.authorization.k8s.io/decision",
+];
 
 const NUMERIC: &str = "responseStatus.code";
 
@@ -29,11 +38,19 @@ const FEW: usize = 8;
 /// A set of rules.
 type Bits = Box<[u64]>;
 
-/// The rules that may match an event; reused for the next.
+/// The rules that may match an event, and what was learned about the events before.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     pub(super) rules: Vec<u64>,
     spare: Vec<u64>,
+    /// Of which trie the rest is.
+    trie: u64,
+    /// The values of the index's fields, one after the other.
+    key: Vec<u8>,
+    /// The rules that admit them.
+    admitted: Memo,
+    /// What witnesses are in a value, for each field of them.
+    seen: Vec<Memo>,
 }
 
 #[derive(Debug)]
@@ -90,24 +107,69 @@ impl Index {
         projection: &Projection,
         scratch: &mut Scratch,
         event: &str,
-        Candidates { rules: candidates, spare }: &mut Candidates,
+        candidates: &mut Candidates,
     ) -> bool {
-        candidates.clear();
-        candidates.resize(self.words, u64::MAX);
-        let mut left = true;
+        if candidates.trie != projection.id() {
+            candidates.trie = projection.id();
+            candidates.admitted = Memo::new(self.words);
+            candidates.seen = self.witnesses.memos(self.words);
+        }
+        let Candidates { rules, spare, key, admitted, seen, .. } = candidates;
+        rules.clear();
+        rules.resize(self.words, 0);
+        let remembered = if self.key(scratch, event, key) { admitted.entry(key) } else { None };
+        match remembered {
+            Some((entry, fresh)) => {
+                if fresh {
+                    self.admitting(scratch, event, admitted.set(entry));
+                }
+                rules.copy_from_slice(admitted.set(entry));
+            }
+            None => self.admitting(scratch, event, rules),
+        }
+        rules.iter().any(|word| *word != 0) && self.witnesses.narrow(projection, scratch, event, rules, spare, seen)
+    }
+
+    /// Writes the event's values of all fields into `key`; false if one of them is nothing to remember.
+    fn key(&self, scratch: &Scratch, event: &str, key: &mut Vec<u8>) -> bool {
+        key.clear();
+        self.fields.iter().all(|field| {
+            let Some(at) = scratch.first(field.slot) else {
+                key.push(0);
+                return true;
+            };
+            match scratch.at(at, event) {
+                // The length comes first, so that no two rows of values make the same key.
+                Val::Str(text) => {
+                    let len = u8::try_from(text.len()).ok().filter(|len| *len < u8::MAX);
+                    key.push(len.map_or(0, |len| len + 1));
+                    key.extend_from_slice(text.as_bytes());
+                    len.is_some() && scratch.following(at).is_none()
+                }
+                Val::Int(number) => {
+                    key.push(u8::MAX);
+                    key.extend_from_slice(&number.to_le_bytes());
+                    scratch.following(at).is_none()
+                }
+                _ => false,
+            }
+        })
+    }
+
+    /// Writes the rules that admit the event's values into `rules`.
+    fn admitting(&self, scratch: &mut Scratch, event: &str, rules: &mut [u64]) {
+        rules.fill(u64::MAX);
         for field in &self.fields {
             let Some(bits) = field.admitting(scratch, event) else { continue };
             let mut any = 0;
-            for (candidate, bits) in candidates.iter_mut().zip(bits) {
+            for (candidate, bits) in rules.iter_mut().zip(bits) {
                 *candidate &= bits;
                 any |= *candidate;
             }
-            left = any != 0;
-            if !left {
-                break;
+            if any == 0 {
+                return;
             }
         }
-        left && self.words > 0 && self.witnesses.narrow(projection, scratch, event, candidates, spare)
     }
 }
 

@@ -8,6 +8,7 @@ use foldhash::fast::FixedState;
 use ipnet::IpNet;
 use regex_syntax::hir::{Hir, HirKind};
 
+use super::memo::Memo;
 use super::{Bits, VALUE_MAX};
 use crate::event::project::fold;
 use crate::event::{Projection, Scratch, Slot, Val};
@@ -15,6 +16,18 @@ use crate::rule::ir::{Expr, Glob, Op, Ordering, Regex, Relation, Text, address};
 
 /// Alternatives that a witness may consist of.
 const ATOMS_MAX: usize = 2_000;
+
+/// Fields whose values come again and again, so that it pays to remember what is in them.
+const REPEATING: [&str; 8] = [
+    "user.username",
+    "user.groups",
+    "impersonatedUser.username",
+    "impersonatedUser.groups",
+    "userAgent",
+    "sourceIPs",
+    "objectRef.namespace",
+    "objectRef.apiVersion",
+];
 
 /// Shorter literals than this are in too many texts.
 const LITERAL_MIN: usize = 3;
@@ -71,6 +84,8 @@ type ByBits = HashMap<u128, Box<[u32]>, FixedState>;
 #[derive(Debug)]
 struct OfField {
     slot: Slot,
+    /// Its values come again and again.
+    repeating: bool,
     /// Rules that have a witness here.
     rules: Bits,
     equal: HashMap<Box<str>, Box<[u32]>, FixedState>,
@@ -95,13 +110,16 @@ impl Witnesses {
     /// `indexed`: fields of which the index knows what rules admit.
     pub(super) fn new(exprs: &[Expr], narrowed: &[bool], indexed: &[Slot], projection: &Projection) -> Self {
         let looked_for = Search { projection, indexed };
+        let repeating: Vec<Slot> = REPEATING.iter().filter_map(|field| projection.slot(field)).collect();
         let words = exprs.len().div_ceil(64);
         let mut without = vec![0_u64; words].into_boxed_slice();
         let mut by_slot: BTreeMap<Slot, Vec<(Asks, u32)>> = BTreeMap::new();
         for (rule, (expr, narrowed)) in exprs.iter().zip(narrowed).enumerate() {
             let found = looked_for.witness(expr).filter(|atoms| {
-                // Looking a value up costs next to nothing; more than that must be worth it.
-                !narrowed || atoms.iter().all(|atom| matches!(atom.asks, Asks::Is(_) | Asks::Present))
+                // Looking a value up costs next to nothing, and so does what is remembered; more must be worth it.
+                let cheap =
+                    |atom: &Atom| matches!(atom.asks, Asks::Is(_) | Asks::Present) || repeating.contains(&atom.slot);
+                !narrowed || atoms.iter().all(cheap)
             });
             let number = u32::try_from(rule).unwrap_or(u32::MAX);
             match found {
@@ -111,8 +129,15 @@ impl Witnesses {
                 None => without[rule / 64] |= 1 << (rule % 64),
             }
         }
-        let fields = by_slot.into_iter().map(|(slot, atoms)| OfField::new(slot, atoms, words)).collect();
+        let fields = by_slot.into_iter();
+        let fields = fields.map(|(slot, atoms)| OfField::new(slot, repeating.contains(&slot), atoms, words)).collect();
         Self { fields, without }
+    }
+
+    /// What a worker remembers of each field.
+    pub(super) fn memos(&self, words: usize) -> Vec<Memo> {
+        let memos = self.fields.iter().map(|field| if field.repeating { Memo::new(words) } else { Memo::default() });
+        memos.collect()
     }
 
     /// Takes those rules out of the candidates whose witness the event lacks; `spare` is for the meantime.
@@ -123,15 +148,16 @@ impl Witnesses {
         event: &str,
         candidates: &mut [u64],
         spare: &mut Vec<u64>,
+        seen: &mut [Memo],
     ) -> bool {
         if self.fields.is_empty() {
             return true;
         }
         spare.clear();
         spare.extend_from_slice(&self.without);
-        for field in &self.fields {
+        for (field, seen) in self.fields.iter().zip(seen) {
             if field.rules.iter().zip(candidates.iter()).any(|(rules, candidates)| rules & candidates != 0) {
-                field.look(projection, scratch, event, spare);
+                field.look(projection, scratch, event, spare, seen);
             }
         }
         let mut any = 0;
@@ -152,7 +178,7 @@ fn grouped<K: Ord>(atoms: impl Iterator<Item = (K, u32)>) -> BTreeMap<K, Vec<u32
 }
 
 impl OfField {
-    fn new(slot: Slot, atoms: Vec<(Asks, u32)>, words: usize) -> Self {
+    fn new(slot: Slot, repeating: bool, atoms: Vec<(Asks, u32)>, words: usize) -> Self {
         let mut rules = vec![0_u64; words].into_boxed_slice();
         let (mut equal, mut literals, mut nets, mut numbers, mut present) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -170,6 +196,7 @@ impl OfField {
             grouped(equal.into_iter()).into_iter().map(|(text, rules)| (text.into(), rules.into())).collect();
         Self {
             slot,
+            repeating,
             rules,
             longest: equal.keys().map(|text| text.len()).max().unwrap_or(0),
             equal,
@@ -181,7 +208,7 @@ impl OfField {
     }
 
     /// Sets the bits of the rules whose witness is here.
-    fn look(&self, projection: &Projection, scratch: &mut Scratch, event: &str, found: &mut [u64]) {
+    fn look(&self, projection: &Projection, scratch: &mut Scratch, event: &str, found: &mut [u64], seen: &mut Memo) {
         if projection.is_lazy(self.slot) {
             if scratch.may_have(projection, self.slot) {
                 set(found, &self.present);
@@ -192,9 +219,23 @@ impl OfField {
         set(found, &self.present);
         let mut next = Some(first);
         while let Some(at) = next {
-            self.look_at(scratch, at, event, found);
+            if !self.repeating || !self.remember(scratch, at, event, found, seen) {
+                self.look_at(scratch, at, event, found);
+            }
             next = scratch.following(at);
         }
+    }
+
+    /// Like [`Self::look_at`], by what is remembered; false if the value is nothing to remember.
+    fn remember(&self, scratch: &mut Scratch, at: u32, event: &str, found: &mut [u64], seen: &mut Memo) -> bool {
+        let Val::Str(text) = scratch.at(at, event) else { return false };
+        let Some((entry, fresh)) = seen.entry(text.as_bytes()) else { return false };
+        let set = seen.set(entry);
+        if fresh {
+            self.look_at(scratch, at, event, set);
+        }
+        found.iter_mut().zip(set).for_each(|(found, seen)| *found |= *seen);
+        true
     }
 
     fn look_at(&self, scratch: &mut Scratch, at: u32, event: &str, found: &mut [u64]) {

@@ -1,7 +1,7 @@
 //! Projection: one walk over an event that keeps the values of the paths which rules read, and skips the rest.
 //!
-//! Two steps: the envelope always; `requestObject`, `responseObject` and `annotations` only when a candidate rule asks
-//! for one of their paths. Values are kept as ranges of the event's bytes (or of an arena, when they were escaped), so
+//! Two steps: the envelope always; `requestObject` and `responseObject` only when a candidate rule asks for one of
+//! their paths. Values are kept as ranges of the event's bytes (or of an arena, when they were escaped), so
 //! that the scratch is reused for every event and nothing is allocated once it has grown.
 //!
 //! Two ways to walk, which yield the same: `scan` is fast and gives up on whatever is unusual; `twin` goes through
@@ -10,6 +10,7 @@
 //! reads counts as an event; one that is broken where a rule looks, or that a rule is true of, is refused.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::value::RawValue;
 
@@ -19,13 +20,15 @@ mod keys;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod twin;
 
 use keys::Keys;
 pub(super) use scan::unescape;
+use trail::Trail;
 
 /// The keys of an event whose values are parsed only on demand.
-const SECTIONS: [&str; 3] = ["requestObject", "responseObject", "annotations"];
+const SECTIONS: [&str; 2] = ["requestObject", "responseObject"];
 
 /// The path of the event's cluster label, which is no part of the event.
 pub const CLUSTER: &str = "cluster";
@@ -58,8 +61,13 @@ pub struct Projection {
     sections: Vec<Option<u8>>,
     nodes: Vec<Node>,
     /// The root's child for each of [`SECTIONS`].
-    section_nodes: [Option<u32>; 3],
+    section_nodes: [Option<u32>; 2],
+    /// Tells this trie from others, whose nodes have the same numbers.
+    id: u64,
 }
+
+/// Numbers for tries.
+static TRIES: AtomicU64 = AtomicU64::new(1);
 
 #[derive(Debug, Default)]
 struct Node {
@@ -82,7 +90,14 @@ impl Projection {
         builder.node(all);
         let nodes = builder.nodes;
         let section_nodes = SECTIONS.map(|name| nodes[0].children.get(name.as_bytes()).map(|(_, child)| child));
-        Self { paths: names, sections, nodes, section_nodes }
+        let id = TRIES.fetch_add(1, Ordering::Relaxed);
+        Self { paths: names, sections, nodes, section_nodes, id }
+    }
+
+    /// Tells this one from all others.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The node of the event itself, for [`Self::child`].
@@ -189,7 +204,10 @@ pub struct Scratch {
     arena: String,
     /// Something being unescaped or folded.
     spare: String,
-    sections: [Section; 3],
+    sections: [Section; 2],
+    /// What was learned about the keys of each node, and of which trie.
+    trails: Vec<Trail>,
+    trie: u64,
     /// A body was asked for and is no JSON.
     broken: bool,
 }
@@ -228,26 +246,31 @@ impl Scratch {
     /// Walks over the event that `bytes` begin with and returns its length; `None` if there is anything unusual about it.
     /// Whether the event is UTF-8 is for the caller to find out.
     pub fn load_first(&mut self, projection: &Projection, bytes: &[u8]) -> Option<usize> {
-        self.clear(projection.paths.len());
+        self.clear(projection);
         scan::event(projection, self, bytes)
     }
 
     /// [`Self::load`] by the twin alone.
     fn load_slowly(&mut self, projection: &Projection, text: &str) -> Result<(), ProjectError> {
-        self.clear(projection.paths.len());
+        self.clear(projection);
         twin::event(projection, self, text)
     }
 
-    fn clear(&mut self, slots: usize) {
+    fn clear(&mut self, projection: &Projection) {
+        if self.trie != projection.id {
+            self.trie = projection.id;
+            self.trails.clear();
+            self.trails.resize_with(projection.nodes.len(), Trail::default);
+        }
         for slot in self.touched.drain(..) {
             if let Some(head) = self.heads.get_mut(slot as usize) {
                 *head = (NONE, NONE);
             }
         }
-        self.heads.resize(slots, (NONE, NONE));
+        self.heads.resize(projection.paths.len(), (NONE, NONE));
         self.entries.clear();
         self.arena.clear();
-        self.sections = [Section::Absent; 3];
+        self.sections = [Section::Absent; 2];
         self.broken = false;
     }
 

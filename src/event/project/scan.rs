@@ -74,6 +74,21 @@ fn unicode(escape: &[u8]) -> Option<(char, usize)> {
     Some((char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00))?, 12))
 }
 
+/// How far a walk over one object has come.
+struct Place {
+    node: u32,
+    seen: Seen,
+    /// Along the trail of the node.
+    step: usize,
+}
+
+impl Place {
+    #[inline]
+    fn new(node: u32) -> Self {
+        Self { node, seen: Seen::default(), step: 0 }
+    }
+}
+
 /// What a walk over an object comes to next.
 enum Member {
     /// The value of a key that leads to this node.
@@ -121,8 +136,8 @@ impl<'w> Walk<'w> {
 
     /// The event: an object whose sections are put by.
     fn root(&mut self) -> Option<()> {
-        let mut seen = Seen::default();
-        let mut member = self.first_member(0, &mut seen)?;
+        let mut place = Place::new(Projection::ROOT);
+        let mut member = self.first_member(&mut place)?;
         loop {
             match member {
                 Member::End => return Some(()),
@@ -136,23 +151,23 @@ impl<'w> Walk<'w> {
                     None => self.value(child, 1)?,
                 },
             }
-            member = self.next_member(0, &mut seen)?;
+            member = self.next_member(&mut place)?;
         }
     }
 
     /// Enters an object.
     #[inline]
-    fn first_member(&mut self, node: u32, seen: &mut Seen) -> Option<Member> {
+    fn first_member(&mut self, place: &mut Place) -> Option<Member> {
         if !self.eat(b'{') {
             return None;
         }
         self.blank();
-        if self.eat(b'}') { Some(Member::End) } else { self.member(node, seen) }
+        if self.eat(b'}') { Some(Member::End) } else { self.member(place) }
     }
 
     /// Goes on after a member's value.
     #[inline]
-    fn next_member(&mut self, node: u32, seen: &mut Seen) -> Option<Member> {
+    fn next_member(&mut self, place: &mut Place) -> Option<Member> {
         self.blank();
         if self.eat(b'}') {
             return Some(Member::End);
@@ -161,36 +176,53 @@ impl<'w> Walk<'w> {
             return None;
         }
         self.blank();
-        self.member(node, seen)
+        self.member(place)
     }
 
     /// Reads a key, up to its value.
     #[inline]
-    fn member(&mut self, node: u32, seen: &mut Seen) -> Option<Member> {
+    fn member(&mut self, place: &mut Place) -> Option<Member> {
+        let trail = self.scratch.trails.get(place.node as usize)?;
+        let leads_to = match trail.guess(&mut place.step, self.bytes.get(self.at..)?) {
+            Some(guessed) => {
+                self.at += guessed.len;
+                guessed.leads_to
+            }
+            None => self.key(place)?,
+        };
+        self.blank();
+        match leads_to {
+            None => Some(Member::Other),
+            // What a doubled key means is for the twin to say.
+            Some((ordinal, child)) => (!place.seen.mark(ordinal)).then_some(Member::Known(child)),
+        }
+    }
+
+    /// Looks a key up: its ordinal and child.
+    fn key(&mut self, place: &mut Place) -> Option<Option<(u32, u32)>> {
         if self.peek()? != b'"' {
             return None;
         }
         let key = self.string()?;
+        let close = self.at;
         self.blank();
         if !self.eat(b':') {
             return None;
         }
-        self.blank();
-        let children = &self.projection.nodes.get(node as usize)?.children;
+        let children = &self.projection.nodes.get(place.node as usize)?.children;
         let raw = self.bytes.get(key.start..key.end)?;
-        let found = if key.escaped {
+        if key.escaped {
             let name = &mut self.scratch.spare;
             name.clear();
             unescape(raw, name)?;
-            children.get(name.as_bytes())
-        } else {
-            children.get(raw)
-        };
-        match found {
-            None => Some(Member::Other),
-            // What a doubled key means is for the twin to say.
-            Some((ordinal, child)) => (!seen.mark(ordinal)).then_some(Member::Known(child)),
+            return Some(children.get(name.as_bytes()));
         }
+        let leads_to = children.get(raw);
+        if self.at == close + 1 {
+            let text = self.bytes.get(key.start - 1..self.at)?;
+            self.scratch.trails.get_mut(place.node as usize)?.learn(&mut place.step, text, leads_to);
+        }
+        Some(leads_to)
     }
 
     fn value(&mut self, node: u32, depth: u32) -> Option<()> {
@@ -223,15 +255,15 @@ impl<'w> Walk<'w> {
         if self.projection.nodes.get(node as usize)?.children.is_empty() {
             return self.skip();
         }
-        let mut seen = Seen::default();
-        let mut member = self.first_member(node, &mut seen)?;
+        let mut place = Place::new(node);
+        let mut member = self.first_member(&mut place)?;
         loop {
             match member {
                 Member::End => return Some(()),
                 Member::Other => self.skip()?,
                 Member::Known(child) => self.value(child, depth)?,
             }
-            member = self.next_member(node, &mut seen)?;
+            member = self.next_member(&mut place)?;
         }
     }
 

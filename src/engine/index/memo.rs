@@ -1,0 +1,77 @@
+//! Answers about values that come again and again: which rules go on for a verb and resource, for a user, for a client.
+//! Bounded, and of every value that does not come again it only forgets another.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+
+/// Longer keys are not remembered.
+pub(super) const KEY_MAX: usize = 192;
+
+/// Keys that are remembered, at most. A power of two.
+const ENTRIES: usize = 512;
+
+/// From a key to a set of rules. One worker's; filled as it goes.
+#[derive(Debug, Default)]
+pub(super) struct Memo {
+    /// Of each entry: its key's hash, and its length plus one; 0 is nothing.
+    heads: Vec<(u64, u32)>,
+    keys: Vec<u8>,
+    /// Words of the sets, one after the other.
+    sets: Vec<u64>,
+    words: usize,
+}
+
+impl Memo {
+    /// For sets of so many words.
+    pub(super) fn new(words: usize) -> Self {
+        let (keys, sets) = (vec![0; ENTRIES * KEY_MAX], vec![0; ENTRIES * words]);
+        Self { heads: vec![(0, 0); ENTRIES], keys, sets, words }
+    }
+
+    /// The entry of a key, and whether its set is still to be filled: then it is empty. `None` if the key is too long to be
+    /// remembered.
+    #[inline]
+    pub(super) fn entry(&mut self, key: &[u8]) -> Option<(usize, bool)> {
+        if key.len() > KEY_MAX {
+            return None;
+        }
+        let hash = FixedState::default().hash_one(key);
+        #[expect(clippy::cast_possible_truncation, reason = "a hash")]
+        let entry = hash as usize % ENTRIES;
+        let head = (hash, u32::try_from(key.len()).ok()? + 1);
+        let known = self.keys.get_mut(entry * KEY_MAX..entry * KEY_MAX + key.len())?;
+        if self.heads[entry] == head && known == key {
+            return Some((entry, false));
+        }
+        self.heads[entry] = head;
+        known.copy_from_slice(key);
+        self.set(entry).fill(0);
+        Some((entry, true))
+    }
+
+    /// The set of an entry.
+    #[inline]
+    pub(super) fn set(&mut self, entry: usize) -> &mut [u64] {
+        &mut self.sets[entry * self.words..(entry + 1) * self.words]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_what_was_answered() {
+        let mut memo = Memo::new(2);
+        for n in (0..4 * ENTRIES as u64).chain(0..4 * ENTRIES as u64) {
+            let (entry, fresh) = memo.entry(n.to_string().as_bytes()).expect("short");
+            assert!(!fresh || memo.set(entry) == [0, 0]);
+            memo.set(entry)[1] = n;
+            let (again, fresh) = memo.entry(n.to_string().as_bytes()).expect("short");
+            assert_eq!((again, fresh, &*memo.set(again)), (entry, false, [0, n].as_slice()));
+        }
+        assert_eq!(memo.entry(&[b'x'; KEY_MAX + 1]), None);
+        assert_eq!(memo.heads.len(), ENTRIES);
+    }
+}
