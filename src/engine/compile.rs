@@ -111,8 +111,9 @@ impl RuleSet {
         }
         let shown = fields.values().flatten().chain(rules.rules.iter().flat_map(|rule| &rule.shown));
         let shown = Projection::new(paths.iter().copied().chain(shown.map(FieldPath::path)).chain(excerpt::READS));
-        let projection = Projection::new(paths);
         let exprs: Vec<Expr> = rules.rules.iter().map(|rule| simplified(&rule.expr)).collect();
+        let quiet = Index::quiet_stages(&rules.rules, &exprs);
+        let projection = Projection::new(paths).closed_by("stage", &quiet, &KNOWN);
         let mut interner = Interner::new(&projection);
         let compiled: Vec<CompiledRule> = rules
             .rules

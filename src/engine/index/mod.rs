@@ -26,6 +26,9 @@ pub(super) const FIELDS: [&str; 7] = [
     "annotations.authorization.k8s.io/decision",
 ];
 
+/// The stages that an apiserver writes.
+const STAGES: [&str; 4] = ["RequestReceived", "ResponseStarted", "ResponseComplete", "Panic"];
+
 const NUMERIC: &str = "responseStatus.code";
 
 /// Longer values than this are in no rule's list, or are looked at by every rule.
@@ -99,6 +102,16 @@ impl Index {
         let fields: Vec<FieldIndex> = fields.collect();
         let indexed: Vec<Slot> = fields.iter().map(|field| field.slot).collect();
         Self { witnesses: Witnesses::new(exprs, &narrowed, &indexed, projection), fields, words }
+    }
+
+    /// The stages at which no rule can be true.
+    pub(super) fn quiet_stages(rules: &[Rule], exprs: &[Expr]) -> Vec<&'static str> {
+        let admits = |stage: &str| {
+            rules.iter().zip(exprs).any(|(rule, expr)| {
+                admitted_by(rule, expr, "stage").is_none_or(|admitted| admitted.values.contains(&fold(stage)))
+            })
+        };
+        STAGES.into_iter().filter(|stage| !admits(stage)).collect()
     }
 
     /// Writes the rules that may match into `candidates`; false if there are none.

@@ -62,8 +62,22 @@ pub struct Projection {
     nodes: Vec<Node>,
     /// The root's child for each of [`SECTIONS`].
     section_nodes: [Option<u32>; 2],
+    /// When the rest of an event need not be looked at.
+    gate: Gate,
     /// Tells this trie from others, whose nodes have the same numbers.
     id: u64,
+}
+
+/// Values of one key of the event that make all of the event but some keys uninteresting: of a stage at which no rule can be
+/// true, only what every event must have is kept.
+#[derive(Debug, Default)]
+struct Gate {
+    /// The root's child for the key, if there is a gate.
+    node: Option<u32>,
+    /// The values, as they are written, with their quotes.
+    closed_by: Vec<Box<[u8]>>,
+    /// The root's children that are kept even so.
+    kept: Vec<u32>,
 }
 
 /// Numbers for tries.
@@ -90,8 +104,20 @@ impl Projection {
         builder.node(all);
         let nodes = builder.nodes;
         let section_nodes = SECTIONS.map(|name| nodes[0].children.get(name.as_bytes()).map(|(_, child)| child));
-        let id = TRIES.fetch_add(1, Ordering::Relaxed);
-        Self { paths: names, sections, nodes, section_nodes, id }
+        let (gate, id) = (Gate::default(), TRIES.fetch_add(1, Ordering::Relaxed));
+        Self { paths: names, sections, nodes, section_nodes, gate, id }
+    }
+
+    /// Leaves out all but the keys `kept` of events whose key `name`, which comes before most others, has one of `values`.
+    #[must_use]
+    pub fn closed_by(mut self, name: &str, values: &[&str], kept: &[&str]) -> Self {
+        let node = |name: &&str| self.child(Self::ROOT, name);
+        self.gate = Gate {
+            node: if values.is_empty() { None } else { node(&name) },
+            closed_by: values.iter().map(|value| format!("\"{value}\"").into_bytes().into()).collect(),
+            kept: kept.iter().filter_map(node).collect(),
+        };
+        self
     }
 
     /// Tells this one from all others.

@@ -136,19 +136,28 @@ impl<'w> Walk<'w> {
 
     /// The event: an object whose sections are put by.
     fn root(&mut self) -> Option<()> {
+        let Projection { section_nodes, gate, .. } = self.projection;
+        let mut closed = false;
         let mut place = Place::new(Projection::ROOT);
         let mut member = self.first_member(&mut place)?;
         loop {
+            let start = self.at;
             match member {
                 Member::End => return Some(()),
                 Member::Other => self.skip()?,
-                Member::Known(child) => match self.projection.section_nodes.iter().position(|n| *n == Some(child)) {
+                Member::Known(child) if closed && !gate.kept.contains(&child) => self.skip()?,
+                Member::Known(child) => match section_nodes.iter().position(|node| *node == Some(child)) {
                     Some(section) => {
-                        let start = self.at;
                         self.skip()?;
                         self.scratch.sections[section] = Section::Raw(short(start), short(self.at));
                     }
-                    None => self.value(child, 1)?,
+                    None => {
+                        self.value(child, 1)?;
+                        if gate.node == Some(child) {
+                            let value = self.bytes.get(start..self.at)?;
+                            closed = gate.closed_by.iter().any(|closing| **closing == *value);
+                        }
+                    }
                 },
             }
             member = self.next_member(&mut place)?;

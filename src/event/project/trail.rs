@@ -26,6 +26,21 @@ struct Step {
     leads_to: Option<(u32, u32)>,
 }
 
+impl Step {
+    #[inline]
+    fn begins(&self, here: &[u8; KEY_MAX]) -> bool {
+        let (here, _) = here.as_chunks::<16>();
+        let (text, _) = self.text.as_chunks::<16>();
+        let equal = |half: usize| u8x16::from(here[half]).simd_eq(u8x16::from(text[half])).to_bitmask();
+        (equal(0) | equal(1) << 16) & self.mask == self.mask
+    }
+
+    #[inline]
+    fn guessed(&self) -> Guessed {
+        Guessed { len: self.len as usize, leads_to: self.leads_to }
+    }
+}
+
 /// A key that was guessed.
 pub(super) struct Guessed {
     /// Its length with quotes and colon.
@@ -39,18 +54,20 @@ impl Trail {
     #[inline]
     pub(super) fn guess(&self, at: &mut usize, bytes: &[u8]) -> Option<Guessed> {
         let here = bytes.first_chunk::<KEY_MAX>()?;
-        let (halves, _) = here.as_chunks::<16>();
-        let (low, high) = (u8x16::from(halves[0]), u8x16::from(halves[1]));
-        for (ahead, step) in self.0.get(*at..)?.iter().take(AHEAD).enumerate() {
-            let (known, _) = step.text.as_chunks::<16>();
-            let equal = low.simd_eq(u8x16::from(known[0])).to_bitmask()
-                | high.simd_eq(u8x16::from(known[1])).to_bitmask() << 16;
-            if equal & step.mask == step.mask {
-                *at += ahead + 1;
-                return Some(Guessed { len: step.len as usize, leads_to: step.leads_to });
-            }
+        let next = self.0.get(*at)?;
+        if next.begins(here) {
+            *at += 1;
+            return Some(next.guessed());
         }
-        None
+        self.guess_further(at, here)
+    }
+
+    /// Some keys are left out.
+    fn guess_further(&self, at: &mut usize, here: &[u8; KEY_MAX]) -> Option<Guessed> {
+        let further = self.0.iter().enumerate().skip(*at + 1).take(AHEAD);
+        let (number, step) = further.into_iter().find(|(_, step)| step.begins(here))?;
+        *at = number + 1;
+        Some(step.guessed())
     }
 
     /// Remembers a key, written with its quotes and colon, and without escapes.
