@@ -61,7 +61,7 @@ impl Key {
     /// Takes a match.
     pub(super) fn push(&mut self, entry: Entry, consumer: &Consumer) {
         self.newest = self.newest.max(Some(entry.time));
-        if self.loose.back().is_none_or(|last| last.time <= entry.time) {
+        if self.loose.back().is_none_or(|last| last.order() <= entry.order()) {
             self.ended.extend(self.now.step(&entry, consumer));
             self.loose.push_back(self.slim(entry));
         } else if let Some(chain) = self.within_open(entry.time) {
@@ -72,8 +72,9 @@ impl Key {
             self.replay(consumer);
         }
         if self.loose.len() > LOOSE_MAX {
-            let safe = self.loose[LOOSE_MAX / 2].time;
-            self.freeze(safe, consumer);
+            for _ in 0..LOOSE_MAX / 2 {
+                self.freeze_one(consumer);
+            }
         }
     }
 
@@ -90,7 +91,7 @@ impl Key {
     }
 
     fn insert(&mut self, entry: Entry) {
-        let at = self.loose.partition_point(|other| other.time <= entry.time);
+        let at = self.loose.partition_point(|other| other.order() <= entry.order());
         self.loose.insert(at, entry);
     }
 
@@ -110,15 +111,10 @@ impl Key {
         }
     }
 
-    /// Freezes everything up to `safe`: nothing older will come.
+    /// Freezes everything before `safe`: nothing older will come, but others of that very time may.
     fn freeze(&mut self, safe: Timestamp, consumer: &Consumer) {
-        while let Some(entry) = self.loose.pop_front_if(|entry| entry.time <= safe) {
-            if let Some(chain) = self.frozen.step(&entry, consumer) {
-                self.done.push(chain);
-                if !self.ended.is_empty() {
-                    self.ended.remove(0);
-                }
-            }
+        while self.loose.front().is_some_and(|entry| entry.time < safe) {
+            self.freeze_one(consumer);
         }
         if self.frozen.chain().is_some_and(|chain| safe > chain.last.plus(consumer.timespan))
             && let State::Open(chain) = std::mem::take(&mut self.frozen)
@@ -127,6 +123,17 @@ impl Key {
             if self.ended.is_empty() {
                 self.now = State::default();
             } else {
+                self.ended.remove(0);
+            }
+        }
+    }
+
+    /// Freezes the oldest of the loose matches.
+    fn freeze_one(&mut self, consumer: &Consumer) {
+        let Some(entry) = self.loose.pop_front() else { return };
+        if let Some(chain) = self.frozen.step(&entry, consumer) {
+            self.done.push(chain);
+            if !self.ended.is_empty() {
                 self.ended.remove(0);
             }
         }
@@ -153,9 +160,10 @@ impl Key {
             // Episodes that a match past the lateness bound has joined: the first one goes on.
             tell.extend(known.map(|other| Tell::Resolve(other.id, (*chain).clone())));
             let alert = first.or_else(|| {
-                // A neighbour that was told might still turn out to be the same episode: wait until that is decided.
-                let before = at == 0 || over(chains[at - 1]);
-                let after = over(chain) || !self.told.iter().any(|told| told.anchor > chain.last);
+                // A neighbour that was told might still turn out to be the same episode: wait until that is decided. What
+                // only other correlations hear of they must hear in its time.
+                let before = !consumer.alerts || at == 0 || over(chains[at - 1]);
+                let after = !consumer.alerts || over(chain) || !self.told.iter().any(|told| told.anchor > chain.last);
                 // What more matches could make untrue is told when none can come any more.
                 let stands = consumer.monotone || chain.opened < safe;
                 (last_call || (before && after && stands)).then(|| {

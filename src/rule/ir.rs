@@ -19,6 +19,9 @@ use crate::event::project::fold;
 /// such as "not denied" would be true there of every request.
 pub const STAGES_DECIDED: [&str; 3] = ["responsestarted", "responsecomplete", "panic"];
 
+/// Matches that the window of a correlation keeps; beyond it the oldest go, so that no condition may ask for more.
+pub const WINDOW_MAX: usize = 10_000;
+
 /// A rule about single events.
 #[derive(Clone, Debug)]
 pub struct Rule {
