@@ -216,6 +216,13 @@ impl Condition {
         self.bounds.iter().all(|(ordering, bound)| ordering.holds(&number, bound))
     }
 
+    /// Whether there is a whole number from `least` on that satisfies every bound.
+    #[must_use]
+    pub fn may_hold(&self, least: f64) -> bool {
+        let near = self.bounds.iter().flat_map(|(_, bound)| [-1.0, 0.0, 1.0].map(|more| bound.floor() + more));
+        near.chain([least, least + self.bounds.len() as f64]).any(|number| number >= least && self.holds(number))
+    }
+
     /// Whether what holds for a number holds for all greater ones.
     fn is_monotone(&self) -> bool {
         self.bounds.iter().all(|(ordering, _)| matches!(ordering, Ordering::Gt | Ordering::Gte))
