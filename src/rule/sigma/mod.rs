@@ -112,7 +112,7 @@ pub fn check_logsource(reader: &mut Reader<'_>, document: &Node) {
         }
         Some(node) => match node.as_map() {
             None => {
-                reader.error_with_help(node.span, format!("`logsource` must be a mapping, not {}", node.kind()), HELP)
+                reader.error_with_help(node.span, format!("`logsource` must be a mapping, not {}", node.kind()), HELP);
             }
             Some([]) => reader.error_with_help(node.span, "the `logsource` is empty", HELP),
             Some(_) => {}
@@ -454,7 +454,7 @@ fn unknown_modifier(reader: &mut Reader<'_>, key: &Key, name: &str) {
     };
     match closest(name, MODIFIERS) {
         Some(near) if near != name && !name.is_empty() => {
-            reader.error_with_help(span, message, format!("did you mean `{near}`?"))
+            reader.error_with_help(span, message, format!("did you mean `{near}`?"));
         }
         _ => reader.error(span, message),
     }
