@@ -84,6 +84,7 @@ impl Filter {
         let mut ids = HashSet::new();
         for (written, span) in self.rules.as_ref()? {
             match known.rule(written) {
+                Some(_) if known.is_shared(written) => findings.push(Names::ambiguous(&self.source, written, *span)),
                 Some(id) => {
                     ids.insert(id);
                 }

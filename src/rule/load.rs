@@ -498,6 +498,22 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_several_rules_have_means_none_of_them() {
+        let rule =
+            |id: &str| format!("{HEAD}name: base\nid: {id}\ndetection: {{sel: {{verb: get}}, condition: sel}}\n---\n");
+        let two = format!("{}{}", rule("a"), rule("b"));
+        assert!(errors(&two).is_empty(), "as long as nobody uses it");
+        for user in [
+            "correlation: {type: event_count, rules: [base], timespan: 5m, condition: {gte: 3}}\n",
+            "logsource: {product: kubernetes}\nfilter: {rules: [base], s: {a: b}, condition: not s}\n",
+        ] {
+            let found = errors(&format!("{two}title: C\n{user}"));
+            let message = "several rules have the name `base`: name the one that is meant by its id";
+            assert!(found.len() == 1 && found[0].ends_with(message), "{found:?}");
+        }
+    }
+
+    #[test]
     fn a_logsource_that_says_nothing_is_a_mistake_and_one_that_is_misspelled_is_noted() {
         let rule =
             |logsource: &str| format!("title: T\nlogsource: {logsource}\ndetection: {{s: {{a: b}}, condition: s}}\n");

@@ -17,6 +17,8 @@ use crate::yaml::Node;
 pub struct Names {
     rules: HashMap<String, Arc<str>>,
     correlations: HashMap<String, Arc<str>>,
+    /// What several are named.
+    shared: HashSet<String>,
     absent: Absent,
 }
 
@@ -50,10 +52,12 @@ impl Names {
         correlations: impl Iterator<Item = &'c Unresolved>,
         absent: Absent,
     ) -> Self {
+        let mut shared = HashSet::new();
         let infos = rules.rules.iter().map(|rule| (&rule.info, rule.name.as_deref()));
-        let rules = named(infos.map(|(info, name)| (info.id.as_str(), info.title.as_str(), name)));
-        let correlations = named(correlations.map(|c| (c.info.id.as_str(), c.info.title.as_str(), c.name.as_deref())));
-        Self { rules, correlations, absent }
+        let rules = named(infos.map(|(info, name)| (info.id.as_str(), info.title.as_str(), name)), &mut shared);
+        let infos = correlations.map(|c| (c.info.id.as_str(), c.info.title.as_str(), c.name.as_deref()));
+        let correlations = named(infos, &mut shared);
+        Self { rules, correlations, shared, absent }
     }
 
     /// The id of the rule that has this id, name or title.
@@ -64,6 +68,17 @@ impl Names {
     /// The id of the rule or correlation that has this id, name or title.
     fn any(&self, written: &str) -> Option<Arc<str>> {
         self.rule(written).or_else(|| self.correlations.get(written).cloned())
+    }
+
+    /// Whether several rules have this name.
+    pub(in crate::rule) fn is_shared(&self, written: &str) -> bool {
+        self.shared.contains(written)
+    }
+
+    /// What to say of such a name.
+    pub(in crate::rule) fn ambiguous(source: &Arc<SourceText>, written: &str, span: Span) -> Diagnostic {
+        let message = format!("several rules have the name `{written}`: name the one that is meant by its id");
+        Diagnostic::error(source, span, message)
     }
 
     /// Whether this is what a rule for another product is called.
@@ -97,12 +112,18 @@ impl Names {
 }
 
 /// Id, title and name of each; a title stands back behind ids and names.
-fn named<'n>(all: impl Iterator<Item = (&'n str, &'n str, Option<&'n str>)>) -> HashMap<String, Arc<str>> {
+fn named<'n>(
+    all: impl Iterator<Item = (&'n str, &'n str, Option<&'n str>)>,
+    shared_names: &mut HashSet<String>,
+) -> HashMap<String, Arc<str>> {
     let (mut names, mut titles) = (HashMap::new(), Vec::new());
     for (id, title, name) in all {
         let shared: Arc<str> = id.into();
         for known in [Some(id), name].into_iter().flatten() {
-            names.insert(known.to_owned(), Arc::clone(&shared));
+            let before = names.insert(known.to_owned(), Arc::clone(&shared));
+            if before.is_some_and(|before| before != shared) {
+                shared_names.insert(known.to_owned());
+            }
         }
         titles.push((title.to_owned(), shared));
     }
@@ -191,6 +212,10 @@ fn members_of(reader: &mut Reader<'_>, read: &Unresolved, known: &Names) -> Opti
     let mut rules = Vec::new();
     for (written, span) in &read.rules {
         match known.any(written) {
+            Some(_) if known.is_shared(written) => {
+                good = false;
+                reader.findings.push(Names::ambiguous(reader.source, written, *span));
+            }
             Some(id) if rules.contains(&id) => {
                 good = false;
                 reader.error(*span, format!("`{written}` is named twice: its matches would count double"));
