@@ -28,6 +28,9 @@ pub(super) struct Key {
     done: Vec<Chain>,
     /// Alerts told as firing, oldest first.
     pub(super) told: Vec<Told>,
+    /// When those episodes opened that other correlations have had before they could be told: it was still undecided
+    /// whether they are one with a neighbour, but not when they opened.
+    fed: Vec<Timestamp>,
     /// Time of the newest match.
     pub(super) newest: Option<Timestamp>,
 }
@@ -160,10 +163,9 @@ impl Key {
             // Episodes that a match past the lateness bound has joined: the first one goes on.
             tell.extend(known.map(|other| Tell::Resolve(other.id, (*chain).clone())));
             let alert = first.or_else(|| {
-                // A neighbour that was told might still turn out to be the same episode: wait until that is decided. What
-                // only other correlations hear of they must hear in its time.
-                let before = !consumer.alerts || at == 0 || over(chains[at - 1]);
-                let after = !consumer.alerts || over(chain) || !self.told.iter().any(|told| told.anchor > chain.last);
+                // A neighbour that was told might still turn out to be the same episode: wait until that is decided.
+                let before = at == 0 || over(chains[at - 1]);
+                let after = over(chain) || !self.told.iter().any(|told| told.anchor > chain.last);
                 // What more matches could make untrue is told when none can come any more.
                 let stands = consumer.monotone || chain.opened < safe;
                 (last_call || (before && after && stands)).then(|| {
@@ -174,11 +176,18 @@ impl Key {
                         anchor: chain.first,
                         count: chain.count,
                         last: chain.last,
-                        fed: consumer.feeds.is_empty(),
+                        fed: consumer.feeds.is_empty() || self.fed.contains(&chain.opened),
                     }
                 })
             });
-            let Some(mut alert) = alert else { continue };
+            let Some(mut alert) = alert else {
+                // What other correlations hear of they must hear in its time.
+                if chain.opened < safe && !consumer.feeds.is_empty() && !self.fed.contains(&chain.opened) {
+                    self.fed.push(chain.opened);
+                    tell.push(Tell::Feed(id_of(chain), (*chain).clone()));
+                }
+                continue;
+            };
             if !alert.fed && (last_call || chain.opened < safe) {
                 alert.fed = true;
                 tell.push(Tell::Feed(alert.id.clone(), (*chain).clone()));
@@ -189,6 +198,7 @@ impl Key {
                 told.push(alert);
             }
         }
+        self.fed.retain(|opened| chains.iter().any(|chain| chain.opened == *opened));
         self.told = told;
         // One that came far too late may still have to wait before it is told.
         self.done.retain(|chain| !last_call && safe <= chain.last.plus(consumer.timespan));
@@ -217,7 +227,8 @@ impl Key {
         let mut chains = self.done.iter().chain(&self.ended).chain(self.now.chain());
         let waits = |chain: &&Chain| {
             let told = self.told.iter().find(|told| (chain.first..=chain.last).contains(&told.anchor));
-            told.map_or(!consumer.monotone, |told| !told.fed)
+            let unheard = !consumer.feeds.is_empty() && !self.fed.contains(&chain.opened);
+            told.map_or(!consumer.monotone || unheard, |told| !told.fed)
         };
         if let Some(chain) = chains.clone().find(waits) {
             return Some(chain.opened);

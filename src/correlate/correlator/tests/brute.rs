@@ -218,6 +218,7 @@ proptest! {
     fn correlations_of_correlations_count_their_episodes(
         steps in prop::collection::vec((0_i64..120, 0_u8..2, any::<bool>(), 0_i64..=20), 0..50),
         ordered in any::<bool>(),
+        generate in any::<bool>(),
     ) {
         let (kind, more) = if ordered {
             ("temporal_ordered", "rules: [inner, other], timespan: 20s")
@@ -225,7 +226,7 @@ proptest! {
             ("event_count", "rules: [inner, other], timespan: 20s, condition: {gte: 2}")
         };
         let inner = INNER.replace("60s", "10s");
-        let rules = rules(&format!("{inner}{}", correlation(kind, more)));
+        let rules = rules(&format!("{inner}{}", correlation(kind, &format!("{more}, generate: {generate}"))));
         let loaded = rules.loaded();
         let (inner, outer) = (loaded.correlation("inner").unwrap(), loaded.correlation("c").unwrap());
         let matches = matches(&steps);
