@@ -13,7 +13,7 @@ use self::written::Written;
 use super::ir::{Expr, Rule};
 use super::reader::Reader;
 use crate::alert::{Level, RuleInfo};
-use crate::diagnose::{Diagnostic, SourceText, Span, closest};
+use crate::diagnose::{Diagnostic, Severity, SourceText, Span, closest};
 use crate::hash;
 use crate::yaml::{Node, Value};
 
@@ -88,6 +88,8 @@ struct Item {
     tags: Vec<String>,
     enabled: bool,
     exceptions: Vec<Exception>,
+    /// `skip-if-unknown-filter`: with a field that is not known here it is left out, which is no mistake.
+    optional: bool,
     file: PathBuf,
     text: String,
     /// Something about it was wrong: it is not to be used.
@@ -221,8 +223,10 @@ impl Collected {
                 finished.skipped.push((item.file, item.name));
             } else if item.enabled && !item.condition.text.is_empty() {
                 // Of one that is not to be used the other mistakes are told all the same.
-                let broken = item.broken;
+                let (broken, optional, before) = (item.broken, item.optional, findings.len());
                 finished.rules.extend(item.finish(&names, findings).filter(|_| !broken));
+                let unknown = findings[before..].iter_mut().filter(|finding| fields::says_unknown(&finding.message));
+                unknown.filter(|_| optional).for_each(|finding| finding.severity = Severity::Warning);
             }
         }
         finished
@@ -251,6 +255,7 @@ impl Item {
         self.level = priority(reader, item).unwrap_or_default();
         self.tags = reader.texts(item, "tags").into_iter().map(|(tag, _)| tag).collect();
         self.exceptions = exceptions::read(reader, item);
+        self.optional = flag(reader, item, "skip-if-unknown-filter").unwrap_or(false);
     }
 
     /// A change of a rule that is there: with `override`, or with `append: true`.
@@ -342,7 +347,7 @@ impl Item {
 }
 
 fn errors(findings: &[Diagnostic]) -> usize {
-    findings.iter().filter(|finding| finding.severity == crate::diagnose::Severity::Error).count()
+    findings.iter().filter(|finding| finding.severity == Severity::Error).count()
 }
 
 fn read_macro(written: Written, findings: &mut Vec<Diagnostic>) -> Macro {

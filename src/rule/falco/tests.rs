@@ -191,6 +191,9 @@ fn changes_that_would_lose_a_rule_or_its_exceptions_are_refused() {
     ] {
         assert!(findings(&more).iter().any(|found| found.ends_with(message)), "{more}: {:?}", findings(&more));
     }
+    let optional = rule.replace("ka.verb = get", "ka.foo = a").replace("INFO", "INFO\n  skip-if-unknown-filter: true");
+    let loaded = load(&optional);
+    assert!(!loaded.has_errors() && loaded.findings.len() == 1 && loaded.rules.rules.len() == 1);
     let two = rule.replace("ka.verb = get", "ka.foo = a and ka.bar = b").replace("INFO", "INFOO");
     assert_eq!(findings(&two).len(), 3, "every mistake at once: {:?}", findings(&two));
     assert!(load(&rule.replace("INFO", "INFO\n  enabled: no")).rules.rules.iter().all(|rule| rule.info.id != "X"));
