@@ -479,7 +479,11 @@ fn rewritten(reader: &mut Reader<'_>, name: &str, modifiers: &Modifiers, value: 
         reader.error(value.span, format!("this modifier takes text, not {}", value.kind()));
         return Expr::Any(Vec::new());
     };
-    let texts = if modifiers.expand { encode::expand(text, reader.placeholders) } else { Ok(vec![text.to_owned()]) };
+    let texts = if modifiers.expand {
+        encode::expand(text, reader.placeholders, !modifiers.regex)
+    } else {
+        Ok(vec![text.to_owned()])
+    };
     let texts = match texts {
         Ok(texts) => texts,
         Err(message) => {
