@@ -1,6 +1,6 @@
 //! All groups of all rules: matches in, changes of alerts out. Single-threaded; owned by one task.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::baseline::{Baseline, Baselines, Observed};
 use super::key::{Key, Tell};
+use super::seen::{Novelty, Seen};
 use super::window::{Chain, Entry, Shown};
 use super::{SKEW_MAX, summary, tally};
 use crate::alert::{Alert, Kind, Status};
@@ -16,9 +17,6 @@ use crate::engine::{Consumer, Match, RuleSet};
 use crate::event::FieldPath;
 use crate::hash;
 use crate::rule::ir::CorrelationKind;
-
-/// Requests that are remembered, so that their later stages and repeated deliveries change nothing.
-const SEEN_MAX: usize = 262_144;
 
 /// Matches of a cluster that wait for their turn.
 const WAITING_MAX: usize = 100_000;
@@ -85,8 +83,8 @@ pub struct Correlator {
     ids: HashMap<KeyId, usize>,
     held: Vec<Option<Held>>,
     free: Vec<usize>,
-    /// Per cluster: when which group is to be settled.
-    deadlines: HashMap<Arc<str>, BTreeSet<(Timestamp, usize)>>,
+    /// Per cluster: when which consumer's group is to be settled; a correlation comes after those that it is made of.
+    deadlines: HashMap<Arc<str>, BTreeSet<Deadline>>,
     /// Per consumer: its groups by their newest match.
     quiet: Vec<BTreeSet<(Timestamp, usize)>>,
     /// Per cluster: the newest event time.
@@ -99,9 +97,15 @@ pub struct Correlator {
     /// The past is shown once more, to rebuild the windows: baselines know it already.
     again: bool,
     /// Per cluster: matches that baselines are asked about, which they get in the order of their times.
-    waiting: HashMap<Arc<str>, BTreeMap<(Timestamp, u64), Waiting>>,
+    waiting: HashMap<Arc<str>, BTreeMap<Turn, Waiting>>,
     waited: u64,
 }
+
+/// When a group is to be settled, its consumer, and its place.
+type Deadline = (Timestamp, usize, usize);
+
+/// The order of those that wait: by time, then by request, so that it does not depend on their arrival.
+type Turn = (Timestamp, u64, u64);
 
 /// A match that waits until nothing older can come.
 struct Waiting {
@@ -198,6 +202,15 @@ impl Correlator {
         for cluster in clusters {
             self.feed_waiting(&cluster, Timestamp(i64::MAX));
         }
+        let watermarks: Vec<_> = self.watermarks.iter().map(|(cluster, time)| (Arc::clone(cluster), *time)).collect();
+        for (cluster, watermark) in watermarks {
+            while let Some(due) = self.due(&cluster, just_after(watermark)) {
+                self.settle(due.2, just_after(due.0), false);
+                if self.waits(&cluster, due) {
+                    break;
+                }
+            }
+        }
         // A correlation comes after those that it is made of, and so after their last episodes.
         for consumer in 0..self.quiet.len() {
             let groups: Vec<usize> = self.quiet[consumer].iter().map(|(_, at)| *at).collect();
@@ -282,10 +295,10 @@ impl Correlator {
             if let Some(held) = self.held[at].as_mut() {
                 held.key.adopt(&alert.id, &chain_of(alert), &rules.consumers()[consumer]);
             }
-            self.index(at);
+            self.index(at, None);
         }
         for at in 0..self.held.len() {
-            self.index(at);
+            self.index(at, None);
         }
     }
 
@@ -305,7 +318,7 @@ impl Correlator {
                     self.quiet[place].insert((held.quiet, at));
                     self.ids.insert(held.id.clone(), at);
                     self.held[at] = Some(held);
-                    self.index(at);
+                    self.index(at, None);
                 }
                 None => {
                     let consumer = &old.consumers()[held.id.0];
@@ -362,9 +375,9 @@ impl Correlator {
     fn wait(&mut self, place: (usize, usize), fed: &Arc<Fed>) {
         self.waited += 1;
         let waiting = self.waiting.entry(Arc::clone(&fed.cluster)).or_default();
-        waiting.insert((fed.time, self.waited), Waiting { place, fed: Arc::clone(fed) });
+        waiting.insert((fed.time, fed.request, self.waited), Waiting { place, fed: Arc::clone(fed) });
         if waiting.len() > WAITING_MAX
-            && let Some(((time, _), Waiting { place, fed })) = waiting.pop_first()
+            && let Some(((time, ..), Waiting { place, fed })) = waiting.pop_first()
         {
             self.feed(place, &fed, time);
         }
@@ -394,7 +407,8 @@ impl Correlator {
         let bound = match &consumer.kind {
             CorrelationKind::FirstSeen(rule) => {
                 // The group without the value, which is the last part of it.
-                let (group, value) = parts_of(consumer, member, fed, consumer.group_by.len() - rule.fields.len());
+                // Of an event that lacks the fields nothing can be new.
+                let (group, value) = parts_of(consumer, member, fed, consumer.group_by.len() - rule.fields.len())?;
                 let observed = Self::observed(fed, &group, &value);
                 let joins = self.ids.get(id).and_then(|at| self.held[*at].as_ref());
                 let joins = joins.is_some_and(|held| held.key.joins(fed.time, consumer));
@@ -471,7 +485,7 @@ impl Correlator {
         self.ids.remove(&held.id);
         self.quiet[held.id.0].remove(&(held.quiet, at));
         if let (Some(deadline), Some(deadlines)) = (held.deadline, self.deadlines.get_mut(&held.id.1)) {
-            deadlines.remove(&(deadline, at));
+            deadlines.remove(&(deadline, held.id.0, at));
         }
         self.dirty.remove(&at);
         self.free.push(at);
@@ -494,23 +508,35 @@ impl Correlator {
                 }
                 return;
             };
-            let ((time, _), Waiting { place, fed }) = first.remove_entry();
+            let ((time, ..), Waiting { place, fed }) = first.remove_entry();
             self.settle_before(cluster, time);
             self.feed(place, &fed, time);
         }
     }
 
+    /// Settles groups in the order of their deadlines, each as of its own: what one yields to another may be older than
+    /// what that one could decide by now.
     fn settle_before(&mut self, cluster: &Arc<str>, safe: Timestamp) {
-        while let Some(&(deadline, at)) = self.deadlines.get(cluster).and_then(|deadlines| deadlines.first()) {
-            if deadline >= safe {
-                break;
+        while let Some(due) = self.due(cluster, safe) {
+            let (deadline, _, at) = due;
+            self.settle(at, just_after(deadline), false);
+            if self.waits(cluster, due) {
+                self.settle(at, safe, false);
             }
-            self.settle(at, safe, false);
             // Whatever a group waits for, it has waited long enough.
-            if self.deadlines.get(cluster).is_some_and(|deadlines| deadlines.contains(&(deadline, at))) {
+            if self.waits(cluster, due) {
                 self.drop_key(at);
             }
         }
+    }
+
+    /// The group that is to be settled first, if it is to be before `safe`.
+    fn due(&self, cluster: &str, safe: Timestamp) -> Option<Deadline> {
+        self.deadlines.get(cluster)?.first().copied().filter(|(deadline, ..)| *deadline < safe)
+    }
+
+    fn waits(&self, cluster: &str, due: Deadline) -> bool {
+        self.deadlines.get(cluster).is_some_and(|deadlines| deadlines.contains(&due))
     }
 
     fn settle(&mut self, at: usize, safe: Timestamp, last_call: bool) {
@@ -537,7 +563,7 @@ impl Correlator {
         if !held.key.told.is_empty() {
             self.dirty.insert(at);
         }
-        self.index(at);
+        self.index(at, Some(safe));
         for (mut episode, opened) in episodes {
             episode.again = self.was_there(&episode.cluster, opened);
             for &place in &consumer.feeds {
@@ -546,13 +572,15 @@ impl Correlator {
         }
     }
 
-    /// Puts a group where its deadline and its newest match say, or lets it go if nothing is left of it.
-    fn index(&mut self, at: usize) {
+    /// Puts a group where its deadline and its newest match say, or lets it go if nothing is left of it that could matter
+    /// after `safe`, or by now.
+    fn index(&mut self, at: usize, safe: Option<Timestamp>) {
         let Some(held) = self.held[at].as_mut() else { return };
         let consumer = &self.rules.consumers()[held.id.0];
         // In the cluster's time, which the group's own runs behind.
         let deadline = held.key.deadline(consumer).map(|deadline| deadline.plus(held.behind));
-        let safe = self.watermarks.get(&held.id.1).map(|watermark| watermark.minus(self.limits.lateness));
+        let now = || self.watermarks.get(&held.id.1).map(|watermark| watermark.minus(self.limits.lateness));
+        let safe = safe.or_else(now);
         let stale = deadline.zip(safe).is_none_or(|(deadline, safe)| deadline < safe) && held.key.told.is_empty();
         if stale && held.key.is_idle() {
             return self.drop_key(at);
@@ -568,14 +596,18 @@ impl Correlator {
         if deadline != held.deadline {
             let deadlines = self.deadlines.entry(Arc::clone(&held.id.1)).or_default();
             if let Some(before) = held.deadline {
-                deadlines.remove(&(before, at));
+                deadlines.remove(&(before, held.id.0, at));
             }
             if let Some(deadline) = deadline {
-                deadlines.insert((deadline, at));
+                deadlines.insert((deadline, held.id.0, at));
             }
             held.deadline = deadline;
         }
     }
+}
+
+fn just_after(time: Timestamp) -> Timestamp {
+    Timestamp(time.0.saturating_add(1))
 }
 
 fn asks_baselines(consumer: &Consumer) -> bool {
@@ -628,11 +660,12 @@ fn group_of(consumer: &Consumer, member: usize, fed: &Fed) -> (String, BTreeMap<
     (text_of(&values), group)
 }
 
-/// The values of a match's group, in two: as one text those before `at`, as another those from there on.
-fn parts_of(consumer: &Consumer, member: usize, fed: &Fed, at: usize) -> (String, String) {
+/// The values of a match's group, in two: as one text those before `at`, as another those from there on; `None` if there
+/// are none of the latter.
+fn parts_of(consumer: &Consumer, member: usize, fed: &Fed, at: usize) -> Option<(String, String)> {
     let mut values: Vec<Value> = group_values(consumer, member, fed).map(|(_, value)| value).collect();
     let rest = values.split_off(at.min(values.len()));
-    (text_of(&values), text_of(&rest))
+    rest.iter().any(|value| !value.is_null()).then(|| (text_of(&values), text_of(&rest)))
 }
 
 fn group_values<'c>(
@@ -645,17 +678,23 @@ fn group_values<'c>(
         if let Some(value) = fed.group.get(&**name) {
             return (name, value.clone());
         }
-        let value = match fields.get(member).map_or(&[][..], |field| found(field, fed)) {
-            [] => Value::Null,
-            [one] => one.clone(),
-            many => Value::Array(many.to_vec()),
+        let value = match fields.get(member).map(|field| found(field, fed)) {
+            None | Some([]) => Value::Null,
+            Some([one]) => one.clone(),
+            Some(many) => Value::Array(many.to_vec()),
         };
         (name, value)
     })
 }
 
+/// The values of a field: what the correlation that yields the match groups by, also under an alias, or else the event's.
 fn found<'f>(field: &FieldPath, fed: &'f Fed) -> &'f [Value] {
-    fed.shown.fields.get(field.as_str()).map_or(&[][..], Vec::as_slice)
+    match fed.group.get(field.as_str()) {
+        Some(Value::Null) => &[],
+        Some(Value::Array(many)) => many,
+        Some(one) => std::slice::from_ref(one),
+        None => fed.shown.fields.get(field.as_str()).map_or(&[][..], Vec::as_slice),
+    }
 }
 
 fn text_of(values: &Vec<Value>) -> String {
@@ -733,47 +772,6 @@ fn chain_of(alert: &Alert) -> Chain {
             said: Some(said.to_owned()),
             fields: BTreeMap::new(),
         }),
-    }
-}
-
-/// Requests that were counted already, by rule.
-#[derive(Default)]
-struct Seen {
-    /// Hash of rule and request, to the delivery that counted.
-    deliveries: HashMap<u64, u64>,
-    order: VecDeque<u64>,
-    /// The last delivery that was found to be a duplicate: several rules may be true of one event.
-    duplicate: Option<u64>,
-}
-
-enum Novelty {
-    New,
-    LaterStage,
-    /// Delivered before; true if this is the first rule to notice.
-    Duplicate(bool),
-}
-
-impl Seen {
-    fn add(&mut self, found: &Match) -> Novelty {
-        let id = hash::short(&[&found.request.to_le_bytes(), found.rule.as_bytes(), found.cluster.as_bytes()]);
-        match self.deliveries.get(&id) {
-            Some(delivery) if *delivery == found.delivery => {
-                let first = self.duplicate != Some(found.delivery);
-                self.duplicate = Some(found.delivery);
-                Novelty::Duplicate(first)
-            }
-            Some(_) => Novelty::LaterStage,
-            None => {
-                self.deliveries.insert(id, found.delivery);
-                self.order.push_back(id);
-                if self.order.len() > SEEN_MAX
-                    && let Some(oldest) = self.order.pop_front()
-                {
-                    self.deliveries.remove(&oldest);
-                }
-                Novelty::New
-            }
-        }
     }
 }
 

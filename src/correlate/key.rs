@@ -28,6 +28,9 @@ pub(super) struct Key {
     done: Vec<Chain>,
     /// Alerts told as firing, oldest first.
     pub(super) told: Vec<Told>,
+    /// When those episodes opened that other correlations have had before they could be told: it was still undecided
+    /// whether they are one with a neighbour, but not when they opened.
+    fed: Vec<Timestamp>,
     /// Time of the newest match.
     pub(super) newest: Option<Timestamp>,
 }
@@ -61,7 +64,7 @@ impl Key {
     /// Takes a match.
     pub(super) fn push(&mut self, entry: Entry, consumer: &Consumer) {
         self.newest = self.newest.max(Some(entry.time));
-        if self.loose.back().is_none_or(|last| last.time <= entry.time) {
+        if self.loose.back().is_none_or(|last| last.order() <= entry.order()) {
             self.ended.extend(self.now.step(&entry, consumer));
             self.loose.push_back(self.slim(entry));
         } else if let Some(chain) = self.within_open(entry.time) {
@@ -72,8 +75,9 @@ impl Key {
             self.replay(consumer);
         }
         if self.loose.len() > LOOSE_MAX {
-            let safe = self.loose[LOOSE_MAX / 2].time;
-            self.freeze(safe, consumer);
+            for _ in 0..LOOSE_MAX / 2 {
+                self.freeze_one(consumer);
+            }
         }
     }
 
@@ -90,7 +94,7 @@ impl Key {
     }
 
     fn insert(&mut self, entry: Entry) {
-        let at = self.loose.partition_point(|other| other.time <= entry.time);
+        let at = self.loose.partition_point(|other| other.order() <= entry.order());
         self.loose.insert(at, entry);
     }
 
@@ -110,15 +114,10 @@ impl Key {
         }
     }
 
-    /// Freezes everything up to `safe`: nothing older will come.
+    /// Freezes everything before `safe`: nothing older will come, but others of that very time may.
     fn freeze(&mut self, safe: Timestamp, consumer: &Consumer) {
-        while let Some(entry) = self.loose.pop_front_if(|entry| entry.time <= safe) {
-            if let Some(chain) = self.frozen.step(&entry, consumer) {
-                self.done.push(chain);
-                if !self.ended.is_empty() {
-                    self.ended.remove(0);
-                }
-            }
+        while self.loose.front().is_some_and(|entry| entry.time < safe) {
+            self.freeze_one(consumer);
         }
         if self.frozen.chain().is_some_and(|chain| safe > chain.last.plus(consumer.timespan))
             && let State::Open(chain) = std::mem::take(&mut self.frozen)
@@ -127,6 +126,17 @@ impl Key {
             if self.ended.is_empty() {
                 self.now = State::default();
             } else {
+                self.ended.remove(0);
+            }
+        }
+    }
+
+    /// Freezes the oldest of the loose matches.
+    fn freeze_one(&mut self, consumer: &Consumer) {
+        let Some(entry) = self.loose.pop_front() else { return };
+        if let Some(chain) = self.frozen.step(&entry, consumer) {
+            self.done.push(chain);
+            if !self.ended.is_empty() {
                 self.ended.remove(0);
             }
         }
@@ -166,11 +176,18 @@ impl Key {
                         anchor: chain.first,
                         count: chain.count,
                         last: chain.last,
-                        fed: consumer.feeds.is_empty(),
+                        fed: consumer.feeds.is_empty() || self.fed.contains(&chain.opened),
                     }
                 })
             });
-            let Some(mut alert) = alert else { continue };
+            let Some(mut alert) = alert else {
+                // What other correlations hear of they must hear in its time.
+                if chain.opened < safe && !consumer.feeds.is_empty() && !self.fed.contains(&chain.opened) {
+                    self.fed.push(chain.opened);
+                    tell.push(Tell::Feed(id_of(chain), (*chain).clone()));
+                }
+                continue;
+            };
             if !alert.fed && (last_call || chain.opened < safe) {
                 alert.fed = true;
                 tell.push(Tell::Feed(alert.id.clone(), (*chain).clone()));
@@ -181,6 +198,7 @@ impl Key {
                 told.push(alert);
             }
         }
+        self.fed.retain(|opened| chains.iter().any(|chain| chain.opened == *opened));
         self.told = told;
         // One that came far too late may still have to wait before it is told.
         self.done.retain(|chain| !last_call && safe <= chain.last.plus(consumer.timespan));
@@ -209,7 +227,8 @@ impl Key {
         let mut chains = self.done.iter().chain(&self.ended).chain(self.now.chain());
         let waits = |chain: &&Chain| {
             let told = self.told.iter().find(|told| (chain.first..=chain.last).contains(&told.anchor));
-            told.map_or(!consumer.monotone, |told| !told.fed)
+            let unheard = !consumer.feeds.is_empty() && !self.fed.contains(&chain.opened);
+            told.map_or(!consumer.monotone || unheard, |told| !told.fed)
         };
         if let Some(chain) = chains.clone().find(waits) {
             return Some(chain.opened);

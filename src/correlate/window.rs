@@ -9,10 +9,7 @@ use super::tally::Tally;
 use crate::alert::EventExcerpt;
 use crate::clock::Timestamp;
 use crate::engine::{Consumer, Match};
-use crate::rule::ir::{Awaited, CorrelationKind, Members};
-
-/// Matches that a window keeps; beyond it the oldest go, which only conditions on more matches than this can notice.
-const WINDOW_MAX: usize = 10_000;
+use crate::rule::ir::{Awaited, CorrelationKind, Members, WINDOW_MAX};
 
 /// Audit ids that an alert names.
 pub(super) const AUDIT_IDS_MAX: usize = 10;
@@ -42,6 +39,14 @@ pub(super) struct Shown {
     pub(super) said: Option<String>,
     /// The fields that it carries: a correlation of this one may group or count by them.
     pub(super) fields: BTreeMap<Arc<str>, Vec<Value>>,
+}
+
+impl Entry {
+    /// Where it stands among the matches of its group. Of those at the same time, the one of the rule that is named first
+    /// comes first, so that what happens at once is in order, whichever is delivered first.
+    pub(super) fn order(&self) -> (Timestamp, u16, u64) {
+        (self.time, self.member, self.request)
+    }
 }
 
 impl Shown {
@@ -83,9 +88,10 @@ impl Chain {
         self.count += 1;
         self.first = self.first.min(entry.time);
         self.last = self.last.max(entry.time);
-        let at = self.audit_ids.partition_point(|(time, _)| *time <= entry.time);
+        let new = (entry.time, Arc::clone(&entry.audit_id));
+        let at = self.audit_ids.partition_point(|known| *known <= new);
         if at < AUDIT_IDS_MAX {
-            self.audit_ids.insert(at, (entry.time, Arc::clone(&entry.audit_id)));
+            self.audit_ids.insert(at, new);
             self.audit_ids.truncate(AUDIT_IDS_MAX);
         }
     }
@@ -168,7 +174,7 @@ pub(super) struct Window {
 impl Window {
     fn push(&mut self, entry: &Entry, consumer: &Consumer) {
         let newest = self.entries.back().map_or(entry.time, |last| last.time.max(entry.time));
-        let at = self.entries.partition_point(|other| other.time <= entry.time);
+        let at = self.entries.partition_point(|other| other.order() <= entry.order());
         self.entries.insert(at, entry.clone());
         self.tally.add(&consumer.kind, &entry.values);
         let member = usize::from(entry.member);
@@ -264,13 +270,16 @@ impl Window {
         let first = self.entries.front()?;
         let last = self.entries.back()?;
         let shown = entry.shown.clone().or_else(|| self.entries.iter().rev().find_map(|e| e.shown.clone()))?;
+        let mut audit_ids: Vec<_> = self.entries.iter().map(|e| (e.time, Arc::clone(&e.audit_id))).collect();
+        audit_ids.sort_unstable();
+        audit_ids.truncate(AUDIT_IDS_MAX);
         Some(Chain {
             first: first.time,
             opened: entry.time,
             last: last.time,
             count: self.entries.len() as u64,
             evidence: first.request,
-            audit_ids: self.entries.iter().take(AUDIT_IDS_MAX).map(|e| (e.time, Arc::clone(&e.audit_id))).collect(),
+            audit_ids,
             shown,
         })
     }

@@ -22,6 +22,17 @@ pub enum Condition {
     },
 }
 
+impl Condition {
+    /// Gives every name another place: in the file instead of in the text.
+    pub fn place(&mut self, place: &dyn Fn(usize) -> usize) {
+        match self {
+            Self::And(parts) | Self::Or(parts) => parts.iter_mut().for_each(|part| part.place(place)),
+            Self::Not(part) => part.place(place),
+            Self::Name(_, at) | Self::Of { at, .. } => *at = place(*at),
+        }
+    }
+}
+
 /// What is wrong with a condition, and at which byte of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConditionError {
@@ -33,6 +44,8 @@ pub struct ConditionError {
     pub len: usize,
 }
 
+const AGGREGATION: &str = "aggregations after `|` are Sigma v1; write a correlation";
+
 /// Nesting that is followed.
 const DEPTH_MAX: usize = 64;
 
@@ -42,6 +55,7 @@ pub fn parse(text: &str) -> Result<Condition, ConditionError> {
     let condition = parser.or(0)?;
     match parser.peek() {
         None => Ok(condition),
+        Some(("|", at)) => Err(error(AGGREGATION.to_owned(), at, 1)),
         Some((word, at)) => Err(error(format!("expected `and` or `or` before `{word}`"), at, word.len())),
     }
 }
@@ -142,7 +156,7 @@ impl<'t> Parser<'t> {
             return Err(error("only `1 of` and `all of` can be counted".to_owned(), at, word.len()));
         }
         if word == "|" {
-            return Err(error("aggregations after `|` are Sigma v1; write a correlation".to_owned(), at, 1));
+            return Err(error(AGGREGATION.to_owned(), at, 1));
         }
         Ok(Condition::Name(word.to_owned(), at))
     }
@@ -186,7 +200,7 @@ mod tests {
             ("(a or b", 0, "this bracket is never closed"),
             ("a or or b", 5, "expected a name, found `or`"),
             ("2 of them", 0, "only `1 of` and `all of` can be counted"),
-            ("a | count() > 5", 2, "expected `and` or `or` before `|`"),
+            ("a | count() > 5", 2, AGGREGATION),
             ("1 of", 4, "`of` needs a pattern or `them`"),
         ] {
             let error = parse(text).expect_err(text);

@@ -33,14 +33,17 @@ pub fn read(reader: &mut Reader<'_>, document: &Node) -> Option<Filter> {
         let help = "add `logsource: {product: kubernetes, service: audit}`";
         reader.error_with_help(body.span, "the filter has no `logsource`", help);
     }
+    if let Some(node) = body.get("condition").filter(|node| matches!(node.value, Value::Seq(_))) {
+        reader.error(node.span, "a filter has one condition, not a list");
+    }
     let rules = match body.get("rules").map(|node| (&node.value, node)) {
-        None => {
+        None | Some((Value::Null, _)) => {
             if body.as_map().is_some() {
                 reader.error_with_help(body.span, "a filter needs `rules`", "name rules, or write `rules: any`");
             }
             None
         }
-        Some((Value::String(text), _)) if text == "any" => None,
+        Some((Value::String(text), _)) if text.eq_ignore_ascii_case("any") => None,
         Some((Value::Seq(items), _)) if items.is_empty() => None,
         Some(_) => Some(reader.texts(body, "rules")),
     };
@@ -60,13 +63,15 @@ pub fn read(reader: &mut Reader<'_>, document: &Node) -> Option<Filter> {
 pub fn apply(filters: &[Filter], rules: &mut [Rule], known: &Names, findings: &mut Vec<Diagnostic>) {
     for filter in filters {
         let before = findings.len();
+        let absent = |(written, _): &(String, Span)| known.is_skipped(written) || known.is_broken(written);
+        let awaited = filter.rules.iter().flatten().any(absent);
         let named = filter.named(known, findings);
         let mut narrowed = 0;
         for rule in rules.iter_mut().filter(|rule| filter.is_for(rule, named.as_ref())) {
             filter.narrow(rule);
             narrowed += 1;
         }
-        if narrowed == 0 && findings.len() == before {
+        if narrowed == 0 && findings.len() == before && !awaited {
             let message = format!("the filter `{}` applies to no rule", filter.title);
             findings.push(Diagnostic::warning(&filter.source, filter.span, message));
         }
@@ -79,9 +84,11 @@ impl Filter {
         let mut ids = HashSet::new();
         for (written, span) in self.rules.as_ref()? {
             match known.rule(written) {
+                Some(_) if known.is_shared(written) => findings.push(Names::ambiguous(&self.source, written, *span)),
                 Some(id) => {
                     ids.insert(id);
                 }
+                None if known.is_skipped(written) || known.is_broken(written) => {}
                 None => {
                     let refused = "filters are for rules about single events";
                     findings.push(known.unknown(&self.source, written, *span, refused));
@@ -129,7 +136,7 @@ mod tests {
     fn a_filter_narrows_the_rules_it_names() {
         let event = |user: &str| json!({"stage": "ResponseComplete", "verb": "get", "user": {"username": user}});
         let plain = load_text(Path::new("f.yml"), RULE).rules.rules.remove(0);
-        for rules in ["[r]", "reads", "any", "[]", "[R]"] {
+        for rules in ["[r]", "reads", "any", "Any", "[]", "[R]"] {
             let mut loaded = load(&filter(rules));
             assert!(loaded.findings.is_empty(), "{rules}: {:?}", loaded.findings);
             let rule = loaded.rules.rules.remove(0);
@@ -151,6 +158,9 @@ mod tests {
         let narrower = filter("any").replace("service: audit", "service: audit, category: application");
         assert_eq!(messages(&narrower), ["f.yml:10:10: the filter `F` applies to no rule"]);
         assert!(messages("filter: {rules: any, condition: x}\n").len() >= 2);
+        assert!(messages(&filter("")).iter().any(|m| m.contains("a filter needs `rules`")));
+        let two = filter("any").replace("not 1 of them", "[not known, not other]");
+        assert_eq!(messages(&two), ["f.yml:13:14: a filter has one condition, not a list"]);
         assert!(
             messages(&filter("any").replace("  rules: any\n", "")).iter().any(|m| m.contains("a filter needs `rules`"))
         );

@@ -19,6 +19,9 @@ use crate::event::project::fold;
 /// such as "not denied" would be true there of every request.
 pub const STAGES_DECIDED: [&str; 3] = ["responsestarted", "responsecomplete", "panic"];
 
+/// Matches that the window of a correlation keeps; beyond it the oldest go, so that no condition may ask for more.
+pub const WINDOW_MAX: usize = 10_000;
+
 /// A rule about single events.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -211,6 +214,13 @@ impl Condition {
     #[must_use]
     pub fn holds(&self, number: f64) -> bool {
         self.bounds.iter().all(|(ordering, bound)| ordering.holds(&number, bound))
+    }
+
+    /// Whether there is a whole number from `least` on that satisfies every bound.
+    #[must_use]
+    pub fn may_hold(&self, least: f64) -> bool {
+        let near = self.bounds.iter().flat_map(|(_, bound)| [-1.0, 0.0, 1.0].map(|more| bound.floor() + more));
+        near.chain([least, least + self.bounds.len() as f64]).any(|number| number >= least && self.holds(number))
     }
 
     /// Whether what holds for a number holds for all greater ones.

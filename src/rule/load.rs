@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::correlation::{self, Names, Unresolved};
+use super::correlation::{self, Absent, Names, Unresolved};
 use super::falco;
 use super::filter::{self, Filter};
 use super::ir::Rules;
@@ -116,6 +116,8 @@ struct Loader<'o> {
     falco: falco::Collected,
     /// Where each id was first seen.
     ids: HashMap<String, PathBuf>,
+    /// Documents that are there and are no rules of ours.
+    absent: Absent,
 }
 
 impl<'o> Loader<'o> {
@@ -127,6 +129,7 @@ impl<'o> Loader<'o> {
             filters: Vec::new(),
             falco: falco::Collected::default(),
             ids: HashMap::new(),
+            absent: Absent::default(),
         }
     }
 
@@ -168,13 +171,20 @@ impl<'o> Loader<'o> {
             Value::Null => {}
             Value::Map(_) if document.get("correlation").is_some() => {
                 let read = correlation::read(&mut reader, document, file);
-                if let Some(read) = read.filter(|_| no_errors(&findings))
-                    && self.is_new(source, document, read.id(), file)
-                {
-                    self.correlations.push((Arc::clone(source), read));
+                match read.filter(|_| no_errors(&findings)) {
+                    None => self.absent.broken(document),
+                    Some(read) if self.is_new(source, document, read.id(), file) => {
+                        self.correlations.push((Arc::clone(source), read));
+                    }
+                    Some(_) => {}
                 }
             }
-            Value::Map(_) if document.get("logsource").is_some() && !sigma::is_for_us(document) => {
+            Value::Map(_)
+                if document.get("logsource").is_some_and(|l| l.as_map().is_some_and(|l| !l.is_empty()))
+                    && !sigma::is_for_us(document) =>
+            {
+                sigma::note_near_miss(&mut reader, document);
+                self.absent.skipped(document);
                 let title = document.get("title").and_then(Node::as_str).unwrap_or_default().to_owned();
                 self.loaded.rules.skipped.push((file.to_owned(), title));
             }
@@ -182,17 +192,20 @@ impl<'o> Loader<'o> {
                 let read = filter::read(&mut reader, document);
                 self.filters.extend(read.filter(|_| no_errors(&findings)));
             }
+            Value::Map(_) if document.get("action").is_some() && document.get("detection").is_none() => {
+                let span = document.get("action").map_or(document.span, |node| node.span);
+                let help = "write every document out, or use YAML's anchors";
+                reader.error_with_help(span, "`action` is Sigma v1: each document says all of itself now", help);
+            }
             Value::Map(_) => {
-                if document.get("logsource").is_none() {
-                    let start = document.span.start;
-                    let help = "add `logsource: {product: kubernetes, service: audit}`";
-                    reader.error_with_help(Span { start, end: start }, "the rule has no `logsource`", help);
-                }
+                sigma::check_logsource(&mut reader, document);
                 let rule = sigma::rule(&mut reader, document, file);
-                if let Some(rule) = rule.filter(|_| no_errors(&findings))
-                    && self.is_new(source, document, &rule.info.id, file)
-                {
-                    self.loaded.rules.rules.push(rule);
+                match rule.filter(|_| no_errors(&findings)) {
+                    None => self.absent.broken(document),
+                    Some(rule) if self.is_new(source, document, &rule.info.id, file) => {
+                        self.loaded.rules.rules.push(rule);
+                    }
+                    Some(_) => {}
                 }
             }
             Value::Seq(items) if items.is_empty() => {}
@@ -237,9 +250,11 @@ impl<'o> Loader<'o> {
 
     fn finish(mut self) -> Loaded {
         self.finish_falco();
-        let names = Names::new(&self.loaded.rules, self.correlations.iter().map(|(_, read)| read));
+        let names = Names::new(&self.loaded.rules, self.correlations.iter().map(|(_, read)| read), self.absent);
         let (findings, placeholders) = (&mut self.loaded.findings, &self.options.placeholders);
-        self.loaded.rules.correlations = correlation::resolve(self.correlations, &names, findings, placeholders);
+        let skipped = &mut self.loaded.rules.skipped;
+        let correlations = correlation::resolve(self.correlations, &names, findings, placeholders, skipped);
+        self.loaded.rules.correlations = correlations;
         filter::apply(&self.filters, &mut self.loaded.rules.rules, &names, &mut self.loaded.findings);
         self.loaded.unknown = unknown(&self.loaded.rules, self.options);
         configure(&mut self.loaded.rules, self.options);
@@ -424,6 +439,102 @@ mod tests {
         let other = itself.replace(" C\n", " D\n").replace(": c\n", ": d\n").replace("base, d", "base, c");
         let found = errors(&format!("{base}{itself}{other}"));
         assert_eq!(found, ["rule.yml:11:17: `C` is made of itself", "rule.yml:19:17: `D` is made of itself"]);
+    }
+
+    #[test]
+    fn conditions_that_can_never_be_or_count_double_are_refused() {
+        let base = format!("{HEAD}name: base\nid: base-id\ndetection: {{sel: {{verb: get}}, condition: sel}}\n---\n");
+        let never = "13:14: this can never be: a match is the first of its window at least";
+        for (kind, rest, message) in [
+            ("event_count", "[base]\n  condition: {gte: 20000}", "13:14: a window holds at most 10000 matches"),
+            (
+                "spike",
+                "[base]\n  condition: {gte: 20000}",
+                "13:14: `spike` needs the smallest number that may be one, such as `gte: 20`",
+            ),
+            ("event_count", "[base]\n  condition: {gte: 5, lt: 3}", never),
+            ("event_count", "[base]\n  condition: {eq: 0}", never),
+            ("value_count", "[base]\n  condition: {field: a, gt: 1, lt: 2}", never),
+            ("temporal_ordered", "[base, base-id]", "12:17: `base-id` is named twice: its matches would count double"),
+            ("temporal", "[base]\n  generate: 'yes'", "13:13: `generate` is true or false, not text"),
+            (
+                "temporal",
+                "[base]\n  condition: >\n    base and\n    othr",
+                "15:5: the condition names `othr`, which is none of the `rules`",
+            ),
+        ] {
+            let text =
+                format!("{base}title: C\nid: c\ncorrelation:\n  timespan: 1h\n  type: {kind}\n  rules: {rest}\n");
+            assert_eq!(errors(&text), [format!("rule.yml:{message}")], "{kind} {rest}");
+        }
+        for condition in ["{lt: 2}", "{neq: 1, neq: 2}", "{gte: 10000}", "{gt: 1, lt: 3}", "{gte: 0}"] {
+            let text = format!(
+                "{base}title: C\nid: c\ncorrelation:\n  timespan: 1h\n  type: event_count\n  rules: [base]\n  condition: {}\n",
+                condition.replace("neq: 1, ", "gte: 1, ")
+            );
+            assert!(errors(&text).is_empty(), "{condition}: {:?}", errors(&text));
+        }
+    }
+
+    #[test]
+    fn what_is_made_of_rules_for_other_products_is_skipped_with_them() {
+        let windows = "title: W\nname: w\nlogsource: {product: windows}\ndetection: {s: {a: b}, condition: s}\n---\n";
+        let ours = format!("{HEAD}name: base\nid: base\ndetection: {{sel: {{verb: get}}, condition: sel}}\n---\n");
+        let correlation = |rules: &str| {
+            format!(
+                "{windows}{ours}title: C\nid: c\ncorrelation: {{type: event_count, rules: {rules}, timespan: 5m, condition: {{gte: 3}}}}\n"
+            )
+        };
+        let loaded = load(&correlation("[w]"));
+        assert_eq!((loaded.findings.len(), loaded.rules.skipped.len(), loaded.rules.correlations.len()), (0, 2, 0));
+        let message = "`w` is for another product: no event here can match it";
+        assert!(errors(&correlation("[base, w]")).iter().all(|found| found.ends_with(message)));
+        let filter = format!(
+            "{windows}{ours}title: F\nlogsource: {{product: kubernetes}}\nfilter: {{rules: [w], s: {{a: b}}, condition: not s}}\n"
+        );
+        assert!(errors(&filter).is_empty());
+        let broken = correlation("[base]").replace("verb: get", "verb|gets: get");
+        assert_eq!(errors(&broken).len(), 1, "the mistake is told once, where it is: {:?}", errors(&broken));
+    }
+
+    #[test]
+    fn a_name_that_several_rules_have_means_none_of_them() {
+        let rule =
+            |id: &str| format!("{HEAD}name: base\nid: {id}\ndetection: {{sel: {{verb: get}}, condition: sel}}\n---\n");
+        let two = format!("{}{}", rule("a"), rule("b"));
+        assert!(errors(&two).is_empty(), "as long as nobody uses it");
+        for user in [
+            "correlation: {type: event_count, rules: [base], timespan: 5m, condition: {gte: 3}}\n",
+            "logsource: {product: kubernetes}\nfilter: {rules: [base], s: {a: b}, condition: not s}\n",
+        ] {
+            let found = errors(&format!("{two}title: C\n{user}"));
+            let message = "several rules have the name `base`: name the one that is meant by its id";
+            assert!(found.len() == 1 && found[0].ends_with(message), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_logsource_that_says_nothing_is_a_mistake_and_one_that_is_misspelled_is_noted() {
+        let rule =
+            |logsource: &str| format!("title: T\nlogsource: {logsource}\ndetection: {{s: {{a: b}}, condition: s}}\n");
+        for (logsource, message) in [
+            (
+                "kubernetes",
+                "`logsource` must be a mapping, not text (write `logsource: {product: kubernetes, service: audit}`)",
+            ),
+            ("{}", "the `logsource` is empty (write `logsource: {product: kubernetes, service: audit}`)"),
+            ("{product: kuberentes}", "this is for another product (`kubernetes` is ours), so it is skipped"),
+            (
+                "{product: kubernetes, service: Audit}",
+                "this is for another product (`audit` is ours), so it is skipped",
+            ),
+        ] {
+            let found = errors(&rule(logsource));
+            assert!(found.len() == 1 && found[0].ends_with(message), "{logsource}: {found:?}");
+        }
+        assert!(errors(&rule("{product: linux, service: auditd}")).is_empty());
+        let found = errors("action: global\nlogsource: {product: kubernetes}\n");
+        assert!(found.len() == 1 && found[0].contains("`action` is Sigma v1"), "{found:?}");
     }
 
     #[test]

@@ -27,6 +27,12 @@ impl Reader<'_> {
         self.findings.push(Diagnostic::error(self.source, span, message).help(help));
     }
 
+    /// Where in the file the byte `at` of a text stands, which is the value of `node`.
+    pub fn place(&self, node: &Node, at: usize) -> usize {
+        let raw = self.source.text.get(node.span.start..).unwrap_or_default();
+        node.span.start + offset(raw, node.as_str().unwrap_or_default(), at)
+    }
+
     /// The text under a key, if the key is there; a value of another type is an error.
     pub fn text(&mut self, map: &Node, key: &str) -> Option<String> {
         let node = map.get(key)?;
@@ -57,5 +63,47 @@ impl Reader<'_> {
             }
         }
         texts
+    }
+}
+
+/// Where in a scalar as it is written (`raw`) the byte `at` of its value stands. YAML folds blanks and lines, so the
+/// characters between them are counted.
+pub(super) fn offset(raw: &str, value: &str, at: usize) -> usize {
+    let mut skipped = match raw.chars().next() {
+        Some('"' | '\'') => 1,
+        Some('>' | '|') => raw.find('\n').map_or(raw.len(), |at| at + 1),
+        _ => 0,
+    };
+    let before = value.get(..at).unwrap_or(value);
+    for wanted in before.chars().filter(|c| !c.is_whitespace()) {
+        let Some(rest) = raw.get(skipped..) else { break };
+        // An escape stands before what it makes.
+        let Some((found, c)) = rest.char_indices().find(|(_, c)| *c == wanted) else { break };
+        skipped += found + c.len_utf8();
+    }
+    let rest = raw.get(skipped..).unwrap_or_default();
+    // A word begins behind the blanks before it; an end is where the last character was.
+    let next = value.get(at..).unwrap_or_default();
+    if next.starts_with(|c: char| !c.is_whitespace()) {
+        skipped += rest.len() - rest.trim_start().len();
+    }
+    skipped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_found_behind_folded_lines_and_quotes() {
+        for (raw, value, at, expected) in [
+            ("a and b", "a and b", 6, 6),
+            (">\n    a\n    and b\n", "a and b\n", 6, 16),
+            ("'a and b'", "a and b", 6, 7),
+            ("a\n      and b", "a and b", 2, 8),
+            ("\"a = \\\"x\\\" b\"", "a = \"x\" b", 8, 11),
+        ] {
+            assert_eq!(offset(raw, value, at), expected, "{raw:?}");
+        }
     }
 }

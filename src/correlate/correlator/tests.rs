@@ -8,6 +8,8 @@ use serde_json::json;
 use super::*;
 use crate::rule::load::load_text;
 
+mod brute;
+
 const SECOND: i64 = 1_000_000;
 
 /// A rule set with one base rule `base` and a correlation over it.
@@ -340,7 +342,33 @@ fn the_episodes_of_a_correlation_are_events_of_another() {
     run.take("base", "a", 100);
     run.take("base", "a", 101);
     let told = run.advance(200);
-    assert_eq!(told, ["resolved inner x2 100-101", "firing c x2 1-101"], "{told:?}");
+    assert_eq!(told, ["firing c x2 1-101", "resolved inner x2 100-101"], "{told:?}");
+}
+
+#[test]
+fn episodes_are_grouped_and_counted_by_the_aliases_of_the_correlation_they_are_of() {
+    let inner = INNER.replace("group-by: [user.username]", "group-by: [who], aliases: {who: {base: user.username}}");
+    let outer = "title: C\nid: c\ncorrelation: {type: temporal_ordered, rules: [inner, other], group-by: [actor], aliases: {actor: {inner: who, other: user.username}}, timespan: 5m}\n";
+    let mut run = Run::new(rules(&format!("{inner}{outer}")));
+    run.take("base", "a", 0);
+    run.take("base", "a", 1);
+    assert_eq!(run.take("other", "b", 20), [""; 0], "somebody else");
+    assert_eq!(run.take("other", "a", 21), ["firing c x2 1-21"]);
+    let outer = "title: C\nid: c\ncorrelation: {type: value_count, rules: [inner], timespan: 5m, condition: {field: who, gte: 2}}\n";
+    let mut run = Run::new(rules(&format!("{inner}{outer}")));
+    for (user, second) in [("a", 0), ("a", 1), ("b", 2), ("b", 3)] {
+        run.take("base", user, second);
+    }
+    assert_eq!(run.advance(20), ["firing c x2 1-3"]);
+}
+
+#[test]
+fn what_happens_at_once_is_in_order() {
+    for arrival in [["base", "other"], ["other", "base"]] {
+        let mut run = Run::new(rules(&correlation("temporal_ordered", "rules: [base, other], timespan: 60s")));
+        run.take(arrival[0], "a", 5);
+        assert_eq!(run.take(arrival[1], "a", 5), ["firing c x2 5-5"], "{arrival:?}");
+    }
 }
 
 const FIRST_SEEN: &str = "rules: [base, other], timespan: 30d, learning: 1h, condition: {field: objectRef.uid}";
@@ -365,6 +393,16 @@ fn a_value_is_told_when_it_is_new_for_its_group_and_the_group_is_known() {
     assert_eq!(take("a", 20 * day, 1), [""; 0]);
     assert_eq!(take("a", 40 * day, 1), [""; 0], "seen within 30 days");
     assert_eq!(take("a", 40 * day, 2).len(), 1, "away for more than 30 days");
+}
+
+#[test]
+fn nothing_is_new_about_an_event_that_lacks_the_field() {
+    let mut run = Run::new(rules(&correlation("first_seen", FIRST_SEEN)));
+    run.take("base", "a", 0);
+    let mut found = at("base", "a", 9_000, 50);
+    found.fields.remove("objectRef.uid");
+    run.0.take(&[found], None);
+    assert_eq!(run.advance(9_011), [""; 0]);
 }
 
 #[test]
@@ -531,9 +569,8 @@ proptest! {
         ][kind].clone();
         let rules = rules(&correlation);
         let mut arrivals: Vec<(i64, Match)> = times.iter().enumerate().map(|(n, (second, user, other, delay))| {
-            // Half a second apart by number, so that no two matches are at the same time.
-            let mut found = at(if *other { "other" } else { "base" }, &format!("u{user}"), *second, n as u64 + 1);
-            found.time = Timestamp(found.time.0 + n as i64);
+            // Many are at the same time.
+            let found = at(if *other { "other" } else { "base" }, &format!("u{user}"), *second, n as u64 + 1);
             (second + delay, found)
         }).collect();
         arrivals.sort_by_key(|(arrival, found)| (*arrival, found.request));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Body, span_of};
 use crate::diagnose::{Span, closest};
 use crate::rule::condition::{self, Condition as Names};
-use crate::rule::ir::{Condition, Measure, Ordering};
+use crate::rule::ir::{Condition, Measure, Ordering, WINDOW_MAX};
 use crate::rule::reader::Reader;
 use crate::yaml::{Node, Value};
 
@@ -50,8 +50,8 @@ pub(super) type Fields = Vec<(String, Span)>;
 pub(super) enum Awaits {
     All,
     Number(Condition),
-    /// An expression of their names, which begins at this byte.
-    Names(Names, usize),
+    /// An expression of their names.
+    Names(Names),
 }
 
 /// What a condition says.
@@ -76,6 +76,8 @@ pub(super) fn read(reader: &mut Reader<'_>, body: &Node, timespan: Option<Durati
             Some(near) => reader.error_with_help(node.span, message, format!("did you mean `{near}`?")),
             None => reader.error_with_help(node.span, message, format!("the types are {}", TYPES.join(", "))),
         }
+        // What else is wrong is told at the same time.
+        body.get("condition").filter(|node| node.as_map().is_some()).and_then(|node| written(reader, node));
         return None;
     }
     let condition = body.get("condition");
@@ -129,6 +131,14 @@ impl Body<'_, '_> {
         if name.ends_with("_count") && bounds.bounds.iter().any(|(_, bound)| bound.fract() != 0.0 || *bound < 0.0) {
             return self.refuse("a number of things must be a whole number from 0".to_owned());
         }
+        if name.ends_with("_count") {
+            if bounds.bounds.iter().any(|(ordering, bound)| is_least(*ordering) && *bound > most()) {
+                return self.refuse(format!("a window holds at most {WINDOW_MAX} matches"));
+            }
+            if !bounds.may_hold(if of_values { 0.0 } else { 1.0 }) {
+                return self.refuse("this can never be: a match is the first of its window at least".to_owned());
+            }
+        }
         let measure = match name {
             "event_count" => return Some(Kind::EventCount(bounds)),
             "value_count" => return Some(Kind::ValueCount(fields, bounds)),
@@ -156,7 +166,7 @@ impl Body<'_, '_> {
     fn spike(self, written: &Written, learning: Duration) -> Option<Kind> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be whole and small")]
         let at_least = match written.bounds.bounds.as_slice() {
-            [(Ordering::Gte, bound)] if bound.fract() == 0.0 && (1.0..1e9).contains(bound) => *bound as u64,
+            [(Ordering::Gte, bound)] if bound.fract() == 0.0 && (1.0..=most()).contains(bound) => *bound as u64,
             _ => return self.refuse("`spike` needs the smallest number that may be one, such as `gte: 20`".to_owned()),
         };
         let times = written.times.unwrap_or(TIMES);
@@ -165,6 +175,16 @@ impl Body<'_, '_> {
         }
         Some(Kind::Spike { at_least, times, learning })
     }
+}
+
+/// Whether a bound asks for so many at least.
+fn is_least(ordering: Ordering) -> bool {
+    matches!(ordering, Ordering::Gt | Ordering::Gte | Ordering::Eq)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a small number")]
+fn most() -> f64 {
+    WINDOW_MAX as f64
 }
 
 fn awaited(reader: &mut Reader<'_>, condition: Option<&Node>) -> Option<Awaits> {
@@ -178,11 +198,13 @@ fn awaited(reader: &mut Reader<'_>, condition: Option<&Node>) -> Option<Awaits> 
         }
         return Some(Awaits::Number(written.bounds));
     };
-    let base = node.span.start + usize::from(reader.source.text[node.span.start..].starts_with(['\'', '"']));
     match condition::parse(text) {
-        Ok(names) => Some(Awaits::Names(names, base)),
+        Ok(mut names) => {
+            names.place(&|at| reader.place(node, at));
+            Some(Awaits::Names(names))
+        }
         Err(error) => {
-            let start = base + error.at;
+            let start = reader.place(node, error.at);
             reader.error(Span { start, end: start + error.len.max(1) }, error.message);
             None
         }

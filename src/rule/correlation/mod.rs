@@ -16,7 +16,7 @@ mod kind;
 mod resolve;
 
 use kind::Kind;
-pub use resolve::{Names, resolve};
+pub use resolve::{Absent, Names, resolve};
 
 const KEYS: [&str; 8] = ["type", "rules", "group-by", "timespan", "condition", "aliases", "generate", "learning"];
 
@@ -85,10 +85,10 @@ pub fn read(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Unr
     }
     let mut rules = reader.texts(body, "rules");
     // An expression of names says itself which rules it means.
-    if let Some(Kind::Temporal { awaited: kind::Awaits::Names(names, base), .. }) = &kind
+    if let Some(Kind::Temporal { awaited: kind::Awaits::Names(names), .. }) = &kind
         && rules.is_empty()
     {
-        rules = resolve::named_in(names, *base);
+        rules = resolve::named_in(names);
     }
     if rules.is_empty() {
         reader.error(body.span, "a correlation needs `rules`");
@@ -100,8 +100,13 @@ pub fn read(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Unr
             reader.error(*span, message);
         }
     }
-    let generate =
-        [document, body].iter().any(|node| node.get("generate").is_some_and(|g| g.value == Value::Bool(true)));
+    let mut generate = false;
+    for node in [document.get("generate"), body.get("generate")].into_iter().flatten() {
+        match node.value {
+            Value::Bool(value) => generate |= value,
+            _ => reader.error(node.span, format!("`generate` is true or false, not {}", node.kind())),
+        }
+    }
     Some(Unresolved {
         info,
         name,
@@ -131,7 +136,11 @@ fn timespan(reader: &mut Reader<'_>, body: &Node) -> Option<Duration> {
 /// The span of time under a key; an error is noted.
 fn span_of(reader: &mut Reader<'_>, body: &Node, key: &str) -> Result<Option<Duration>, ()> {
     let Some(node) = body.get(key) else { return Ok(None) };
-    match node.as_str().unwrap_or_default().parse::<units::Span>() {
+    let text = match &node.value {
+        Value::Int(number) => number.to_string(),
+        _ => node.as_str().unwrap_or_default().to_owned(),
+    };
+    match text.parse::<units::Span>() {
         Ok(span) if span.0.is_zero() => {
             reader.error(node.span, format!("the {key} must be longer than nothing"));
             Err(())

@@ -1,6 +1,7 @@
 //! From the names in correlations to the rules and correlations that have them.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::kind::{Awaits, Fields, Kind};
@@ -10,20 +11,53 @@ use crate::event::FieldPath;
 use crate::rule::condition::Condition as Written;
 use crate::rule::ir::{Awaited, Correlation, CorrelationKind, FirstSeen, GroupField, Members, Rules, Spike};
 use crate::rule::reader::Reader;
+use crate::yaml::Node;
 
 /// Ids, names and titles of everything loaded: what those in a correlation stand for.
 pub struct Names {
     rules: HashMap<String, Arc<str>>,
     correlations: HashMap<String, Arc<str>>,
+    /// What several are named.
+    shared: HashSet<String>,
+    absent: Absent,
+}
+
+/// Ids, names and titles of documents that are there, but are no rules of ours.
+#[derive(Debug, Default)]
+pub struct Absent {
+    skipped: HashSet<String>,
+    broken: HashSet<String>,
+}
+
+impl Absent {
+    /// Notes a document for another product.
+    pub(in crate::rule) fn skipped(&mut self, document: &Node) {
+        self.skipped.extend(called(document));
+    }
+
+    /// Notes a document that has mistakes.
+    pub(in crate::rule) fn broken(&mut self, document: &Node) {
+        self.broken.extend(called(document));
+    }
+}
+
+fn called(document: &Node) -> impl Iterator<Item = String> {
+    ["id", "name", "title"].into_iter().filter_map(|key| document.get(key)?.as_str().map(str::to_owned))
 }
 
 impl Names {
     /// `correlations`: those that were read, whether they will be resolved or not.
-    pub(in crate::rule) fn new<'c>(rules: &Rules, correlations: impl Iterator<Item = &'c Unresolved>) -> Self {
+    pub(in crate::rule) fn new<'c>(
+        rules: &Rules,
+        correlations: impl Iterator<Item = &'c Unresolved>,
+        absent: Absent,
+    ) -> Self {
+        let mut shared = HashSet::new();
         let infos = rules.rules.iter().map(|rule| (&rule.info, rule.name.as_deref()));
-        let rules = named(infos.map(|(info, name)| (info.id.as_str(), info.title.as_str(), name)));
-        let correlations = named(correlations.map(|c| (c.info.id.as_str(), c.info.title.as_str(), c.name.as_deref())));
-        Self { rules, correlations }
+        let rules = named(infos.map(|(info, name)| (info.id.as_str(), info.title.as_str(), name)), &mut shared);
+        let infos = correlations.map(|c| (c.info.id.as_str(), c.info.title.as_str(), c.name.as_deref()));
+        let correlations = named(infos, &mut shared);
+        Self { rules, correlations, shared, absent }
     }
 
     /// The id of the rule that has this id, name or title.
@@ -34,6 +68,27 @@ impl Names {
     /// The id of the rule or correlation that has this id, name or title.
     fn any(&self, written: &str) -> Option<Arc<str>> {
         self.rule(written).or_else(|| self.correlations.get(written).cloned())
+    }
+
+    /// Whether several rules have this name.
+    pub(in crate::rule) fn is_shared(&self, written: &str) -> bool {
+        self.shared.contains(written)
+    }
+
+    /// What to say of such a name.
+    pub(in crate::rule) fn ambiguous(source: &Arc<SourceText>, written: &str, span: Span) -> Diagnostic {
+        let message = format!("several rules have the name `{written}`: name the one that is meant by its id");
+        Diagnostic::error(source, span, message)
+    }
+
+    /// Whether this is what a rule for another product is called.
+    pub(in crate::rule) fn is_skipped(&self, written: &str) -> bool {
+        self.absent.skipped.contains(written)
+    }
+
+    /// Whether this is what a rule with mistakes is called, which are told where they are.
+    pub(in crate::rule) fn is_broken(&self, written: &str) -> bool {
+        self.absent.broken.contains(written)
     }
 
     /// What to say of a name that no rule has. `refused`: why a correlation is not taken, if it has that name.
@@ -57,12 +112,18 @@ impl Names {
 }
 
 /// Id, title and name of each; a title stands back behind ids and names.
-fn named<'n>(all: impl Iterator<Item = (&'n str, &'n str, Option<&'n str>)>) -> HashMap<String, Arc<str>> {
+fn named<'n>(
+    all: impl Iterator<Item = (&'n str, &'n str, Option<&'n str>)>,
+    shared_names: &mut HashSet<String>,
+) -> HashMap<String, Arc<str>> {
     let (mut names, mut titles) = (HashMap::new(), Vec::new());
     for (id, title, name) in all {
         let shared: Arc<str> = id.into();
         for known in [Some(id), name].into_iter().flatten() {
-            names.insert(known.to_owned(), Arc::clone(&shared));
+            let before = names.insert(known.to_owned(), Arc::clone(&shared));
+            if before.is_some_and(|before| before != shared) {
+                shared_names.insert(known.to_owned());
+            }
         }
         titles.push((title.to_owned(), shared));
     }
@@ -72,12 +133,12 @@ fn named<'n>(all: impl Iterator<Item = (&'n str, &'n str, Option<&'n str>)>) -> 
     names
 }
 
-/// The names in an expression that begins at `base`, each once.
-pub(super) fn named_in(written: &Written, base: usize) -> Vec<(String, Span)> {
+/// The names in an expression, each once.
+pub(super) fn named_in(written: &Written) -> Vec<(String, Span)> {
     let mut names: Vec<(String, Span)> = Vec::new();
     each_name(written, &mut |name, at| {
         if names.iter().all(|(known, _)| known != name) {
-            names.push((name.to_owned(), Span { start: base + at, end: base + at + name.len() }));
+            names.push((name.to_owned(), Span { start: at, end: at + name.len() }));
         }
     });
     names
@@ -98,10 +159,15 @@ pub fn resolve(
     known: &Names,
     findings: &mut Vec<Diagnostic>,
     placeholders: &crate::rule::sigma::Placeholders,
+    skipped: &mut Vec<(PathBuf, String)>,
 ) -> Vec<Correlation> {
     let mut found: Vec<(Arc<SourceText>, Vec<Span>, Correlation)> = Vec::new();
     for (source, read) in read {
         let mut reader = Reader { source: &source, findings, placeholders };
+        if read.rules.iter().all(|(written, _)| known.any(written).is_none() && known.is_skipped(written)) {
+            skipped.push((read.file, read.info.title));
+            continue;
+        }
         let spans = read.rules.iter().map(|(_, span)| *span).collect();
         if let Some(correlation) = one(&mut reader, read, known) {
             found.push((source, spans, correlation));
@@ -140,21 +206,36 @@ fn in_order(
     ordered
 }
 
-fn one(reader: &mut Reader<'_>, read: Unresolved, known: &Names) -> Option<Correlation> {
+/// The ids of a correlation's rules.
+fn members_of(reader: &mut Reader<'_>, read: &Unresolved, known: &Names) -> Option<Vec<Arc<str>>> {
     let mut good = true;
     let mut rules = Vec::new();
     for (written, span) in &read.rules {
         match known.any(written) {
+            Some(_) if known.is_shared(written) => {
+                good = false;
+                reader.findings.push(Names::ambiguous(reader.source, written, *span));
+            }
+            Some(id) if rules.contains(&id) => {
+                good = false;
+                reader.error(*span, format!("`{written}` is named twice: its matches would count double"));
+            }
             Some(id) => rules.push(id),
             None => {
                 good = false;
-                reader.findings.push(known.unknown(reader.source, written, *span, ""));
+                if known.is_skipped(written) {
+                    reader.error(*span, format!("`{written}` is for another product: no event here can match it"));
+                } else if !known.is_broken(written) {
+                    reader.findings.push(known.unknown(reader.source, written, *span, ""));
+                }
             }
         }
     }
-    if !good {
-        return None;
-    }
+    good.then_some(rules)
+}
+
+fn one(reader: &mut Reader<'_>, read: Unresolved, known: &Names) -> Option<Correlation> {
+    let rules = members_of(reader, &read, known)?;
     let fields = |reader: &mut Reader<'_>, names: &Fields| {
         let found: Vec<Option<GroupField>> =
             names.iter().map(|(name, span)| field(reader, name, *span, &read.aliases, &rules, known)).collect();
@@ -171,7 +252,7 @@ fn one(reader: &mut Reader<'_>, read: Unresolved, known: &Names) -> Option<Corre
             let awaited = match awaited {
                 Awaits::All => Awaited::All,
                 Awaits::Number(condition) => Awaited::Number(condition),
-                Awaits::Names(written, base) => Awaited::These(members(reader, &written, base, &rules, known)?),
+                Awaits::Names(written) => Awaited::These(members(reader, &written, &rules, known)?),
             };
             if ordered { CorrelationKind::TemporalOrdered(awaited) } else { CorrelationKind::Temporal(awaited) }
         }
@@ -238,32 +319,26 @@ fn aliased(
 }
 
 /// An expression of names as one of places.
-fn members(
-    reader: &mut Reader<'_>,
-    written: &Written,
-    base: usize,
-    rules: &[Arc<str>],
-    known: &Names,
-) -> Option<Members> {
+fn members(reader: &mut Reader<'_>, written: &Written, rules: &[Arc<str>], known: &Names) -> Option<Members> {
     let mut all = |parts: &[Written]| {
-        let parts: Vec<Option<Members>> = parts.iter().map(|part| members(reader, part, base, rules, known)).collect();
+        let parts: Vec<Option<Members>> = parts.iter().map(|part| members(reader, part, rules, known)).collect();
         parts.into_iter().collect::<Option<Vec<Members>>>()
     };
     match written {
         Written::And(parts) => all(parts).map(Members::All),
         Written::Or(parts) => all(parts).map(Members::Any),
-        Written::Not(part) => Some(Members::Not(Box::new(members(reader, part, base, rules, known)?))),
+        Written::Not(part) => Some(Members::Not(Box::new(members(reader, part, rules, known)?))),
         Written::Name(name, at) => {
             let id = known.any(name);
             let place = id.and_then(|id| rules.iter().position(|rule| *rule == id));
             if place.is_none() {
-                let span = Span { start: base + at, end: base + at + name.len() };
+                let span = Span { start: *at, end: at + name.len() };
                 reader.error(span, format!("the condition names `{name}`, which is none of the `rules`"));
             }
             place.map(Members::Member)
         }
         Written::Of { at, pattern, .. } => {
-            let span = Span { start: base + at, end: base + at + pattern.len() };
+            let span = Span { start: *at, end: at + pattern.len() };
             reader.error(span, "this condition names rules one by one");
             None
         }

@@ -38,7 +38,13 @@ pub(super) fn append(exceptions: &mut Vec<Exception>, more: Vec<Exception>, read
     for exception in more {
         match exceptions.iter_mut().find(|known| known.name == exception.name) {
             Some(known) if exception.fields.is_empty() => known.values.extend(exception.values),
-            Some(known) => *known = exception,
+            Some(_) => {
+                let message = format!(
+                    "the rule has the exception `{}` already: only `values` can be added to it",
+                    exception.name
+                );
+                reader.findings.push(exception.written.error((0, 0), message));
+            }
             None if exception.fields.is_empty() => {
                 let message = format!("the rule has no exception `{}` to add values to", exception.name);
                 let finding = exception.written.error((0, 0), message);
@@ -49,7 +55,15 @@ pub(super) fn append(exceptions: &mut Vec<Exception>, more: Vec<Exception>, read
     }
 }
 
+const KEYS: [&str; 4] = ["name", "fields", "comps", "values"];
+
 fn one(reader: &mut Reader<'_>, item: &Node) -> Option<Exception> {
+    for (key, _) in item.as_map().unwrap_or_default() {
+        if !KEYS.contains(&key.text.as_str()) {
+            let message = format!("an exception has no key `{}`; it has {}", key.text, KEYS.join(", "));
+            reader.error(key.span, message);
+        }
+    }
     if item.get("name").is_none() {
         reader.error(item.span, "an exception needs a `name`");
         return None;
@@ -76,7 +90,11 @@ fn one(reader: &mut Reader<'_>, item: &Node) -> Option<Exception> {
     }
     let values = match item.get("values").map(|node| &node.value) {
         Some(Value::Seq(values)) => values.clone(),
-        _ => Vec::new(),
+        None | Some(Value::Null) => Vec::new(),
+        Some(_) => {
+            reader.error(span, format!("the `values` of the exception `{name}` must be a list"));
+            Vec::new()
+        }
     };
     let written = Written::new(&name, reader.source, span);
     Some(Exception { name, fields, single, values, written })
@@ -100,6 +118,12 @@ impl Exception {
     /// What it lets through; nothing if it has no values.
     pub(super) fn lower(&self, names: &Names<'_>, findings: &mut Vec<Diagnostic>) -> Option<Expr> {
         if self.values.is_empty() {
+            return None;
+        }
+        if self.fields.is_empty() {
+            findings.push(
+                self.written.error((0, self.name.len()), format!("the exception `{}` has no `fields`", self.name)),
+            );
             return None;
         }
         let tuples: Option<Vec<Condition>> = if self.single {

@@ -153,8 +153,8 @@ fn names() -> Vec<String> {
 fn unknown(name: &str) -> String {
     let names = names();
     match closest(name, names.iter().map(String::as_str)) {
-        Some(near) => format!("audit events have no field `{name}` (did you mean `{near}`?)"),
-        None => format!("audit events have no field `{name}`"),
+        Some(near) => format!("{UNKNOWN} `{name}` (did you mean `{near}`?)"),
+        None => format!("{UNKNOWN} `{name}`"),
     }
 }
 
@@ -318,6 +318,13 @@ fn other(name: &str, written: &str, argument: Option<&str>) -> Result<Known, Str
         "jevt.obj" | "json.obj" => made(&[], Make::Event),
         _ => Known { number: true, ..made(&["/stageTimestamp"], Make::Time) },
     })
+}
+
+const UNKNOWN: &str = "audit events have no field";
+
+/// Whether a message is about a field that is not known here.
+pub(super) fn says_unknown(message: &str) -> bool {
+    message.starts_with(UNKNOWN)
 }
 
 #[cfg(test)]

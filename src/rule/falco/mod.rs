@@ -13,7 +13,7 @@ use self::written::Written;
 use super::ir::{Expr, Rule};
 use super::reader::Reader;
 use crate::alert::{Level, RuleInfo};
-use crate::diagnose::{Diagnostic, SourceText, Span, closest};
+use crate::diagnose::{Diagnostic, Severity, SourceText, Span, closest};
 use crate::hash;
 use crate::yaml::{Node, Value};
 
@@ -88,6 +88,8 @@ struct Item {
     tags: Vec<String>,
     enabled: bool,
     exceptions: Vec<Exception>,
+    /// `skip-if-unknown-filter`: with a field that is not known here it is left out, which is no mistake.
+    optional: bool,
     file: PathBuf,
     text: String,
     /// Something about it was wrong: it is not to be used.
@@ -175,9 +177,11 @@ impl Collected {
         let known = self.rules.iter().position(|rule| rule.name == name);
         // A rule that only says whether it is enabled changes nothing else.
         let only_enabled = item.as_map().is_some_and(|keys| keys.len() == 2) && item.get("enabled").is_some();
-        let mut changed = Item { name, file: file.to_owned(), text: text_of(reader, item), ..Item::default() };
+        let ours = item.get("source").and_then(Node::as_str) == Some(SOURCE);
+        let was_ours = known.is_some_and(|at| self.rules[at].ours);
+        let mut changed = Item { name, ours, file: file.to_owned(), text: text_of(reader, item), ..Item::default() };
         match (joined, known) {
-            (None, _) => changed.broken = true,
+            (None, _) => (changed.broken, changed.ours) = (true, ours || was_ours),
             (Some(joined), Some(at)) if only_enabled || !joined.is_empty() => {
                 let base = std::mem::take(&mut self.rules[at]);
                 let text = format!("{}\n\n{}", base.text, changed.text);
@@ -188,6 +192,14 @@ impl Collected {
                 let names = self.rules.iter().map(|rule| &rule.name);
                 nothing_there(reader, item, "rule", &changed.name, names);
                 return;
+            }
+            (Some(_), Some(_)) if was_ours && !ours => {
+                let message = format!(
+                    "the rule `{}` stands here again without `source: {SOURCE}`, and would be gone; `override` or `append: true` changes it",
+                    changed.name
+                );
+                reader.error(item.get("rule").map_or(item.span, |node| node.span), message);
+                (changed.broken, changed.ours) = (true, true);
             }
             (Some(_), _) => changed.define(reader, item),
         }
@@ -209,8 +221,12 @@ impl Collected {
         for item in self.rules {
             if !item.ours {
                 finished.skipped.push((item.file, item.name));
-            } else if item.enabled && !item.broken {
-                finished.rules.extend(item.finish(&names, findings));
+            } else if item.enabled && !item.condition.text.is_empty() {
+                // Of one that is not to be used the other mistakes are told all the same.
+                let (broken, optional, before) = (item.broken, item.optional, findings.len());
+                finished.rules.extend(item.finish(&names, findings).filter(|_| !broken));
+                let unknown = findings[before..].iter_mut().filter(|finding| fields::says_unknown(&finding.message));
+                unknown.filter(|_| optional).for_each(|finding| finding.severity = Severity::Warning);
             }
         }
         finished
@@ -220,9 +236,12 @@ impl Collected {
 impl Item {
     /// A rule of its own.
     fn define(&mut self, reader: &mut Reader<'_>, item: &Node) {
-        self.ours = item.get("source").and_then(Node::as_str) == Some(SOURCE);
-        self.enabled = item.get("enabled").is_none_or(|enabled| enabled.value != Value::Bool(false));
+        self.enabled = flag(reader, item, "enabled").unwrap_or(true);
         if !self.ours {
+            if let Some(node) = item.get("source").filter(|node| is_near(node)) {
+                let message = format!("this is for another source (`{SOURCE}` is ours), so it is skipped");
+                reader.findings.push(Diagnostic::warning(reader.source, node.span, message));
+            }
             return;
         }
         for key in ["condition", "output", "priority"] {
@@ -236,13 +255,12 @@ impl Item {
         self.level = priority(reader, item).unwrap_or_default();
         self.tags = reader.texts(item, "tags").into_iter().map(|(tag, _)| tag).collect();
         self.exceptions = exceptions::read(reader, item);
+        self.optional = flag(reader, item, "skip-if-unknown-filter").unwrap_or(false);
     }
 
     /// A change of a rule that is there: with `override`, or with `append: true`.
     fn change(&mut self, reader: &mut Reader<'_>, item: &Node, joined: &HashMap<String, Joined>) {
-        if let Some(enabled) = item.get("enabled") {
-            self.enabled = enabled.value != Value::Bool(false);
-        }
+        self.enabled = flag(reader, item, "enabled").unwrap_or(self.enabled);
         if !self.ours {
             return;
         }
@@ -329,7 +347,7 @@ impl Item {
 }
 
 fn errors(findings: &[Diagnostic]) -> usize {
-    findings.iter().filter(|finding| finding.severity == crate::diagnose::Severity::Error).count()
+    findings.iter().filter(|finding| finding.severity == Severity::Error).count()
 }
 
 fn read_macro(written: Written, findings: &mut Vec<Diagnostic>) -> Macro {
@@ -391,7 +409,7 @@ fn joined(reader: &mut Reader<'_>, item: &Node, keys: &[&str]) -> Option<HashMap
         }
     }
     let mut joined = HashMap::new();
-    if item.get("append").is_some_and(|append| append.value == Value::Bool(true)) {
+    if flag(reader, item, "append") == Some(true) {
         joined.extend(["items", "condition", "exceptions"].map(|key| (key.to_owned(), Joined::Append)));
     }
     let Some(node) = item.get("override") else { return Some(joined) };
@@ -428,6 +446,26 @@ fn joined(reader: &mut Reader<'_>, item: &Node, keys: &[&str]) -> Option<HashMap
         }
     }
     good.then_some(joined)
+}
+
+/// What a key says that is true or false, in all ways in which Falco reads it.
+fn flag(reader: &mut Reader<'_>, item: &Node, key: &str) -> Option<bool> {
+    let node = item.get(key)?;
+    let text = scalar(node).unwrap_or_default().to_lowercase();
+    match text.as_str() {
+        "true" | "yes" | "y" | "on" => Some(true),
+        "false" | "no" | "n" | "off" => Some(false),
+        _ => {
+            reader.error(node.span, format!("`{key}` is true or false, not {}", node.kind()));
+            None
+        }
+    }
+}
+
+/// Whether a source is most likely ours, misspelled.
+fn is_near(source: &Node) -> bool {
+    let text = source.as_str().unwrap_or_default();
+    text != SOURCE && closest(text, [SOURCE]).is_some()
 }
 
 fn nothing_there<'n>(

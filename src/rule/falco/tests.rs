@@ -162,3 +162,40 @@ fn mistakes_have_their_places() {
         assert_eq!(findings(&more), [expected], "{more}");
     }
 }
+
+#[test]
+fn changes_that_would_lose_a_rule_or_its_exceptions_are_refused() {
+    let rule = "- rule: X\n  desc: d\n  condition: ka.verb = get\n  output: o\n  priority: INFO\n  source: k8s_audit\n";
+    let excepted = format!("{rule}  exceptions:\n    - name: e\n      fields: [ka.user.name]\n      values: [[ci]]\n");
+    for (more, message) in [
+        (
+            format!("{rule}- rule: X\n  condition: and ka.user.name = x\n"),
+            "the rule `X` stands here again without `source: k8s_audit`, and would be gone; `override` or `append: true` changes it",
+        ),
+        (
+            format!(
+                "{excepted}- rule: X\n  append: true\n  exceptions:\n    - name: e\n      fields: [ka.verb]\n      values: [[a]]\n"
+            ),
+            "the rule has the exception `e` already: only `values` can be added to it",
+        ),
+        (
+            excepted.replace("fields:", "feilds:"),
+            "an exception has no key `feilds`; it has name, fields, comps, values",
+        ),
+        (excepted.replace("[[ci]]", "ci"), "the `values` of the exception `e` must be a list"),
+        (
+            excepted.replace("priority: INFO", "priority: INFO\n  enabled: maybe"),
+            "`enabled` is true or false, not text",
+        ),
+        (rule.replace("k8s_audit", "k8saudit"), "this is for another source (`k8s_audit` is ours), so it is skipped"),
+    ] {
+        assert!(findings(&more).iter().any(|found| found.ends_with(message)), "{more}: {:?}", findings(&more));
+    }
+    let optional = rule.replace("ka.verb = get", "ka.foo = a").replace("INFO", "INFO\n  skip-if-unknown-filter: true");
+    let loaded = load(&optional);
+    assert!(!loaded.has_errors() && loaded.findings.len() == 1 && loaded.rules.rules.len() == 1);
+    let two = rule.replace("ka.verb = get", "ka.foo = a and ka.bar = b").replace("INFO", "INFOO");
+    assert_eq!(findings(&two).len(), 3, "every mistake at once: {:?}", findings(&two));
+    assert!(load(&rule.replace("INFO", "INFO\n  enabled: no")).rules.rules.iter().all(|rule| rule.info.id != "X"));
+    assert_eq!(holds("- list: users\n  items: [eve]\n  append: yes\n"), [false, false, false]);
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::condition::Place;
 use crate::diagnose::{Diagnostic, SourceText, Span};
+use crate::rule::reader::offset;
 
 /// A text as it is used: put together of what is written at one or several places.
 #[derive(Clone, Debug, Default)]
@@ -50,47 +51,5 @@ impl Written {
         let start = part.span.start + offset(raw, text, at - part.start);
         let end = part.span.start + offset(raw, text, (at - part.start + len).min(text.len()));
         Diagnostic::error(&part.source, Span { start, end: end.max(start) }, message)
-    }
-}
-
-/// Where in a scalar as it is written (`raw`) the byte `at` of its value stands. YAML folds blanks and lines, so the
-/// characters between them are counted.
-fn offset(raw: &str, value: &str, at: usize) -> usize {
-    let mut skipped = match raw.chars().next() {
-        Some('"' | '\'') => 1,
-        Some('>' | '|') => raw.find('\n').map_or(raw.len(), |at| at + 1),
-        _ => 0,
-    };
-    let before = value.get(..at).unwrap_or(value);
-    for wanted in before.chars().filter(|c| !c.is_whitespace()) {
-        let Some(rest) = raw.get(skipped..) else { break };
-        // An escape stands before what it makes.
-        let Some((found, c)) = rest.char_indices().find(|(_, c)| *c == wanted) else { break };
-        skipped += found + c.len_utf8();
-    }
-    let rest = raw.get(skipped..).unwrap_or_default();
-    // A word begins behind the blanks before it; an end is where the last character was.
-    let next = value.get(at..).unwrap_or_default();
-    if next.starts_with(|c: char| !c.is_whitespace()) {
-        skipped += rest.len() - rest.trim_start().len();
-    }
-    skipped
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_found_behind_folded_lines_and_quotes() {
-        for (raw, value, at, expected) in [
-            ("a and b", "a and b", 6, 6),
-            (">\n    a\n    and b\n", "a and b\n", 6, 16),
-            ("'a and b'", "a and b", 6, 7),
-            ("a\n      and b", "a and b", 2, 8),
-            ("\"a = \\\"x\\\" b\"", "a = \"x\" b", 8, 11),
-        ] {
-            assert_eq!(offset(raw, value, at), expected, "{raw:?}");
-        }
     }
 }

@@ -169,8 +169,9 @@ fn dashed_text(text: &str) -> Result<Vec<String>, String> {
     Ok(variants)
 }
 
-/// Every text that a value with `%placeholders%` becomes; what they stand for may hold wildcards.
-pub(super) fn expand(text: &str, known: &Placeholders) -> Result<Vec<String>, String> {
+/// Every text that a value with `%placeholders%` becomes; what they stand for may hold wildcards. With `escapes` a
+/// backslash at the end of one part is itself, whatever the next part begins with.
+pub(super) fn expand(text: &str, known: &Placeholders, escapes: bool) -> Result<Vec<String>, String> {
     let mut parts = text.split('%');
     let mut variants = vec![parts.next().unwrap_or_default().to_owned()];
     let mut rest: Vec<&str> = parts.collect();
@@ -185,10 +186,20 @@ pub(super) fn expand(text: &str, known: &Placeholders) -> Result<Vec<String>, St
         if variants.len() * values.len() > VARIANTS_MAX {
             return Err(format!("its placeholders stand for more than {VARIANTS_MAX} texts"));
         }
-        variants =
-            variants.iter().flat_map(|text| values.iter().map(move |value| format!("{text}{value}{after}"))).collect();
+        let joined = |text: &str, value: &str| match escapes {
+            true => joined(&joined(text, value), after),
+            false => format!("{text}{value}{after}"),
+        };
+        variants = variants.iter().flat_map(|text| values.iter().map(move |value| joined(text, value))).collect();
     }
     Ok(variants)
+}
+
+/// Two parts of a pattern one after the other, each meaning what it means alone.
+fn joined(before: &str, after: &str) -> String {
+    let backslashes = before.len() - before.trim_end_matches('\\').len();
+    let escapes = backslashes % 2 == 1 && after.starts_with(['*', '?', '\\']);
+    format!("{before}{}{after}", if escapes { "\\" } else { "" })
 }
 
 #[cfg(test)]
@@ -246,12 +257,20 @@ mod tests {
     #[test]
     fn placeholders_stand_for_their_values() {
         let known = Placeholders::from([("admins".to_owned(), vec!["a*".to_owned(), "b".to_owned()])]);
-        assert_eq!(expand("x%admins%y", &known), Ok(vec!["xa*y".to_owned(), "xby".to_owned()]));
-        assert_eq!(expand("plain", &known), Ok(vec!["plain".to_owned()]));
+        assert_eq!(expand("x%admins%y", &known, true), Ok(vec!["xa*y".to_owned(), "xby".to_owned()]));
+        assert_eq!(expand(r"corp\%admins%", &known, true), Ok(vec![r"corp\a*".to_owned(), r"corp\b".to_owned()]));
+        let wild = Placeholders::from([("who".to_owned(), vec!["*svc".to_owned()])]);
+        assert_eq!(expand(r"corp\%who%", &wild, true), Ok(vec![r"corp\\*svc".to_owned()]), "the backslash is itself");
+        assert_eq!(
+            expand(r"\%who%", &wild, false),
+            Ok(vec![r"\*svc".to_owned()]),
+            "an expression has escapes of its own"
+        );
+        assert_eq!(expand("plain", &known, true), Ok(vec!["plain".to_owned()]));
         assert!(
-            expand("%nobody%", &known)
+            expand("%nobody%", &known, true)
                 .is_err_and(|e| e.contains("`%nobody%`") && e.contains("detections.placeholders"))
         );
-        assert!(expand("100%", &known).is_err());
+        assert!(expand("100%", &known, true).is_err());
     }
 }

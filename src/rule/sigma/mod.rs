@@ -102,6 +102,44 @@ pub fn is_for_us(document: &Node) -> bool {
     agrees("product", "kubernetes") && agrees("service", "audit") && agrees("category", "application")
 }
 
+/// A `logsource` that says nothing is most likely a mistake.
+pub fn check_logsource(reader: &mut Reader<'_>, document: &Node) {
+    const HELP: &str = "write `logsource: {product: kubernetes, service: audit}`";
+    match document.get("logsource") {
+        None => {
+            let start = document.span.start;
+            reader.error_with_help(Span { start, end: start }, "the rule has no `logsource`", HELP);
+        }
+        Some(node) => match node.as_map() {
+            None => {
+                reader.error_with_help(node.span, format!("`logsource` must be a mapping, not {}", node.kind()), HELP);
+            }
+            Some([]) => reader.error_with_help(node.span, "the `logsource` is empty", HELP),
+            Some(_) => {}
+        },
+    }
+}
+
+/// A rule that is skipped for a misspelling would be missed by nobody.
+pub fn note_near_miss(reader: &mut Reader<'_>, document: &Node) {
+    let attribute = |key: &str| document.get("logsource").and_then(|logsource| logsource.get(key));
+    let near = |node: &Node, ours: &'static str| {
+        let text = node.as_str().unwrap_or_default();
+        text != ours && (text.eq_ignore_ascii_case(ours) || closest(text, [ours]).is_some())
+    };
+    let is_ours = |node: &Node| node.as_str() == Some("kubernetes");
+    let (product, service) = (attribute("product"), attribute("service"));
+    let wrong = match (product, service) {
+        (Some(product), _) if near(product, "kubernetes") => Some((product, "kubernetes")),
+        (Some(product), Some(service)) if is_ours(product) && near(service, "audit") => Some((service, "audit")),
+        _ => None,
+    };
+    if let Some((node, ours)) = wrong {
+        let message = format!("this is for another product (`{ours}` is ours), so it is skipped");
+        reader.findings.push(Diagnostic::warning(reader.source, node.span, message));
+    }
+}
+
 /// Reads a rule. Mistakes are noted in `reader`; a rule with any is not to be used.
 pub fn rule(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Rule> {
     let info = reader.info(document);
@@ -173,12 +211,13 @@ pub(super) fn detection_expr(reader: &mut Reader<'_>, detection: &Node, called: 
             reader.error(item.span, format!("a condition must be text, not {}", item.kind()));
             continue;
         };
-        // A quoted condition begins one character after its quote.
-        let base = item.span.start + usize::from(reader.source.text[item.span.start..].starts_with(['\'', '"']));
         match condition::parse(text) {
-            Ok(parsed) => alternatives.push(resolve(reader, &parsed, &searches, &mut used, (called, base))),
+            Ok(mut parsed) => {
+                parsed.place(&|at| reader.place(item, at));
+                alternatives.push(resolve(reader, &parsed, &searches, &mut used, called));
+            }
             Err(error) => {
-                let start = base + error.at;
+                let start = reader.place(item, error.at);
                 reader.error(Span { start, end: start + error.len.max(1) }, error.message);
             }
         }
@@ -197,27 +236,27 @@ pub(super) fn detection_expr(reader: &mut Reader<'_>, detection: &Node, called: 
     })
 }
 
-/// Puts the search identifiers into a condition, which begins at `base`, under the key that is `called` so.
+/// Puts the search identifiers into a condition, which is under the key that is `called` so.
 fn resolve(
     reader: &mut Reader<'_>,
     condition: &Condition,
     searches: &[(&Key, Expr)],
     used: &mut [bool],
-    (called, base): (&str, usize),
+    called: &str,
 ) -> Expr {
     let mut parts = |reader: &mut Reader<'_>, list: &[Condition]| {
-        list.iter().map(|part| resolve(reader, part, searches, used, (called, base))).collect()
+        list.iter().map(|part| resolve(reader, part, searches, used, called)).collect()
     };
     match condition {
         Condition::And(list) => Expr::All(parts(reader, list)),
         Condition::Or(list) => Expr::Any(parts(reader, list)),
-        Condition::Not(part) => Expr::Not(Box::new(resolve(reader, part, searches, used, (called, base)))),
+        Condition::Not(part) => Expr::Not(Box::new(resolve(reader, part, searches, used, called))),
         Condition::Name(name, at) => {
             if let Some(at) = searches.iter().position(|(key, _)| key.text == *name) {
                 used[at] = true;
                 return searches[at].1.clone();
             }
-            let span = Span { start: base + at, end: base + at + name.len() };
+            let span = Span { start: *at, end: at + name.len() };
             let message = format!("the condition names `{name}`, which `{called}` does not define");
             match closest(name, searches.iter().map(|(key, _)| key.text.as_str())) {
                 Some(near) => reader.error_with_help(span, message, format!("did you mean `{near}`?")),
@@ -230,14 +269,16 @@ fn resolve(
             let glob = Text::from_pieces(pieces, true);
             let mut chosen = Vec::new();
             for (index, (key, expr)) in searches.iter().enumerate() {
-                let hit = if pattern == "them" { !key.text.starts_with('_') } else { glob.matches(&key.text) };
+                // Those with a leading underscore are meant only by patterns that begin so, too.
+                let hidden = key.text.starts_with('_') && !pattern.starts_with('_');
+                let hit = !hidden && (pattern == "them" || glob.matches(&key.text));
                 if hit {
                     used[index] = true;
                     chosen.push(expr.clone());
                 }
             }
             if chosen.is_empty() {
-                let span = Span { start: base + at, end: base + at + pattern.len() };
+                let span = Span { start: *at, end: at + pattern.len() };
                 reader.error(span, format!("no search identifier matches `{pattern}`"));
             }
             if *all { Expr::All(chosen) } else { Expr::Any(chosen) }
@@ -248,6 +289,10 @@ fn resolve(
 /// One search identifier: a mapping (all of it), or a list of mappings (any of them).
 fn search(reader: &mut Reader<'_>, node: &Node) -> Expr {
     match &node.value {
+        Value::Map(entries) if entries.is_empty() => {
+            reader.error(node.span, "an empty mapping would be true of every event");
+            Expr::Any(Vec::new())
+        }
         Value::Map(entries) => Expr::All(entries.iter().map(|(key, value)| item(reader, key, value)).collect()),
         Value::Seq(items) if !items.is_empty() => Expr::Any(
             items
@@ -284,6 +329,8 @@ struct Modifiers {
     time: Option<TimePart>,
     expand: bool,
     encodings: Vec<Encoding>,
+    /// One takes away what another asks for: two comparisons, or two parts of a time.
+    repeated: bool,
 }
 
 /// `field|modifier: value`.
@@ -326,24 +373,41 @@ fn modifiers<'k>(reader: &mut Reader<'_>, key: &Key, names: impl Iterator<Item =
     let mut good = true;
     for name in names {
         match name {
-            "contains" => found.relation = Some(Relation::Contains),
-            "startswith" => found.relation = Some(Relation::StartsWith),
-            "endswith" => found.relation = Some(Relation::EndsWith),
+            "contains" => found.relate(Relation::Contains),
+            "startswith" => found.relate(Relation::StartsWith),
+            "endswith" => found.relate(Relation::EndsWith),
             "all" => found.all = true,
             "exists" => found.exists = true,
             "re" => found.regex = true,
             "i" | "ignorecase" | "m" | "multiline" | "s" | "dotall" if found.regex => {
-                found.flags.push_str(&name[..1].replace('d', "s"));
+                let flag = if name == "dotall" { "s" } else { &name[..1] };
+                if !found.flags.contains(flag) {
+                    found.flags.push_str(flag);
+                }
             }
             "cidr" => found.cidr = true,
             "fieldref" => found.field = true,
             "cased" => found.cased = true,
             "neq" => found.negate = true,
             "expand" => found.expand = true,
-            "lt" | "lte" | "gt" | "gte" => found.ordering = Ordering::named(name),
+            "lt" | "lte" | "gt" | "gte" => {
+                found.repeated |= found.ordering.is_some();
+                found.ordering = Ordering::named(name);
+            }
             _ => match (Encoding::named(name), TimePart::named(name)) {
-                (Some(encoding), _) => found.encodings.push(encoding),
-                (None, Some(part)) => found.time = Some(part),
+                (Some(encoding), _) => {
+                    // A dash is replaced wherever it is; what is encoded is the whole text, without the stars around it.
+                    if found.relation.is_some() && encoding != Encoding::Windash {
+                        let help = "modifiers apply from left to right: encode, then say where in the field it stands";
+                        reader.error_with_help(key.span, format!("`{name}` encodes what is a pattern already"), help);
+                        good = false;
+                    }
+                    found.encodings.push(encoding);
+                }
+                (None, Some(part)) => {
+                    found.repeated |= found.time.is_some();
+                    found.time = Some(part);
+                }
                 (None, None) => {
                     good = false;
                     unknown_modifier(reader, key, name);
@@ -359,6 +423,12 @@ fn modifiers<'k>(reader: &mut Reader<'_>, key: &Key, names: impl Iterator<Item =
 }
 
 impl Modifiers {
+    /// `startswith` and `endswith` one after the other put a star on both sides.
+    fn relate(&mut self, relation: Relation) {
+        let joined = if self.relation.is_some_and(|known| known != relation) { Relation::Contains } else { relation };
+        self.relation = Some(joined);
+    }
+
     /// Whether they ask for things that cannot be had at once.
     fn contradict(&self) -> bool {
         let numeric = self.ordering.is_some() || self.time.is_some();
@@ -367,7 +437,7 @@ impl Modifiers {
         let relates = self.relation.is_some() && (self.exists || self.regex || self.cidr || numeric);
         let encodes = !self.encodings.is_empty() && kinds > 0;
         let expands = self.expand && (self.exists || self.field || numeric);
-        kinds > 1 || relates || encodes || expands
+        self.repeated || kinds > 1 || relates || encodes || expands
     }
 }
 
@@ -376,11 +446,16 @@ fn unknown_modifier(reader: &mut Reader<'_>, key: &Key, name: &str) {
     let start = key.span.start + offset;
     let span = Span { start, end: start + name.len() };
     let message = match name {
-        "i" | "m" | "s" => format!("`{name}` is a flag of `re` and must follow it"),
+        "i" | "m" | "s" | "ignorecase" | "multiline" | "dotall" => {
+            format!("`{name}` is a flag of `re` and must follow it")
+        }
+        "" => "a modifier is missing here".to_owned(),
         _ => format!("there is no modifier `{name}`"),
     };
     match closest(name, MODIFIERS) {
-        Some(near) if near != name => reader.error_with_help(span, message, format!("did you mean `{near}`?")),
+        Some(near) if near != name && !name.is_empty() => {
+            reader.error_with_help(span, message, format!("did you mean `{near}`?"));
+        }
         _ => reader.error(span, message),
     }
 }
@@ -404,7 +479,11 @@ fn rewritten(reader: &mut Reader<'_>, name: &str, modifiers: &Modifiers, value: 
         reader.error(value.span, format!("this modifier takes text, not {}", value.kind()));
         return Expr::Any(Vec::new());
     };
-    let texts = if modifiers.expand { encode::expand(text, reader.placeholders) } else { Ok(vec![text.to_owned()]) };
+    let texts = if modifiers.expand {
+        encode::expand(text, reader.placeholders, !modifiers.regex)
+    } else {
+        Ok(vec![text.to_owned()])
+    };
     let texts = match texts {
         Ok(texts) => texts,
         Err(message) => {
@@ -559,6 +638,10 @@ fn special(reader: &mut Reader<'_>, modifiers: &Modifiers, node: &Node, text: &s
         };
     }
     match FieldPath::parse(text) {
+        Ok(_) if text.contains(['*', '?']) => {
+            reader.error(node.span, "`fieldref` names one field, without wildcards");
+            None
+        }
         Ok(other) => {
             let how = modifiers.relation.unwrap_or(Relation::Is);
             Some(Op::Field { other: other.into(), how, cased: modifiers.cased })
