@@ -8,6 +8,8 @@ mod alertmanager;
 mod answers;
 #[path = "it/cli.rs"]
 mod cli;
+#[path = "it/corpora.rs"]
+mod corpora;
 #[path = "it/crash.rs"]
 mod crash;
 #[path = "it/daemon.rs"]
@@ -20,6 +22,8 @@ mod docs;
 mod falco;
 #[path = "it/file.rs"]
 mod file;
+#[path = "it/judge.rs"]
+mod judge;
 #[path = "it/order.rs"]
 mod order;
 #[path = "it/prometheus.rs"]
