@@ -28,6 +28,8 @@ mod judge;
 mod order;
 #[path = "it/prometheus.rs"]
 mod prometheus;
+#[path = "it/random.rs"]
+mod random;
 #[path = "it/reload.rs"]
 mod reload;
 #[path = "it/rules.rs"]
@@ -38,3 +40,5 @@ mod scan;
 mod semantics;
 #[path = "it/support.rs"]
 mod support;
+#[path = "it/vocabulary.rs"]
+mod vocabulary;
