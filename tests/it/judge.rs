@@ -3,19 +3,18 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use kubesiren::diagnose::SourceText;
 use kubesiren::engine::{Detected, Detector, Rejected, RuleSet};
 use kubesiren::rule::load::load_text;
-use kubesiren::rule::{self, Rule, Rules, naive};
+use kubesiren::rule::{self, Rule, naive};
 use kubesiren::yaml::{self, Node, Value as Yaml};
 use serde_json::{Value, json};
 
 pub(crate) const CLUSTER: &str = "test";
 
+/// A rule, whose id is what the entry is about, and its events.
 pub(crate) struct Entry {
-    pub(crate) about: String,
     pub(crate) rule: Rule,
     /// Events as JSON, and what is expected; `None` is refusal.
     pub(crate) events: Vec<(String, Option<bool>)>,
@@ -64,13 +63,13 @@ fn event_text(node: &Node) -> String {
     format!("{{{}}}", members.join(","))
 }
 
-fn read_entry(node: &Node, about: String) -> Option<Entry> {
+fn read_entry(node: &Node, about: &str) -> Option<Entry> {
     let mut loaded = match node.get("falco").and_then(Node::as_str) {
-        Some(condition) => falco_rule(condition, &about),
+        Some(condition) => falco_rule(condition, about),
         None => {
             let sel =
                 || json!({"sel": node.get("sel").expect("sel, detection or falco").to_json(), "condition": "sel"});
-            rules_of(&node.get("detection").map_or_else(sel, Node::to_json), &about)
+            rules_of(&node.get("detection").map_or_else(sel, Node::to_json), about)
         }
     };
     if let Some(error) = node.get("error").and_then(Node::as_str) {
@@ -85,7 +84,7 @@ fn read_entry(node: &Node, about: String) -> Option<Entry> {
         events.extend(items.iter().map(|item| (event_text(item), expected)));
     }
     assert!(!events.is_empty(), "{about}: there are no events");
-    Some(Entry { about, rule: loaded.rules.rules.remove(0), events })
+    Some(Entry { rule: loaded.rules.rules.remove(0), events })
 }
 
 pub(crate) fn entries() -> Vec<Entry> {
@@ -105,8 +104,8 @@ pub(crate) fn entries() -> Vec<Entry> {
             for (key, _) in item.as_map().expect("a mapping") {
                 assert!(KEYS.contains(&key.text.as_str()), "{}: unknown key {}", file.display(), key.text);
             }
-            let about = item.get("about").and_then(Node::as_str).expect("about").to_owned();
-            assert!(names.insert(about.clone()), "{about} is there twice");
+            let about = item.get("about").and_then(Node::as_str).expect("about");
+            assert!(names.insert(about.to_owned()), "{about} is there twice");
             entries.extend(read_entry(item, about));
         }
     }
@@ -146,9 +145,4 @@ pub(crate) fn agreed(detector: &mut Detector, set: &RuleSet, event: &str) -> Res
         }
         (Err(_), _) => Ok(None),
     }
-}
-
-/// Compiles rules without correlations.
-pub(crate) fn compile(rules: Vec<Rule>) -> RuleSet {
-    RuleSet::compile(Rules { rules, ..Rules::default() }, Duration::from_secs(300))
 }

@@ -1,11 +1,18 @@
 //! What rules mean: `tests/semantics`, on the judge and on the compiled engine.
 
-use kubesiren::engine::Detector;
+use std::time::Duration;
 
-use crate::judge::{agreed, compile, compiled, entries, judged};
+use kubesiren::engine::{Detector, RuleSet};
+use kubesiren::rule::{Rule, Rules};
+
+use crate::judge::{agreed, compiled, entries, judged};
 
 /// Entries there must be at least, so that none are lost unseen.
 const ENTRIES_MIN: usize = 190;
+
+fn compile(rules: Vec<Rule>) -> RuleSet {
+    RuleSet::compile(Rules { rules, ..Rules::default() }, Duration::from_secs(300))
+}
 
 #[test]
 fn rules_mean_what_is_written() {
@@ -18,12 +25,12 @@ fn rules_mean_what_is_written() {
         for (event, expected) in &entry.events {
             let fast = compiled(&mut detector, &set, event).map(|found| !found.is_empty()).ok();
             if fast != *expected {
-                wrong.push(format!("{}: compiled says {fast:?} of {event:.300}", entry.about));
+                wrong.push(format!("{}: compiled says {fast:?} of {event:.300}", entry.rule.info.id));
             }
             let slow =
                 expected.and_then(|_| judged(std::slice::from_ref(&entry.rule), event)).map(|found| !found.is_empty());
             if slow != *expected {
-                wrong.push(format!("{}: the judge says {slow:?} of {event:.300}", entry.about));
+                wrong.push(format!("{}: the judge says {slow:?} of {event:.300}", entry.rule.info.id));
             }
         }
     }
