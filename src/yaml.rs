@@ -1,6 +1,6 @@
 //! YAML as a tree in which every node knows its place, so that all mistakes can be reported where they are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
@@ -9,6 +9,12 @@ use crate::diagnose::{Diagnostic, SourceText, Span};
 
 /// Nodes that one text may hold once its aliases are expanded: bounds "billion laughs".
 const NODES_MAX: usize = 1_000_000;
+
+/// Bytes of text that count as one more node: an alias may stand for a long text, again and again.
+const NODE_BYTES: usize = 256;
+
+/// Collections within each other: whoever walks a tree does so on the stack.
+const DEPTH_MAX: usize = 100;
 
 /// A value and its place.
 #[derive(Clone, Debug, PartialEq)]
@@ -192,7 +198,7 @@ impl CharOffsets {
 /// A collection under construction.
 enum Open {
     Seq { items: Vec<Node>, span: Span, anchor: usize },
-    Map { entries: Vec<(Key, Node)>, key: Option<Key>, span: Span, anchor: usize },
+    Map { entries: Vec<(Key, Node)>, known: HashSet<String>, key: Option<Key>, span: Span, anchor: usize },
 }
 
 struct Builder<'a> {
@@ -213,12 +219,15 @@ impl Builder<'_> {
                 let node = Node { value: scalar(&text, style), span };
                 self.finish(node, anchor, Some(&text))
             }
+            Event::SequenceStart(..) | Event::MappingStart(..) if self.stack.len() >= DEPTH_MAX => {
+                self.refuse(span, "nested too deep")
+            }
             Event::SequenceStart(anchor, _) => {
                 self.stack.push(Open::Seq { items: Vec::new(), span, anchor });
                 true
             }
             Event::MappingStart(anchor, _) => {
-                self.stack.push(Open::Map { entries: Vec::new(), key: None, span, anchor });
+                self.stack.push(Open::Map { entries: Vec::new(), known: HashSet::new(), key: None, span, anchor });
                 true
             }
             Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
@@ -271,11 +280,11 @@ impl Builder<'_> {
         match self.stack.last_mut() {
             None => self.documents.push(node),
             Some(Open::Seq { items, .. }) => items.push(node),
-            Some(Open::Map { entries, key, .. }) => match key.take() {
+            Some(Open::Map { entries, known, key, .. }) => match key.take() {
                 Some(key) => entries.push((key, node)),
                 None => match text {
                     Some(text) => {
-                        if entries.iter().any(|(k, _)| k.text == text) {
+                        if !known.insert(text.to_owned()) {
                             let message = format!("the key `{text}` is here twice");
                             self.findings.push(Diagnostic::error(self.source, node.span, message));
                         }
@@ -293,7 +302,8 @@ fn size(node: &Node) -> usize {
     match &node.value {
         Value::Seq(items) => 1 + items.iter().map(size).sum::<usize>(),
         Value::Map(entries) => 1 + entries.iter().map(|(_, v)| size(v)).sum::<usize>(),
-        _ => 1,
+        Value::String(text) => 1 + text.len() / NODE_BYTES,
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => 1,
     }
 }
 
@@ -393,5 +403,21 @@ mod tests {
         }
         let (_, findings) = read(&text);
         assert!(findings[0].message.contains("too many values"));
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), vec!["*a"; 100_000].join(","));
+        let (_, findings) = read(&long);
+        assert!(findings[0].message.contains("too many values"));
+    }
+
+    #[test]
+    fn depth_costs_no_stack() {
+        let flow = "[".repeat(100_000);
+        let block = format!("{}x", "- ".repeat(100_000));
+        let keys = format!("{}x", "? ".repeat(100_000));
+        for text in [flow, block, keys] {
+            let (documents, findings) = read(&text);
+            assert!(documents.is_empty() && findings.len() == 1, "{findings:?}");
+        }
+        let (documents, findings) = read(&format!("{}x", "- ".repeat(DEPTH_MAX)));
+        assert!(documents.len() == 1 && findings.is_empty());
     }
 }

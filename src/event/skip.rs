@@ -179,6 +179,7 @@ impl Walk {
 }
 
 /// A bit for each byte of a step.
+#[derive(Clone, Copy)]
 struct Masks {
     quotes: u64,
     backslashes: u64,
