@@ -3,7 +3,7 @@
 //! What is passed over is not validated: its strings must end and its brackets must balance, no more. Everything here is
 //! iterative, so that no depth of nesting costs stack, and looks at every byte once.
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(kubesiren_portable)))]
 mod avx2;
 
 use wide::u8x16;
@@ -75,7 +75,7 @@ pub(super) fn value(bytes: &[u8]) -> Option<usize> {
 /// Where the container that opens at `at` has been closed: the index after its last bracket.
 #[inline]
 pub(super) fn container(bytes: &[u8], at: usize) -> Option<usize> {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(kubesiren_portable)))]
     if let Some(ended) = avx2::container(bytes, at) {
         return ended;
     }
