@@ -249,6 +249,11 @@ impl Key {
         }
     }
 
+    /// Whether its window holds more matches than it keeps one by one.
+    pub(super) fn is_overfull(&self) -> bool {
+        matches!(&self.now, State::Idle(window) if window.is_overfull())
+    }
+
     /// Whether no episode is open or waits to be told.
     pub(super) fn is_idle(&self) -> bool {
         self.now.chain().is_none() && self.ended.is_empty() && self.done.is_empty()

@@ -9,6 +9,7 @@ use super::*;
 use crate::rule::load::load_text;
 
 mod brute;
+mod busy;
 
 const SECOND: i64 = 1_000_000;
 
