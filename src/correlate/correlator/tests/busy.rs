@@ -54,3 +54,31 @@ fn a_rule_is_not_forgotten_because_another_one_floods_the_window() {
     run.take_many("other", 60, 1_200, 12_000);
     assert_eq!(run.take("base", "a", 1_300), ["firing c x12002 0-1300"]);
 }
+
+#[test]
+fn a_spike_above_more_than_a_window_keeps_is_told() {
+    let mut run = run("spike", "learning: 1d, condition: {gte: 100}");
+    let day = 86_400;
+    for n in 0..2 {
+        assert!(run.take_many("base", n * day, 1_800, 20_000).is_empty());
+    }
+    let told = run.take_many("base", 2 * day, 1_800, 61_000);
+    let count = first_count(&told).unwrap_or_default();
+    assert!((60_000..60_300).contains(&count), "three times 20 000, and what a 256th of the hour may hide: {count}");
+}
+
+#[test]
+fn a_flood_of_invented_users_does_not_make_a_known_one_unknown() {
+    let mut run = Run::new(rules(&correlation("first_seen", FIRST_SEEN)));
+    run.take("base", "known", 0);
+    run.take("base", "known", 2 * 86_400);
+    for n in 0..1_000 {
+        run.take("base", &format!("flood{n}"), 3 * 86_400);
+    }
+    run.advance(3 * 86_400 + 100);
+    assert!(run.0.take_stats().evictions["c"] > 800);
+    let mut new = at("base", "known", 4 * 86_400, 5_000);
+    new.fields.insert("objectRef.uid".into(), vec![json!("another")]);
+    run.0.take(&[new], None);
+    assert_eq!(run.advance(4 * 86_400 + 20).len(), 1, "something new of a user who is known");
+}
