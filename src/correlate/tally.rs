@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::hash;
 use crate::rule::ir::{CorrelationKind, Measure};
-use crate::rule::naive::number_in;
+use crate::rule::number::Number;
 
 /// Numbers are kept in millionths, so that their sum does not depend on the order of their arrival.
 const PART: f64 = 1e6;
@@ -66,11 +66,7 @@ pub(super) fn values(kind: &CorrelationKind, found: &[&[Value]]) -> Box<[u64]> {
 
 #[expect(clippy::cast_possible_truncation, reason = "clamped to what fits")]
 fn number(value: &Value) -> Option<i64> {
-    let number = match value {
-        Value::Number(number) => number.as_f64()?,
-        Value::String(text) => number_in(text)?,
-        _ => return None,
-    };
+    let number = Number::of(value)?.as_f64();
     Some((number.clamp(-NUMBER_MAX, NUMBER_MAX) * PART).round() as i64)
 }
 
