@@ -1,6 +1,6 @@
 //! YAML as a tree in which every node knows its place, so that all mistakes can be reported where they are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
@@ -12,6 +12,12 @@ const NODES_MAX: usize = 1_000_000;
 
 /// The key that takes over the entries of other mappings (<https://yaml.org/type/merge.html>).
 const MERGE: &str = "<<";
+
+/// Bytes of text that count as one more node: an alias may stand for a long text, again and again.
+const NODE_BYTES: usize = 256;
+
+/// Collections within each other: whoever walks a tree does so on the stack.
+const DEPTH_MAX: usize = 100;
 
 /// A value and its place.
 #[derive(Clone, Debug, PartialEq)]
@@ -194,8 +200,19 @@ impl CharOffsets {
 
 /// A collection under construction.
 enum Open {
-    Seq { items: Vec<Node>, span: Span, anchor: usize },
-    Map { entries: Vec<(Key, Node)>, key: Option<Key>, merged: Vec<Node>, span: Span, anchor: usize },
+    Seq {
+        items: Vec<Node>,
+        span: Span,
+        anchor: usize,
+    },
+    Map {
+        entries: Vec<(Key, Node)>,
+        known: HashSet<String>,
+        key: Option<Key>,
+        merged: Vec<Node>,
+        span: Span,
+        anchor: usize,
+    },
 }
 
 struct Builder<'a> {
@@ -216,12 +233,22 @@ impl Builder<'_> {
                 let node = Node { value: scalar(&text, style), span };
                 self.finish(node, anchor, Some(&text))
             }
+            Event::SequenceStart(..) | Event::MappingStart(..) if self.stack.len() >= DEPTH_MAX => {
+                self.refuse(span, "nested too deep")
+            }
             Event::SequenceStart(anchor, _) => {
                 self.stack.push(Open::Seq { items: Vec::new(), span, anchor });
                 true
             }
             Event::MappingStart(anchor, _) => {
-                self.stack.push(Open::Map { entries: Vec::new(), key: None, merged: Vec::new(), span, anchor });
+                self.stack.push(Open::Map {
+                    entries: Vec::new(),
+                    known: HashSet::new(),
+                    key: None,
+                    merged: Vec::new(),
+                    span,
+                    anchor,
+                });
                 true
             }
             Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
@@ -233,9 +260,9 @@ impl Builder<'_> {
                     anchor,
                     None,
                 ),
-                Some(Open::Map { mut entries, merged, span: start, anchor, .. }) => {
+                Some(Open::Map { mut entries, mut known, merged, span: start, anchor, .. }) => {
                     for node in merged {
-                        if !merge(&mut entries, &node) {
+                        if !merge(&mut entries, &mut known, &node) {
                             return self.refuse(node.span, "`<<` takes a mapping, or a list of mappings");
                         }
                     }
@@ -275,16 +302,15 @@ impl Builder<'_> {
         match self.stack.last_mut() {
             None => self.documents.push(node),
             Some(Open::Seq { items, .. }) => items.push(node),
-            Some(Open::Map { entries, key, merged, .. }) => match key.take() {
+            Some(Open::Map { entries, known, key, merged, .. }) => match key.take() {
                 // In quotes it is a key like others.
-                Some(key) if key.text == MERGE && self.source.text[key.span.start..].starts_with(MERGE) => {
-                    merged.push(node);
+                Some(key) if key.text == MERGE && written(self.source, key.span).starts_with(MERGE) => {
+                    merged.push(node)
                 }
                 Some(key) => entries.push((key, node)),
                 None => match text {
                     Some(text) => {
-                        let merges = text == MERGE && !merged.is_empty();
-                        if merges || entries.iter().any(|(k, _)| k.text == text) {
+                        if !known.insert(text.to_owned()) {
                             let message = format!("the key `{text}` is here twice");
                             self.findings.push(Diagnostic::error(self.source, node.span, message));
                         }
@@ -298,18 +324,22 @@ impl Builder<'_> {
     }
 }
 
+fn written(source: &SourceText, span: Span) -> &str {
+    source.text.get(span.start..span.end).unwrap_or_default()
+}
+
 /// Takes over those entries of a mapping, or of several, whose keys are not there yet; false if it is none.
-fn merge(entries: &mut Vec<(Key, Node)>, node: &Node) -> bool {
+fn merge(entries: &mut Vec<(Key, Node)>, known: &mut HashSet<String>, node: &Node) -> bool {
     match &node.value {
         Value::Map(others) => {
             for (key, value) in others {
-                if entries.iter().all(|(known, _)| known.text != key.text) {
+                if known.insert(key.text.clone()) {
                     entries.push((key.clone(), value.clone()));
                 }
             }
             true
         }
-        Value::Seq(items) => items.iter().all(|item| item.as_map().is_some() && merge(entries, item)),
+        Value::Seq(items) => items.iter().all(|item| item.as_map().is_some() && merge(entries, known, item)),
         _ => false,
     }
 }
@@ -318,7 +348,8 @@ fn size(node: &Node) -> usize {
     match &node.value {
         Value::Seq(items) => 1 + items.iter().map(size).sum::<usize>(),
         Value::Map(entries) => 1 + entries.iter().map(|(_, v)| size(v)).sum::<usize>(),
-        _ => 1,
+        Value::String(text) => 1 + text.len() / NODE_BYTES,
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => 1,
     }
 }
 
@@ -442,5 +473,21 @@ mod tests {
         }
         let (_, findings) = read(&text);
         assert!(findings[0].message.contains("too many values"));
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), vec!["*a"; 100_000].join(","));
+        let (_, findings) = read(&long);
+        assert!(findings[0].message.contains("too many values"));
+    }
+
+    #[test]
+    fn depth_costs_no_stack() {
+        let flow = "[".repeat(100_000);
+        let block = format!("{}x", "- ".repeat(100_000));
+        let keys = format!("{}x", "? ".repeat(100_000));
+        for text in [flow, block, keys] {
+            let (documents, findings) = read(&text);
+            assert!(documents.is_empty() && findings.len() == 1, "{findings:?}");
+        }
+        let (documents, findings) = read(&format!("{}x", "- ".repeat(DEPTH_MAX)));
+        assert!(documents.len() == 1 && findings.is_empty());
     }
 }

@@ -8,6 +8,8 @@ mod alertmanager;
 mod answers;
 #[path = "it/cli.rs"]
 mod cli;
+#[path = "it/corpora.rs"]
+mod corpora;
 #[path = "it/crash.rs"]
 mod crash;
 #[path = "it/daemon.rs"]
@@ -20,10 +22,14 @@ mod docs;
 mod falco;
 #[path = "it/file.rs"]
 mod file;
+#[path = "it/judge.rs"]
+mod judge;
 #[path = "it/order.rs"]
 mod order;
 #[path = "it/prometheus.rs"]
 mod prometheus;
+#[path = "it/random.rs"]
+mod random;
 #[path = "it/reload.rs"]
 mod reload;
 #[path = "it/rules.rs"]
@@ -34,3 +40,5 @@ mod scan;
 mod semantics;
 #[path = "it/support.rs"]
 mod support;
+#[path = "it/vocabulary.rs"]
+mod vocabulary;

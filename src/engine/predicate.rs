@@ -352,6 +352,10 @@ impl Case<'_> {
 
     fn ask_path(&mut self, slot: Slot, field: &FieldPath, question: &Question, of: Quantifier) -> bool {
         self.scratch.demand(self.projection, slot, self.event);
+        // Of most paths there is nothing.
+        if self.scratch.first(slot).is_none() {
+            return matches!(question, Question::Null);
+        }
         let range = field.picked(self.scratch.count(slot));
         match question {
             Question::Exists => return !range.is_empty(),

@@ -376,12 +376,12 @@ impl Framer<'_> {
         }
     }
 
-    /// The items of a list from the `first` on. In an EventList they are events that need not say so, and begin with their
-    /// level.
+    /// The items of a list from the `first` on. In an EventList they are events whatever they call themselves, for that is
+    /// what their list says; they begin with their level.
     fn items_from(&mut self, items: &[&RawValue], first: usize, nesting: u32, of_event_list: bool) {
         for (number, item) in items.iter().enumerate() {
             let (item, place) = (item.get().as_bytes(), Place::Item(first + number));
-            if of_event_list && item.starts_with(br#"{"level":""#) {
+            if of_event_list && (item.starts_with(br#"{"level":""#) || has_audit_id(item)) {
                 self.event(item, place);
             } else {
                 self.item(item, place, nesting);
@@ -494,6 +494,10 @@ fn after_items(bytes: &[u8], at: usize) -> usize {
 /// The first bytes of every event that a kube-apiserver logs; spares a look ahead for its kind.
 fn looks_like_event(bytes: &[u8]) -> bool {
     bytes.starts_with(br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","#)
+}
+
+fn has_audit_id(item: &[u8]) -> bool {
+    matches!(serde_json::from_slice::<Shape<'_>>(item), Ok(Shape::Object(head)) if head.audit_id)
 }
 
 /// The ranges of the objects in the first array of `{…"items":[…` or `[…`, told by brackets and quotes alone.

@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+/// Names in a path. Every way to read its dots is followed, so many cost much.
+const NAMES_MAX: usize = 64;
+
 /// A field path.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FieldPath {
@@ -31,6 +34,9 @@ impl FieldPath {
         };
         if path.is_empty() || path.split('.').any(str::is_empty) {
             return Err(format!("`{text}` is no field path: a name between the dots is empty"));
+        }
+        if path.split('.').count() > NAMES_MAX {
+            return Err(format!("a field path has at most {NAMES_MAX} names"));
         }
         if path.contains(['[', ']']) {
             return Err(format!("`{text}`: an index may only stand at the end of a path"));
@@ -157,5 +163,7 @@ mod tests {
         assert!(FieldPath::parse("a..b").is_err_and(|e| e.contains("empty")));
         assert!(FieldPath::parse("a[x]").is_err_and(|e| e.contains("index")));
         assert!(FieldPath::parse("a[0].b").is_err_and(|e| e.contains("end")));
+        assert!(FieldPath::parse(&["a"; NAMES_MAX].join(".")).is_ok());
+        assert!(FieldPath::parse(&["a"; NAMES_MAX + 1].join(".")).is_err_and(|e| e.contains("at most")));
     }
 }

@@ -84,16 +84,21 @@ pub(super) fn container(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// [`container`] for every machine: what the faster way is held to.
 fn portable(bytes: &[u8], at: usize) -> Option<usize> {
-    container_by(bytes, at, Masks::of)
+    container_by(bytes, at, Masks::of, prefix_xor)
 }
 
-/// [`container`], by a way to find the bytes that matter in one step.
+/// [`container`], by a way to find the bytes that matter in one step, and a way to make of bits their parity so far.
 #[inline(always)]
-fn container_by(bytes: &[u8], at: usize, masks: impl Fn(&[u8; STEP]) -> Masks) -> Option<usize> {
+fn container_by(
+    bytes: &[u8],
+    at: usize,
+    masks: impl Fn(&[u8; STEP]) -> Masks,
+    parity: impl Fn(u64) -> u64,
+) -> Option<usize> {
     let mut walk = Walk::default();
     let mut at = at;
     while let Some(step) = bytes.get(at..).and_then(<[u8]>::first_chunk::<STEP>) {
-        if let Some(end) = walk.step(masks(step)) {
+        if let Some(end) = walk.step(masks(step), &parity) {
             return Some(at + end);
         }
         at += STEP;
@@ -101,7 +106,7 @@ fn container_by(bytes: &[u8], at: usize, masks: impl Fn(&[u8; STEP]) -> Masks) -
     let rest = bytes.get(at..)?;
     let mut last = [b' '; STEP];
     last.get_mut(..rest.len())?.copy_from_slice(rest);
-    walk.step(masks(&last)).map(|end| at + end)
+    walk.step(masks(&last), &parity).map(|end| at + end)
 }
 
 /// What one step must know of those before it.
@@ -118,9 +123,10 @@ struct Walk {
 impl Walk {
     /// Goes over one step; the index after the bracket that closes the first one, if it is in here.
     #[inline(always)]
-    fn step(&mut self, Masks { quotes, backslashes, opening, closing }: Masks) -> Option<usize> {
+    fn step(&mut self, masks: Masks, parity: impl Fn(u64) -> u64) -> Option<usize> {
+        let Masks { quotes, backslashes, opening, closing } = masks;
         let quotes = quotes & !self.escaped_by(backslashes);
-        let inside = prefix_xor(quotes) ^ self.in_string;
+        let inside = parity(quotes) ^ self.in_string;
         self.in_string = 0_u64.wrapping_sub(inside >> 63);
         let (opening, closing) = (opening & !inside, closing & !inside);
         let (opened, closed) = (u64::from(opening.count_ones()), u64::from(closing.count_ones()));
@@ -173,6 +179,7 @@ impl Walk {
 }
 
 /// A bit for each byte of a step.
+#[derive(Clone, Copy)]
 struct Masks {
     quotes: u64,
     backslashes: u64,
@@ -200,7 +207,6 @@ impl Masks {
 }
 
 /// Each bit is the parity of the bits up to it: with quotes, the bytes inside strings and their opening quotes.
-#[inline(always)]
 fn prefix_xor(mut bits: u64) -> u64 {
     for shift in [1, 2, 4, 8, 16, 32] {
         bits ^= bits << shift;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::field::{Field, Got};
 use super::ir::{Expr, Glob, Op, Ordering, Quantifier, Regex, Relation, Rule, STAGES_DECIDED, Test, Text};
 use super::naive;
+use crate::event::FieldPath;
 use crate::event::project::fold;
 
 /// How a value of an event may be shown: field, value, event. Explanations leave the machine, secrets must not.
@@ -17,6 +18,9 @@ const TEXTS_MAX: usize = 8;
 
 /// Values that one line names.
 const VALUES_MAX: usize = 4;
+
+/// Where an event holds what clients wrote.
+const BODIES: [&str; 3] = ["requestObject", "responseObject", "annotations"];
 
 /// What there is to say about one rule and one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,10 +156,12 @@ fn line(tests: &[&Test], between: &str, event: &Value, show: Show) -> String {
         before = verb;
     }
     let every = if first.of == Quantifier::Every { "every " } else { "" };
-    let mut text = format!("{every}{}{questions}: {}", first.field, found(&first.field, event, show));
+    let found =
+        if first.field == Field::Anything { anywhere(tests, event, show) } else { found(&first.field, event, show) };
+    let mut text = format!("{every}{}{questions}: {found}", first.field);
     for test in tests {
         if let Op::Field { other, .. } = &test.op {
-            text.push_str(&format!("; {other}: {}", found(other, event, show)));
+            text.push_str(&format!("; {other}: {}", self::found(other, event, show)));
         }
     }
     text
@@ -188,7 +194,7 @@ fn question(op: &Op) -> (String, String) {
         Op::Compare(ordering, bound) => (compared(*ordering), bound.to_string()),
         Op::Regex(Regex(regex)) => ("matches the regular expression", format!("/{}/", regex.as_str())),
         Op::Time(part, ordering, bound) => {
-            ("is a time", format!("of which the {} {} {bound}", part.as_str(), compared(*ordering)))
+            ("is a time", format!("of which the {} (UTC) {} {bound}", part.as_str(), compared(*ordering)))
         }
         Op::Cidr(network) => ("is an address in", network.to_string()),
         Op::Field { other, how, cased } => (relation(*how), format!("the value of {other}{}", case(*cased))),
@@ -249,10 +255,51 @@ fn found(field: &Field, event: &Value, show: Show) -> String {
     let more = scalars.len().saturating_sub(VALUES_MAX);
     match (all.len(), scalars.len()) {
         (0, _) => "the event has no such field".to_owned(),
-        (_, 0) => "it holds no value of its own".to_owned(),
+        (_, 0) => "it is there, but is no single value".to_owned(),
         (_, 1) => format!("it is {}", shown[0]),
         _ if more > 0 => format!("its values are {} and {more} more", shown.join(", ")),
         _ => format!("its values are {}", shown.join(", ")),
+    }
+}
+
+/// Where in the event keywords were found. Of what is in a body only the place is told: it may be a secret.
+fn anywhere(tests: &[&Test], event: &Value, show: Show) -> String {
+    let mut scalars = Vec::new();
+    collect(event, &mut String::new(), &mut scalars);
+    let hits: Vec<String> = scalars
+        .iter()
+        .filter(|(_, value)| tests.iter().any(|test| naive::test_holds(test, value)))
+        .map(|(path, value)| {
+            let place = quoted(&path.as_str().into());
+            let place = place.trim_matches('"');
+            let in_body = BODIES.iter().any(|body| path.starts_with(body));
+            match FieldPath::parse(path) {
+                Ok(field) if !in_body => format!("{place} is {}", quoted(&show(&field.into(), value, event))),
+                _ => format!("{place} is so"),
+            }
+        })
+        .collect();
+    match hits.len() {
+        0 => format!("none of the event's {} values is so", scalars.len()),
+        len if len > VALUES_MAX => format!("{} and {} more", hits[..VALUES_MAX].join(", "), len - VALUES_MAX),
+        _ => hits.join(", "),
+    }
+}
+
+/// Every scalar with the path to it.
+fn collect<'e>(value: &'e Value, path: &mut String, scalars: &mut Vec<(String, &'e Value)>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let len = path.len();
+                path.push_str(if path.is_empty() { "" } else { "." });
+                path.push_str(key);
+                collect(value, path, scalars);
+                path.truncate(len);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, path, scalars)),
+        scalar => scalars.push((path.clone(), scalar)),
     }
 }
 
@@ -326,8 +373,8 @@ mod tests {
             ("verb|re: ^c", "✓ verb matches the regular expression /^c/: it is \"create\""),
             ("sourceIPs|cidr: 10.0.0.0/8", "✗ sourceIPs is an address in 10.0.0.0/8: the event has no such field"),
             ("user.username: null", "✓ user.username is null or missing: the event has no such field"),
-            ("user|exists: true", "✓ user exists: it holds no value of its own"),
-            ("user|exists: false", "✗ user does not exist: it holds no value of its own"),
+            ("user|exists: true", "✓ user exists: it is there, but is no single value"),
+            ("user|exists: false", "✗ user does not exist: it is there, but is no single value"),
             ("responseStatus.code: 403", "✓ responseStatus.code is 403: it is 403"),
             ("verb: '*'", "✓ verb has any value: it is \"create\""),
             (
@@ -338,6 +385,98 @@ mod tests {
             let rule = rule(&format!("  sel:\n    {item}\n  condition: sel\n"));
             assert_eq!(explain(&rule, &event(), plain).to_string().trim_end(), line);
         }
+    }
+
+    /// A rule's lines about an event that has something for every kind of question.
+    fn lines(rule: &Rule) -> Vec<String> {
+        let event = json!({
+            "verb": "create", "stage": "ResponseComplete", "stageTimestamp": "2026-11-21T04:15:56Z", "userAgent": "TruffleHog/3",
+            "user": {"username": "Bob", "groups": ["a", "b"]}, "objectRef": {"name": "B"}, "sourceIPs": ["10.0.0.1", "::1"],
+            "requestURI": "/api?a=b", "annotations": {"k": "secret key"},
+            "requestObject": {"spec": {"containers": [{"image": "evil:1"}, {"image": "nginx:2"}]}},
+        });
+        explain(rule, &event, plain).to_string().lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    #[test]
+    fn keywords_say_where_they_were_found() {
+        for (keywords, expected) in [
+            ("[trufflehog, nope]", "✓ any field contains \"trufflehog\" or \"nope\": userAgent is \"TruffleHog/3\""),
+            ("['se?ret*']", "✓ any field looks like \"*se?ret**\": annotations.k is so"),
+            ("[nope]", "✗ any field contains \"nope\": none of the event's 14 values is so"),
+            (
+                "{'|re': '^evil'}",
+                "✓ any field matches the regular expression /^evil/: requestObject.spec.containers.image is so",
+            ),
+        ] {
+            let rule = rule(&format!("  k: {keywords}\n  condition: k\n"));
+            assert_eq!(lines(&rule), [expected.replace("**", "*")]);
+        }
+    }
+
+    #[test]
+    fn every_sigma_question_shows_both_sides() {
+        for (item, expected) in [
+            (
+                "user.username|fieldref|startswith: objectRef.name",
+                "✓ user.username starts with the value of objectRef.name: it is \"Bob\"; objectRef.name: it is \"B\"",
+            ),
+            (
+                "sourceIPs[-1]|cidr: [10.0.0.0/8, 'fd00::/8']",
+                "✗ sourceIPs[-1] is an address in 10.0.0.0/8 or fd00::/8: it is \"::1\"",
+            ),
+            (
+                "stageTimestamp|hour|gte: 22",
+                "✗ stageTimestamp is a time of which the hour (UTC) is at least 22: it is \"2026-11-21T04:15:56Z\"",
+            ),
+            (
+                "requestObject.spec.containers.image|contains|all: [v, x]",
+                "✓ requestObject.spec.containers.image contains \"v\" and \"x\": its values are \"evil:1\", \"nginx:2\"",
+            ),
+            ("verb|re|i: ^C", "✓ verb matches the regular expression /(?i)^C/: it is \"create\""),
+        ] {
+            assert_eq!(lines(&rule(&format!("  s:\n    {item}\n  condition: s\n"))), [expected]);
+        }
+    }
+
+    #[test]
+    fn every_falco_question_shows_both_sides() {
+        const WITH: &str = "- list: trusted\n  items: [nginx]\n- rule: R\n  desc: d\n  output: o\n  priority: INFO\n  source: k8s_audit\n";
+        for (condition, expected) in [
+            ("ka.verb = create", "✓ verb is \"create\" (case matters): it is \"create\""),
+            (
+                "ka.req.pod.containers.image.repository in (trusted)",
+                "✗ every ka.req.pod.containers.image.repository is \"nginx\" (case matters): its values are \"evil\", \"nginx\"",
+            ),
+            ("tolower(ka.user.name) = bob", "✓ tolower(ka.user.name) is \"bob\" (case matters): it is \"bob\""),
+            ("len(ka.user.groups) > 1", "✓ len(ka.user.groups) is more than 1: it is 2"),
+            ("ka.uri.param[a] startswith b", "✓ ka.uri.param[a] starts with \"b\" (case matters): it is \"b\""),
+            ("ka.sourceips[2] exists", "✗ ka.sourceips[2] exists: the event has no such field"),
+            (
+                "ka.target.name = val(ka.user.name)",
+                "✗ objectRef.name is the value of user.username (case matters): it is \"B\"; user.username: it is \"Bob\"",
+            ),
+            (
+                "ka.user.name startswith anyof (A, B)",
+                "✓ user.username starts with \"A\" (case matters) or \"B\" (case matters): it is \"Bob\"",
+            ),
+            (
+                "jevt.value[/requestObject/spec/containers/0/image] glob \"*:1\"",
+                "✓ jevt.value[/requestObject/spec/containers/0/image] ends with \":1\" (case matters): it is \"evil:1\"",
+            ),
+        ] {
+            let mut loaded = load_text(Path::new("r.yaml"), &format!("{WITH}  condition: >\n    {condition}\n"));
+            assert!(!loaded.has_errors(), "{:?}", loaded.findings);
+            assert_eq!(lines(&loaded.rules.rules.remove(0)), [expected], "{condition}");
+        }
+        let exceptions = "  condition: ka.verb=create\n  exceptions:\n    - {name: e, fields: [ka.user.name, ka.target.name], comps: [startswith, in], values: [[Bo, [B, C]], [x, y]]}\n";
+        let mut loaded = load_text(Path::new("r.yaml"), &format!("{WITH}{exceptions}"));
+        let told = lines(&loaded.rules.rules.remove(0));
+        assert_eq!(told[2], "✗ not:");
+        assert!(
+            told.contains(&"✓ objectRef.name is \"B\" or \"C\" (case matters): it is \"B\"".to_owned()),
+            "{told:?}"
+        );
     }
 
     #[test]

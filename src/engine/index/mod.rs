@@ -4,6 +4,7 @@
 //! candidates are the intersection over the fields. It may let a rule through that does not match, never the reverse.
 
 mod memo;
+mod regexes;
 mod witness;
 
 use std::collections::{BTreeSet, HashMap};
@@ -13,7 +14,7 @@ use crate::event::{Projection, Scratch, Slot, Val};
 use crate::rule::ir::{Expr, Op, Relation, Rule, STAGES_DECIDED, Test, Text};
 use foldhash::fast::FixedState;
 use memo::Memo;
-use witness::Witnesses;
+use witness::{Seen, Witnesses};
 
 /// The fields that rules usually insist on.
 pub(super) const FIELDS: [&str; 7] = [
@@ -53,7 +54,7 @@ pub(super) struct Candidates {
     /// The rules that admit them.
     admitted: Memo,
     /// What witnesses are in a value, for each field of them.
-    seen: Vec<Memo>,
+    seen: Vec<Seen>,
 }
 
 #[derive(Debug)]
@@ -125,7 +126,7 @@ impl Index {
         if candidates.trie != projection.id() {
             candidates.trie = projection.id();
             candidates.admitted = Memo::new(self.words);
-            candidates.seen = self.witnesses.memos(self.words);
+            candidates.seen = self.witnesses.seen(self.words);
         }
         let Candidates { rules, spare, key, admitted, seen, .. } = candidates;
         rules.clear();

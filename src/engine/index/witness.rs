@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use regex_syntax::hir::{Hir, HirKind};
 
 use super::memo::Memo;
+use super::regexes::{Matching, Regexes};
 use super::{Bits, VALUE_MAX};
 use crate::engine::predicate::number;
 use crate::event::project::fold;
@@ -54,6 +55,8 @@ enum Asks {
     Net(IpNet),
     /// A value is a number that compares so.
     Number(Ordering, Number),
+    /// A value matches this regular expression.
+    Matches(String),
     /// There is a value, or the body that it would be in.
     Present,
 }
@@ -66,6 +69,7 @@ impl Asks {
             Self::Net(_) => 3,
             Self::Has(..) => 4,
             Self::Number(..) => 6,
+            Self::Matches(_) => 7,
             Self::Present => 8,
         }
     }
@@ -97,7 +101,16 @@ struct OfField {
     /// By the length of their prefix, networks of the version of IP.
     networks: Vec<(bool, u8, ByBits)>,
     numbers: Vec<(Ordering, Number, Box<[u32]>)>,
+    regexes: Option<Regexes>,
     present: Box<[u32]>,
+}
+
+/// What a worker keeps about one field.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// What is in values that come again and again.
+    memo: Memo,
+    matching: Option<Matching>,
 }
 
 #[derive(Debug)]
@@ -136,10 +149,13 @@ impl Witnesses {
         Self { fields, without }
     }
 
-    /// What a worker remembers of each field.
-    pub(super) fn memos(&self, words: usize) -> Vec<Memo> {
-        let memos = self.fields.iter().map(|field| if field.repeating { Memo::new(words) } else { Memo::default() });
-        memos.collect()
+    /// What a worker keeps about each field.
+    pub(super) fn seen(&self, words: usize) -> Vec<Seen> {
+        let seen = self.fields.iter().map(|field| Seen {
+            memo: if field.repeating { Memo::new(words) } else { Memo::default() },
+            matching: field.regexes.as_ref().map(Regexes::matching),
+        });
+        seen.collect()
     }
 
     /// Takes those rules out of the candidates whose witness the event lacks; `spare` is for the meantime.
@@ -150,7 +166,7 @@ impl Witnesses {
         event: &str,
         candidates: &mut [u64],
         spare: &mut Vec<u64>,
-        seen: &mut [Memo],
+        seen: &mut [Seen],
     ) -> bool {
         if self.fields.is_empty() {
             return true;
@@ -182,8 +198,8 @@ fn grouped<K: Ord>(atoms: impl Iterator<Item = (K, u32)>) -> BTreeMap<K, Vec<u32
 impl OfField {
     fn new(slot: Slot, repeating: bool, atoms: Vec<(Asks, u32)>, words: usize) -> Self {
         let mut rules = vec![0_u64; words].into_boxed_slice();
-        let (mut equal, mut literals, mut nets, mut numbers, mut present) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut equal, mut literals, mut nets, mut numbers, mut regexes, mut present) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (asks, rule) in atoms {
             rules[rule as usize / 64] |= 1 << (rule % 64);
             match asks {
@@ -191,8 +207,14 @@ impl OfField {
                 Asks::Has(text, how) => literals.push((text, how, rule)),
                 Asks::Net(net) => nets.push((net, rule)),
                 Asks::Number(ordering, bound) => numbers.push((ordering, bound, rule)),
+                Asks::Matches(pattern) => regexes.push((pattern, rule)),
                 Asks::Present => present.push(rule),
             }
+        }
+        let regexes: Vec<(String, Vec<u32>)> = grouped(regexes.into_iter()).into_iter().collect();
+        let together = if regexes.is_empty() { None } else { Regexes::new(&regexes) };
+        if together.is_none() {
+            present.extend(regexes.iter().flat_map(|(_, rules)| rules));
         }
         let equal: HashMap<Box<str>, Box<[u32]>, FixedState> =
             grouped(equal.into_iter()).into_iter().map(|(text, rules)| (text.into(), rules.into())).collect();
@@ -205,12 +227,13 @@ impl OfField {
             literals: Literals::new(literals),
             networks: networks(nets),
             numbers: numbers_of(numbers),
+            regexes: together,
             present: present.into(),
         }
     }
 
     /// Sets the bits of the rules whose witness is here.
-    fn look(&self, projection: &Projection, scratch: &mut Scratch, event: &str, found: &mut [u64], seen: &mut Memo) {
+    fn look(&self, projection: &Projection, scratch: &mut Scratch, event: &str, found: &mut [u64], seen: &mut Seen) {
         if projection.is_lazy(self.slot) {
             if scratch.may_have(projection, self.slot) {
                 set(found, &self.present);
@@ -222,25 +245,31 @@ impl OfField {
         let mut next = Some(first);
         while let Some(at) = next {
             if !self.repeating || !self.remember(scratch, at, event, found, seen) {
-                self.look_at(scratch, at, event, found);
+                self.look_at(scratch, at, event, found, &mut seen.matching);
             }
             next = scratch.following(at);
         }
     }
 
     /// Like [`Self::look_at`], by what is remembered; false if the value is nothing to remember.
-    fn remember(&self, scratch: &mut Scratch, at: u32, event: &str, found: &mut [u64], seen: &mut Memo) -> bool {
+    fn remember(&self, scratch: &mut Scratch, at: u32, event: &str, found: &mut [u64], seen: &mut Seen) -> bool {
         let Val::Str(text) = scratch.at(at, event) else { return false };
-        let Some((entry, fresh)) = seen.entry(text.as_bytes()) else { return false };
-        let set = seen.set(entry);
+        let Some((entry, fresh)) = seen.memo.entry(text.as_bytes()) else { return false };
+        let set = seen.memo.set(entry);
         if fresh {
-            self.look_at(scratch, at, event, set);
+            self.look_at(scratch, at, event, set, &mut seen.matching);
         }
         found.iter_mut().zip(set).for_each(|(found, seen)| *found |= *seen);
         true
     }
 
-    fn look_at(&self, scratch: &mut Scratch, at: u32, event: &str, found: &mut [u64]) {
+    fn look_at(&self, scratch: &mut Scratch, at: u32, event: &str, found: &mut [u64], matching: &mut Option<Matching>) {
+        if let (Some(regexes), Some(matching)) = (&self.regexes, matching) {
+            match scratch.at(at, event) {
+                Val::Str(text) => regexes.look(text, matching).for_each(|rules| set(found, rules)),
+                _ => regexes.rules().for_each(|rules| set(found, rules)),
+            }
+        }
         if !self.numbers.is_empty()
             && let Some(number) = number(scratch.at(at, event))
         {
@@ -406,7 +435,7 @@ fn of_op(op: &Op) -> Option<Vec<Asks>> {
         Op::Regex(Regex(regex)) => {
             let literal = regex_syntax::parse(regex.as_str()).ok().and_then(|hir| required(&hir));
             let text = literal.map(|literal| fold(&literal)).unwrap_or_default();
-            of_text(Relation::Contains, &text).map_or_else(present, |asks| vec![asks])
+            vec![of_text(Relation::Contains, &text).unwrap_or_else(|| Asks::Matches(regex.as_str().to_owned()))]
         }
         Op::Cidr(net) => vec![Asks::Net(*net)],
         Op::Compare(ordering, bound) => vec![Asks::Number(*ordering, *bound)],

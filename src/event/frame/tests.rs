@@ -223,6 +223,7 @@ fn one_pass_over_a_list_finds_what_two_find() {
         (format!("{EVENT},{torn},{other}"), "]}", 2, 1),
         (format!("{EVENT},{unclosed},{other}"), "]}", 2, 1),
         (format!("{EVENT},7,{other}"), "]}", 2, 1),
+        (format!("{EVENT},{}", other.replace("\"kind\"", "\"sort\"")), "]}", 2, 0),
         (format!("{EVENT},{other}"), "", 2, 0),
         (EVENT.to_owned(), &format!("]}}\n{other}\n{torn}\n"), 2, 1),
         (EVENT.to_owned(), &format!("]}}{other}"), 2, 0),

@@ -9,7 +9,8 @@
 )]
 
 use std::arch::x86_64::{
-    __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
+    __m256i, _mm_clmulepi64_si128, _mm_cvtsi128_si64, _mm_set_epi64x, _mm_set1_epi8, _mm256_cmpeq_epi8,
+    _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
 };
 
 use super::{Masks, STEP};
@@ -17,15 +18,17 @@ use super::{Masks, STEP};
 /// `None` if the machine cannot do it this way.
 #[inline]
 pub(super) fn container(bytes: &[u8], at: usize) -> Option<Option<usize>> {
-    let able =
-        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("popcnt");
+    let able = is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("popcnt")
+        && is_x86_feature_detected!("pclmulqdq");
     // SAFETY: the processor has every feature that the function is compiled for.
     able.then(|| unsafe { walk(bytes, at) })
 }
 
-#[target_feature(enable = "avx2,bmi1,popcnt")]
+#[target_feature(enable = "avx2,bmi1,popcnt,pclmulqdq")]
 fn walk(bytes: &[u8], at: usize) -> Option<usize> {
-    super::container_by(bytes, at, |step| masks(step))
+    super::container_by(bytes, at, |step| masks(step), |bits| parity(bits))
 }
 
 #[inline]
@@ -50,6 +53,15 @@ fn masks(step: &[u8; STEP]) -> Masks {
 fn lanes(bytes: &[u8; 32]) -> __m256i {
     // SAFETY: the pointer is to 32 bytes that can be read, and nothing is asked of its alignment.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// Each bit is the parity of the bits up to it: a product without carries, by all ones.
+#[inline]
+#[target_feature(enable = "sse2,pclmulqdq")]
+fn parity(bits: u64) -> u64 {
+    let ones = _mm_set1_epi8(-1);
+    let product = _mm_clmulepi64_si128::<0>(_mm_set_epi64x(0, bits.cast_signed()), ones);
+    _mm_cvtsi128_si64(product).cast_unsigned()
 }
 
 /// A bit for each byte that is `byte`.

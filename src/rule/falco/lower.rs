@@ -19,6 +19,12 @@ use crate::rule::number::Number;
 /// Parts that one condition may have once its macros are put in.
 const PARTS_MAX: usize = 100_000;
 
+/// Macros within each other, as deep as brackets may be.
+const WITHIN_MAX: usize = 100;
+
+/// Texts that `oneof` takes: it is put as a question about every pair of them.
+const ONE_OF_MAX: usize = 100;
+
 /// A macro: its text, and what it says if it could be read.
 pub(super) struct Macro {
     pub(super) written: Written,
@@ -53,9 +59,7 @@ impl<'c> Lowering<'c> {
     pub(super) fn condition(&mut self, condition: &Condition, written: &Written) -> Option<Expr> {
         self.parts += 1;
         if self.parts > PARTS_MAX {
-            if self.parts == PARTS_MAX + 1 {
-                self.refuse(written, ("the condition is too large with its macros put in".to_owned(), (0, 0)));
-            }
+            self.refuse(written, ("the condition is too large with its macros put in".to_owned(), (0, 0)));
             return None;
         }
         let all = |this: &mut Self, parts: &[Condition]| {
@@ -75,7 +79,9 @@ impl<'c> Lowering<'c> {
                 let known = known(left);
                 let known = self.taken(written, known)?;
                 let compared = self.compare(&known, left, *operator, *modifier, right);
-                self.taken(written, compared)
+                let expr = self.taken(written, compared)?;
+                self.parts += size(&expr);
+                Some(expr)
             }
         }
     }
@@ -102,6 +108,10 @@ impl<'c> Lowering<'c> {
         };
         if self.within.contains(&word.text) {
             self.refuse(written, (format!("the macro `{}` is made of itself", word.text), word.place));
+            return None;
+        }
+        if self.within.len() >= WITHIN_MAX {
+            self.refuse(written, ("macros are nested too deep".to_owned(), word.place));
             return None;
         }
         self.within.push(word.text.clone());
@@ -134,8 +144,11 @@ impl<'c> Lowering<'c> {
             }
             (Right::Words(words), None) => self.with_list(known, operator, words),
             (Right::Words(words), Some(modifier)) => {
-                let texts = self.texts(words).into_iter();
-                let tests = texts.map(|(text, place)| with_text(known, operator, &text, place));
+                let texts = self.texts(words);
+                if modifier == Modifier::One && texts.len() > ONE_OF_MAX {
+                    return Err((format!("`oneof` takes at most {ONE_OF_MAX} texts"), left.place));
+                }
+                let tests = texts.into_iter().map(|(text, place)| with_text(known, operator, &text, place));
                 Ok(modified(modifier, tests.collect::<Result<Vec<Expr>, Refused>>()?))
             }
         }
@@ -357,6 +370,18 @@ fn with_field(known: &Known, operator: Operator, other: &Operand) -> Result<Expr
         return Ok(Expr::All(vec![there, but_not(&known.field, test(Relation::Is))]));
     }
     Ok(test(how))
+}
+
+/// How many tests an expression has, and how many texts they compare with.
+fn size(expr: &Expr) -> usize {
+    let mut size = 0;
+    expr.each_test(&mut |test| {
+        size += match &test.op {
+            Op::OneOf { texts, .. } => 1 + texts.len(),
+            _ => 1,
+        }
+    });
+    size
 }
 
 /// Of how many it must be true.

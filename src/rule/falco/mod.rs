@@ -51,6 +51,9 @@ const RULE_KEYS: [&str; 15] = [
     "capture_duration",
 ];
 
+/// Lists within each other.
+const WITHIN_MAX: usize = 100;
+
 /// What `override` may append to, and what it may replace.
 const APPENDED: [&str; 6] = ["items", "condition", "output", "desc", "tags", "exceptions"];
 
@@ -387,6 +390,8 @@ fn flatten(
             items.insert(item.clone());
         } else if within.contains(item) {
             findings.push(Diagnostic::error(source, *span, format!("the list `{item}` is made of itself")));
+        } else if within.len() >= WITHIN_MAX {
+            findings.push(Diagnostic::error(source, *span, "lists are nested too deep"));
         } else {
             flatten(item, lists, flat, within, findings);
             items.extend(flat.get(item).into_iter().flatten().cloned());

@@ -199,3 +199,34 @@ fn changes_that_would_lose_a_rule_or_its_exceptions_are_refused() {
     assert!(load(&rule.replace("INFO", "INFO\n  enabled: no")).rules.rules.iter().all(|rule| rule.info.id != "X"));
     assert_eq!(holds("- list: users\n  items: [eve]\n  append: yes\n"), [false, false, false]);
 }
+
+#[test]
+fn macros_and_lists_cannot_blow_up() {
+    let rule = |condition: &str| {
+        format!("- rule: X\n  desc: d\n  condition: {condition}\n  output: o\n  priority: INFO\n  source: k8s_audit\n")
+    };
+    let chain = |of: &str, what: &str, times: usize| -> String {
+        let each = |n: usize| format!("- {of}: n{n}\n  {what}\n").replace("BEFORE", &format!("n{}", n.max(1) - 1));
+        (1..times).map(each).collect()
+    };
+    let first = "- macro: n0\n  condition: ka.verb=get\n";
+    let words: Vec<String> = (0..1_000).map(|n| format!("a{n}")).collect();
+    let words = words.join(", ");
+    for (more, message) in [
+        (first.to_owned() + &chain("macro", "condition: BEFORE or BEFORE", 60) + &rule("n59"), "too large"),
+        (
+            first.to_owned() + &chain("macro", "condition: BEFORE", 20_000) + &rule("n19999"),
+            "macros are nested too deep",
+        ),
+        (chain("list", "items: [x, BEFORE]", 20_000) + &rule("ka.verb in (n19999)"), "lists are nested too deep"),
+        (rule(&format!("ka.verb = oneof ({words})")), "at most 100 texts"),
+        (
+            format!("- macro: m\n  condition: ka.verb in ({words})\n") + &rule(&vec!["m"; 1_000].join(" or ")),
+            "too large",
+        ),
+    ] {
+        let found = findings(&more);
+        assert!(found.iter().any(|finding| finding.contains(message)), "{message}: {:?}", found.first());
+    }
+    assert!(findings(&rule(&format!("ka.verb = oneof ({})", vec!["a"; 100].join(", ")))).is_empty());
+}

@@ -10,6 +10,9 @@ use crate::rule::ir::Glob;
 /// Texts that one value may become.
 const VARIANTS_MAX: usize = 1_000;
 
+/// Bytes that one text may grow to: encodings of encodings grow with each.
+const BYTES_MAX: usize = 64 << 10;
+
 /// What Windows programs take for the dash before an option.
 const DASHES: [&str; 5] = ["-", "/", "\u{2013}", "\u{2014}", "\u{2015}"];
 
@@ -83,6 +86,14 @@ impl Form {
         }
     }
 
+    fn len(&self) -> usize {
+        let len = |piece: &Glob| if let Glob::Literal(text) = piece { text.len() } else { 1 };
+        match self {
+            Self::Text(pieces) => pieces.iter().map(len).sum(),
+            Self::Bytes(bytes) => bytes.len(),
+        }
+    }
+
     fn bytes(&self) -> Result<Vec<u8>, String> {
         match self {
             Self::Text(_) => self.text().map(|text| text.as_bytes().to_vec()),
@@ -113,6 +124,9 @@ pub(super) fn encode(pieces: Vec<Glob>, encodings: &[Encoding]) -> Result<Vec<Ve
             next.extend(encoding.apply(form)?);
             if next.len() > VARIANTS_MAX {
                 return Err(format!("it becomes more than {VARIANTS_MAX} texts"));
+            }
+            if next.last().is_some_and(|form| form.len() > BYTES_MAX) {
+                return Err(format!("it becomes longer than {BYTES_MAX} bytes"));
             }
         }
         forms = next;
@@ -229,6 +243,7 @@ mod tests {
         assert!(texts("a", &[Utf16]).is_err_and(|e| e.contains("base64offset")));
         assert!(texts("a", &[Utf16Le, Utf16Le]).is_err());
         assert!(texts("a", &[Base64Offset; 40]).is_err_and(|e| e.contains("more than")));
+        assert!(texts("a", &[Base64; 200]).is_err_and(|e| e.contains("longer than")));
         assert!(encode(vec![Glob::Many], &[Base64]).is_err_and(|e| e.contains("wildcards")));
     }
 

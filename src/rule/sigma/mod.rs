@@ -1,5 +1,6 @@
 //! Sigma v2: one YAML document to one rule of the IR.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,6 +19,9 @@ mod encode;
 
 use encode::Encoding;
 pub use encode::Placeholders;
+
+/// Tests that one condition may come to: each name in it, and each that a pattern stands for, is put in whole.
+const TESTS_MAX: usize = 100_000;
 
 /// The modifiers of the specification, and the long names of those of `re`.
 const MODIFIERS: [&str; 34] = [
@@ -213,6 +217,9 @@ pub(super) fn detection_expr(reader: &mut Reader<'_>, detection: &Node, called: 
             continue;
         };
         match condition::parse(text) {
+            Ok(parsed) if tests_in(&parsed, &searches) > TESTS_MAX => {
+                reader.error(item.span, format!("the condition comes to more than {TESTS_MAX} tests"));
+            }
             Ok(mut parsed) => {
                 parsed.place(&|at| reader.place(item, at));
                 alternatives.push(resolve(reader, &parsed, &searches, &mut used, called));
@@ -235,6 +242,31 @@ pub(super) fn detection_expr(reader: &mut Reader<'_>, detection: &Node, called: 
     } else {
         Expr::Any(alternatives)
     })
+}
+
+/// How many tests a condition comes to, and how many names its patterns are compared with.
+fn tests_in(condition: &Condition, searches: &[(&Key, Expr)]) -> usize {
+    let sizes: Vec<(&str, usize)> = searches
+        .iter()
+        .map(|(key, expr)| {
+            let mut size = 1;
+            expr.each_test(&mut |_| size += 1);
+            (key.text.as_str(), size)
+        })
+        .collect();
+    let all = sizes.iter().map(|(_, size)| size).sum();
+    condition_size(condition, &sizes.into_iter().collect(), all)
+}
+
+fn condition_size(condition: &Condition, sizes: &HashMap<&str, usize>, all: usize) -> usize {
+    match condition {
+        Condition::And(parts) | Condition::Or(parts) => {
+            parts.iter().fold(1, |sum: usize, part| sum.saturating_add(condition_size(part, sizes, all)))
+        }
+        Condition::Not(part) => condition_size(part, sizes, all),
+        Condition::Name(name, _) => sizes.get(name.as_str()).copied().unwrap_or(1),
+        Condition::Of { .. } => all,
+    }
 }
 
 /// Puts the search identifiers into a condition, which is under the key that is `called` so.
@@ -700,6 +732,19 @@ fn pieces_of(text: &str) -> Vec<Glob> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rule::load::load_text;
+
+    #[test]
+    fn a_condition_cannot_blow_up() {
+        let searches: String = (0..1_000).map(|n| format!("  s{n}: {{verb: get}}\n")).collect();
+        for (times, fits) in [(40, true), (4_000, false)] {
+            let condition = vec!["1 of them"; times].join(" or ");
+            let head = "title: T\nlogsource: {product: kubernetes}\ndetection:\n";
+            let loaded = load_text(Path::new("rule.yml"), &format!("{head}{searches}  condition: {condition}\n"));
+            assert_eq!(loaded.rules.rules.len(), usize::from(fits), "{:?}", loaded.findings.first());
+            assert!(fits || loaded.findings[0].message.contains("more than 100000 tests"), "{}", loaded.findings[0]);
+        }
+    }
 
     #[test]
     fn escapes_follow_the_specification() {

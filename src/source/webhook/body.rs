@@ -1,7 +1,7 @@
 //! Reading request bodies within bounds: their own size, the memory of all bodies together, and time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf as _, Bytes};
 use http_body_util::BodyExt as _;
@@ -13,7 +13,14 @@ use super::answer::Refusal;
 pub struct Budget {
     limit: u64,
     used: AtomicU64,
+    /// Buffers of bodies that are done with: the next ones find their memory in place. They count only while a body uses
+    /// them.
+    spares: Mutex<Vec<Vec<u8>>>,
 }
+
+/// Buffers that are kept for the next body, and how large one may be: kube-apiserver's batches of 400 events fit.
+const SPARES_MAX: usize = 8;
+const SPARE_BYTES_MAX: usize = 2 << 20;
 
 impl Budget {
     /// Bytes of bodies in flight by default.
@@ -22,7 +29,7 @@ impl Budget {
     /// A budget of so many bytes.
     #[must_use]
     pub fn new(limit: u64) -> Self {
-        Self { limit, used: AtomicU64::new(0) }
+        Self { limit, used: AtomicU64::new(0), spares: Mutex::default() }
     }
 
     /// Bytes held now.
@@ -34,6 +41,18 @@ impl Budget {
     fn try_take(&self, bytes: u64) -> bool {
         let more = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn spare(&self) -> Option<Vec<u8>> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn keep(&self, mut buffer: Vec<u8>) {
+        let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+        if spares.len() < SPARES_MAX && (FIRST_BLOCK..=SPARE_BYTES_MAX).contains(&buffer.capacity()) {
+            buffer.clear();
+            spares.push(buffer);
+        }
     }
 }
 
@@ -65,6 +84,9 @@ impl Buffer {
     /// Makes room for `more` bytes. It doubles, up to `expected`: a sender that announces much and sends little holds
     /// little, so announcing costs nobody else their room.
     fn grow(&mut self, more: usize, expected: usize) -> Result<(), Refusal> {
+        if self.bytes.capacity() == 0 && expected >= FIRST_BLOCK {
+            self.take_spare();
+        }
         let needed = self.bytes.len().saturating_add(more);
         if needed <= self.bytes.capacity() {
             return Ok(());
@@ -78,11 +100,21 @@ impl Buffer {
         self.bytes.reserve_exact(target - self.bytes.len());
         Ok(())
     }
+
+    fn take_spare(&mut self) {
+        let Some(spare) = self.budget.spare() else { return };
+        let bytes = spare.capacity() as u64;
+        if self.budget.try_take(bytes) {
+            self.held = bytes;
+            self.bytes = spare;
+        }
+    }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.held, Ordering::Relaxed);
+        self.budget.keep(std::mem::take(&mut self.bytes));
     }
 }
 
@@ -178,5 +210,22 @@ mod tests {
         assert!(budget.used() <= max);
         let over = collect(&mut streamed(4, 1 << 20), max, budget.clone()).await;
         assert!(matches!(over, Err(Refusal::TooLarge { limit }) if limit == max));
+    }
+
+    #[tokio::test]
+    async fn memory_goes_from_one_body_to_the_next_within_the_budget() {
+        let budget = Arc::new(Budget::new(1 << 20));
+        let large = async || collect(&mut Full::new(Bytes::from(vec![1; 700 << 10])), 1 << 20, budget.clone()).await;
+        let first = large().await.expect("fits");
+        let place = first.bytes().as_ptr();
+        drop(first);
+        assert_eq!(budget.used(), 0);
+        let second = large().await.expect("fits");
+        assert_eq!((second.bytes().as_ptr(), budget.used()), (place, 700 << 10));
+        assert!(matches!(large().await, Err(Refusal::NoMemory)));
+        let small = collect(&mut Full::new(Bytes::from(vec![1; 9])), 1 << 20, budget.clone()).await.expect("fits");
+        assert_eq!(budget.used(), (700 << 10) + 9);
+        drop((second, small));
+        assert_eq!(budget.spares.lock().expect("no panic").len(), 1);
     }
 }
