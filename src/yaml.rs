@@ -305,7 +305,7 @@ impl Builder<'_> {
             Some(Open::Map { entries, known, key, merged, .. }) => match key.take() {
                 // In quotes it is a key like others.
                 Some(key) if key.text == MERGE && written(self.source, key.span).starts_with(MERGE) => {
-                    merged.push(node)
+                    merged.push(node);
                 }
                 Some(key) => entries.push((key, node)),
                 None => match text {
