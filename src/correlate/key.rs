@@ -190,7 +190,10 @@ impl Key {
             };
             if !alert.fed && (last_call || chain.opened < safe) {
                 alert.fed = true;
-                tell.push(Tell::Feed(alert.id.clone(), (*chain).clone()));
+                // A match that joined it to its neighbour may have come after it was heard of.
+                if !self.fed.contains(&chain.opened) {
+                    tell.push(Tell::Feed(alert.id.clone(), (*chain).clone()));
+                }
             }
             if over(chain) {
                 tell.push(Tell::Resolve(alert.id, (*chain).clone()));
