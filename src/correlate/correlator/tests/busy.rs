@@ -82,3 +82,20 @@ fn a_flood_of_invented_users_does_not_make_a_known_one_unknown() {
     run.0.take(&[new], None);
     assert_eq!(run.advance(4 * 86_400 + 20).len(), 1, "something new of a user who is known");
 }
+
+#[test]
+fn a_crash_does_not_change_what_a_busy_window_counts() {
+    let more = "rules: [base, other], timespan: 1h, condition: {field: number, gte: 26000}";
+    let rules = rules(&correlation("value_sum", more));
+    let made = (0..14_000_i64).map(|n| {
+        let mut found = at("base", "a", 0, u64::try_from(n).expect("small") + 1);
+        found.time = Timestamp(n * SECOND * 3_600 / 13_500);
+        found.fields.insert("number".into(), vec![json!(2)]);
+        found
+    });
+    let matches: Vec<Match> = made.collect();
+    let whole = alerts(&rules, &matches, None);
+    assert_eq!(whole.len(), 1);
+    assert_eq!(alerts(&rules, &matches, Some(12_500)), whole, "before it opens");
+    assert_eq!(alerts(&rules, &matches, Some(13_800)), whole, "after it");
+}
