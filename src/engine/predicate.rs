@@ -356,13 +356,14 @@ impl Case<'_> {
         if self.scratch.first(slot).is_none() {
             return matches!(question, Question::Null);
         }
-        let range = field.picked(self.scratch.count(slot));
+        let range = field.picked(|| self.scratch.count(slot));
         match question {
             Question::Exists => return !range.is_empty(),
             Question::Null if range.is_empty() => return true,
             Question::Field { slot, other, .. } => {
                 self.scratch.demand(self.projection, *slot, self.event);
-                if other.picked(self.scratch.count(*slot)).is_empty() {
+                let none = self.scratch.first(*slot).is_none();
+                if none || other.picked(|| self.scratch.count(*slot)).is_empty() {
                     return false;
                 }
             }
@@ -431,7 +432,7 @@ impl Case<'_> {
     }
 
     fn compare(&mut self, at: u32, slot: Slot, other: &FieldPath, how: Relation, cased: bool) -> bool {
-        let range = other.picked(self.scratch.count(slot));
+        let range = other.picked(|| self.scratch.count(slot));
         let mut next = self.scratch.first(slot);
         let mut number = 0;
         let mut buffer = std::mem::take(&mut self.answers.other);

@@ -62,10 +62,11 @@ impl FieldPath {
         &self.text[..self.path_len]
     }
 
-    /// Which of `len` values the path picks, or all of them.
+    /// Which of the values the path picks, or all of them; how many there are is asked only if that matters.
     #[must_use]
-    pub fn picked(&self, len: usize) -> std::ops::Range<usize> {
-        let Some(pick) = self.pick else { return 0..len };
+    pub fn picked(&self, len: impl FnOnce() -> usize) -> std::ops::Range<usize> {
+        let Some(pick) = self.pick else { return 0..usize::MAX };
+        let len = len();
         let at = match usize::try_from(pick) {
             Ok(at) => at,
             Err(_) => len.wrapping_sub(usize::try_from(pick.unsigned_abs()).unwrap_or(usize::MAX)),
@@ -78,7 +79,7 @@ impl FieldPath {
     pub fn resolve<'e>(&self, event: &'e Value) -> Vec<Found<'e>> {
         let mut found = Vec::new();
         descend(event, self.path(), &mut found);
-        let range = self.picked(found.len());
+        let range = self.picked(|| found.len());
         found.drain(..range.start);
         found.truncate(range.len());
         found

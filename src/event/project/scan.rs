@@ -33,8 +33,15 @@ pub(super) fn section(
 /// Undoes a string's escapes; `None` if one is wrong.
 pub(in crate::event) fn unescape(raw: &[u8], out: &mut String) -> Option<()> {
     let mut rest = raw;
-    while let Some(at) = memchr::memchr(b'\\', rest) {
-        out.push_str(std::str::from_utf8(rest.get(..at)?).ok()?);
+    while !rest.is_empty() {
+        // Where there is one escape there are often more.
+        let at = if rest[0] == b'\\' { 0 } else { memchr::memchr(b'\\', rest).unwrap_or(rest.len()) };
+        if at > 0 {
+            out.push_str(std::str::from_utf8(rest.get(..at)?).ok()?);
+            if at == rest.len() {
+                break;
+            }
+        }
         let plain = match rest.get(at + 1)? {
             b'"' => '"',
             b'\\' => '\\',
@@ -55,7 +62,6 @@ pub(in crate::event) fn unescape(raw: &[u8], out: &mut String) -> Option<()> {
         out.push(plain);
         rest = rest.get(at + 2..)?;
     }
-    out.push_str(std::str::from_utf8(rest).ok()?);
     Some(())
 }
 
@@ -353,6 +359,11 @@ impl<'w> Walk<'w> {
     fn skip(&mut self) -> Option<()> {
         match self.peek()? {
             b'"' => self.string().map(drop),
+            // Empty ones are many.
+            b'{' if self.bytes.get(self.at + 1) == Some(&b'}') => {
+                self.at += 2;
+                Some(())
+            }
             b'{' | b'[' => {
                 self.at = skip::container(self.bytes, self.at)?;
                 Some(())
