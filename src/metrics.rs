@@ -161,6 +161,7 @@ metrics! {
     journal_records: Gauge<i64, AtomicI64>, "journal_records", "Batches in the journal not yet correlated";
     window_keys: Family<Rule, Gauge>, "window_keys", "Groups with an open window or episode";
     window_evictions: Family<Rule, Counter>, "window_evictions", "Groups dropped because of max_keys";
+    window_overfull: Family<Rule, Counter>, "window_overfull", "Matches that came into a window of more than 10 000";
     outbox_records: Family<SinkLabel, Gauge>, "outbox_records", "Deliveries that wait";
     outbox_oldest: Family<SinkLabel, FloatGauge>, "outbox_oldest_seconds", "Age of the oldest delivery that waits";
     deliveries: Family<DeliveryLabels, Counter>, "deliveries", "Delivery attempts by result: ok, retry, dead";
@@ -221,6 +222,7 @@ impl Metrics {
             touch(&self.matches, &Rule { rule: rule.to_owned() });
             touch(&self.window_keys, &Rule { rule: rule.to_owned() });
             touch(&self.window_evictions, &Rule { rule: rule.to_owned() });
+            touch(&self.window_overfull, &Rule { rule: rule.to_owned() });
             for &cluster in series.clusters {
                 let (rule, level, cluster) = (rule.to_owned(), level.to_owned(), cluster.to_owned());
                 touch(&self.alerts, &AlertLabels { rule, level, cluster });

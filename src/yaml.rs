@@ -10,6 +10,9 @@ use crate::diagnose::{Diagnostic, SourceText, Span};
 /// Nodes that one text may hold once its aliases are expanded: bounds "billion laughs".
 const NODES_MAX: usize = 1_000_000;
 
+/// The key that takes over the entries of other mappings (<https://yaml.org/type/merge.html>).
+const MERGE: &str = "<<";
+
 /// Bytes of text that count as one more node: an alias may stand for a long text, again and again.
 const NODE_BYTES: usize = 256;
 
@@ -197,8 +200,19 @@ impl CharOffsets {
 
 /// A collection under construction.
 enum Open {
-    Seq { items: Vec<Node>, span: Span, anchor: usize },
-    Map { entries: Vec<(Key, Node)>, known: HashSet<String>, key: Option<Key>, span: Span, anchor: usize },
+    Seq {
+        items: Vec<Node>,
+        span: Span,
+        anchor: usize,
+    },
+    Map {
+        entries: Vec<(Key, Node)>,
+        known: HashSet<String>,
+        key: Option<Key>,
+        merged: Vec<Node>,
+        span: Span,
+        anchor: usize,
+    },
 }
 
 struct Builder<'a> {
@@ -227,7 +241,14 @@ impl Builder<'_> {
                 true
             }
             Event::MappingStart(anchor, _) => {
-                self.stack.push(Open::Map { entries: Vec::new(), known: HashSet::new(), key: None, span, anchor });
+                self.stack.push(Open::Map {
+                    entries: Vec::new(),
+                    known: HashSet::new(),
+                    key: None,
+                    merged: Vec::new(),
+                    span,
+                    anchor,
+                });
                 true
             }
             Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
@@ -239,14 +260,15 @@ impl Builder<'_> {
                     anchor,
                     None,
                 ),
-                Some(Open::Map { entries, span: start, anchor, .. }) => self.finish(
-                    Node {
-                        value: Value::Map(entries),
-                        span: Span { start: start.start, end: span.start.max(start.start) },
-                    },
-                    anchor,
-                    None,
-                ),
+                Some(Open::Map { mut entries, mut known, merged, span: start, anchor, .. }) => {
+                    for node in merged {
+                        if !merge(&mut entries, &mut known, &node) {
+                            return self.refuse(node.span, "`<<` takes a mapping, or a list of mappings");
+                        }
+                    }
+                    let span = Span { start: start.start, end: span.start.max(start.start) };
+                    self.finish(Node { value: Value::Map(entries), span }, anchor, None)
+                }
                 None => true,
             },
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
@@ -280,7 +302,11 @@ impl Builder<'_> {
         match self.stack.last_mut() {
             None => self.documents.push(node),
             Some(Open::Seq { items, .. }) => items.push(node),
-            Some(Open::Map { entries, known, key, .. }) => match key.take() {
+            Some(Open::Map { entries, known, key, merged, .. }) => match key.take() {
+                // In quotes it is a key like others.
+                Some(key) if key.text == MERGE && written(self.source, key.span).starts_with(MERGE) => {
+                    merged.push(node);
+                }
                 Some(key) => entries.push((key, node)),
                 None => match text {
                     Some(text) => {
@@ -295,6 +321,26 @@ impl Builder<'_> {
             },
         }
         true
+    }
+}
+
+fn written(source: &SourceText, span: Span) -> &str {
+    source.text.get(span.start..span.end).unwrap_or_default()
+}
+
+/// Takes over those entries of a mapping, or of several, whose keys are not there yet; false if it is none.
+fn merge(entries: &mut Vec<(Key, Node)>, known: &mut HashSet<String>, node: &Node) -> bool {
+    match &node.value {
+        Value::Map(others) => {
+            for (key, value) in others {
+                if known.insert(key.text.clone()) {
+                    entries.push((key.clone(), value.clone()));
+                }
+            }
+            true
+        }
+        Value::Seq(items) => items.iter().all(|item| item.as_map().is_some() && merge(entries, known, item)),
+        _ => false,
     }
 }
 
@@ -376,6 +422,30 @@ mod tests {
         assert_eq!(documents[0].to_json(), serde_json::json!({"é": [1, 2], "b": [1, 2]}));
         let c = documents[1].get("c").expect("there");
         assert_eq!((c.span.start, c.span.end), (27, 28));
+    }
+
+    #[test]
+    fn merge_keys_take_over_what_is_not_there() {
+        for (text, expected) in [
+            ("a: &a {x: 1, y: 2}\nb: {y: 3, <<: *a}\n", r#"{"a":{"x":1,"y":2},"b":{"x":1,"y":3}}"#),
+            ("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3, z: 4}\n", r#"{"a":{"x":1,"y":2},"b":{"x":1,"y":3,"z":4}}"#),
+            ("- &a {x: 1}\n- &b {x: 2, y: 2}\n- <<: [*a, *b]\n", r#"[{"x":1},{"x":2,"y":2},{"x":1,"y":2}]"#),
+            ("'<<': 1\n", r#"{"<<":1}"#),
+            ("a: <<\n", r#"{"a":"<<"}"#),
+        ] {
+            let (documents, findings) = read(text);
+            assert!(findings.is_empty(), "{text}: {findings:?}");
+            assert_eq!(documents[0].to_json().to_string(), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("b:\n  <<: 1\n", "t.yml:2:7: `<<` takes a mapping, or a list of mappings"),
+            ("a: &a [[{x: 1}]]\nb: {<<: *a}\n", "t.yml:2:9: `<<` takes a mapping, or a list of mappings"),
+            ("a: &a {x: 1}\nb:\n  <<: *a\n  <<: *a\n", "t.yml:4:3: the key `<<` is here twice"),
+            ("a: *b\n", "t.yml:1:4: not valid YAML: while parsing node, found unknown anchor"),
+            ("a: &a {x: *a}\n", "t.yml:1:11: this alias names an anchor that is not complete yet"),
+        ] {
+            assert_eq!(read(text).1[0].to_string(), expected, "{text}");
+        }
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub struct Stats {
     pub late: BTreeMap<Arc<str>, u64>,
     /// Groups dropped because of `max_keys`, by rule.
     pub evictions: BTreeMap<String, u64>,
+    /// Matches that came into a window that holds more than it keeps one by one, by rule.
+    pub overfull: BTreeMap<String, u64>,
 }
 
 /// Identifies a group: consumer, cluster, and the group's values as JSON.
@@ -396,6 +398,9 @@ impl Correlator {
         let at = self.hold(id, group, fed.time);
         if let Some(held) = self.held[at].as_mut() {
             held.key.push(entry(consumer, member, fed, bound), consumer);
+            if held.key.is_overfull() {
+                *self.stats.overfull.entry(consumer.info.id.clone()).or_default() += 1;
+            }
             held.behind = held.behind.max(safe.since(fed.time));
         }
         self.settle(at, safe, false);

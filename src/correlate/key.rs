@@ -190,7 +190,10 @@ impl Key {
             };
             if !alert.fed && (last_call || chain.opened < safe) {
                 alert.fed = true;
-                tell.push(Tell::Feed(alert.id.clone(), (*chain).clone()));
+                // A match that joined it to its neighbour may have come after it was heard of.
+                if !self.fed.contains(&chain.opened) {
+                    tell.push(Tell::Feed(alert.id.clone(), (*chain).clone()));
+                }
             }
             if over(chain) {
                 tell.push(Tell::Resolve(alert.id, (*chain).clone()));
@@ -247,6 +250,11 @@ impl Key {
             State::Open(_) => usize::MAX,
             State::Idle(window) => window.entries.len(),
         }
+    }
+
+    /// Whether its window holds more matches than it keeps one by one.
+    pub(super) fn is_overfull(&self) -> bool {
+        matches!(&self.now, State::Idle(window) if window.is_overfull())
     }
 
     /// Whether no episode is open or waits to be told.

@@ -1,18 +1,40 @@
 //! What a window knows of the values of its matches.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::{AddAssign, SubAssign};
 
 use serde_json::Value;
 
 use crate::hash;
 use crate::rule::ir::{CorrelationKind, Measure};
-use crate::rule::naive::number_in;
+use crate::rule::number::Number;
 
 /// Numbers are kept in millionths, so that their sum does not depend on the order of their arrival.
 const PART: f64 = 1e6;
 
 /// Numbers beyond this are taken as this.
 const NUMBER_MAX: f64 = 9e12;
+
+/// The sum of numbers, in millionths, and how many they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Figures {
+    sum: i128,
+    count: u64,
+}
+
+impl AddAssign for Figures {
+    fn add_assign(&mut self, other: Self) {
+        self.sum += other.sum;
+        self.count += other.count;
+    }
+}
+
+impl SubAssign for Figures {
+    fn sub_assign(&mut self, other: Self) {
+        self.sum -= other.sum;
+        self.count -= other.count;
+    }
+}
 
 /// Values in a window.
 #[derive(Clone, Debug, Default)]
@@ -21,8 +43,9 @@ pub(super) struct Tally {
     different: HashMap<u64, u32>,
     /// How often each number is there, in millionths.
     numbers: BTreeMap<i64, u32>,
-    sum: i128,
-    count: u64,
+    of_numbers: Figures,
+    /// Of the numbers of matches that are not kept one by one.
+    older: Figures,
 }
 
 /// The values of a match as a window keeps them: hashes of what is counted, or numbers in millionths.
@@ -43,12 +66,18 @@ pub(super) fn values(kind: &CorrelationKind, found: &[&[Value]]) -> Box<[u64]> {
 
 #[expect(clippy::cast_possible_truncation, reason = "clamped to what fits")]
 fn number(value: &Value) -> Option<i64> {
-    let number = match value {
-        Value::Number(number) => number.as_f64()?,
-        Value::String(text) => number_in(text)?,
-        _ => return None,
-    };
+    let number = Number::of(value)?.as_f64();
     Some((number.clamp(-NUMBER_MAX, NUMBER_MAX) * PART).round() as i64)
+}
+
+fn figures(kind: &CorrelationKind, values: &[u64]) -> Figures {
+    match kind {
+        CorrelationKind::Value(..) => Figures {
+            sum: values.iter().map(|value| i128::from(value.cast_signed())).sum(),
+            count: values.len() as u64,
+        },
+        _ => Figures::default(),
+    }
 }
 
 impl Tally {
@@ -57,9 +86,8 @@ impl Tally {
             CorrelationKind::Value(..) => {
                 for value in values.iter().map(|value| value.cast_signed()) {
                     *self.numbers.entry(value).or_default() += 1;
-                    self.sum += i128::from(value);
-                    self.count += 1;
                 }
+                self.of_numbers += figures(kind, values);
             }
             _ => values.iter().for_each(|value| *self.different.entry(*value).or_default() += 1),
         }
@@ -75,9 +103,8 @@ impl Tally {
                             self.numbers.remove(&value);
                         }
                     }
-                    self.sum -= i128::from(value);
-                    self.count -= 1;
                 }
+                self.of_numbers -= figures(kind, values);
             }
             _ => {
                 for value in values {
@@ -92,6 +119,20 @@ impl Tally {
         }
     }
 
+    /// Takes out the values of a match that is not kept any longer, though it is still in the window; sum and mean go on
+    /// counting what is returned.
+    pub(super) fn fold(&mut self, kind: &CorrelationKind, values: &[u64]) -> Figures {
+        self.remove(kind, values);
+        let figures = figures(kind, values);
+        self.older += figures;
+        figures
+    }
+
+    /// Takes out what was returned by [`Self::fold`].
+    pub(super) fn forget_older(&mut self, figures: Figures) {
+        self.older -= figures;
+    }
+
     /// How many different values there are.
     pub(super) fn different(&self) -> usize {
         self.different.len()
@@ -100,15 +141,19 @@ impl Tally {
     /// A figure of the numbers; `None` if there are none.
     #[expect(clippy::cast_precision_loss, reason = "compared with bounds that people write")]
     pub(super) fn measure(&self, measure: Measure) -> Option<f64> {
-        if self.count == 0 {
+        let kept = self.of_numbers.count;
+        let mut all = self.of_numbers;
+        all += self.older;
+        let counts_older = matches!(measure, Measure::Sum | Measure::Avg);
+        if (if counts_older { all.count } else { kept }) == 0 {
             return None;
         }
-        let sum = self.sum as f64 / PART;
+        let sum = all.sum as f64 / PART;
         Some(match measure {
             Measure::Sum => sum,
-            Measure::Avg => sum / self.count as f64,
-            Measure::Median => f64::midpoint(self.ranked((self.count - 1) / 2), self.ranked(self.count / 2)),
-            Measure::Percentile(percentile) => self.ranked(rank(percentile, self.count)),
+            Measure::Avg => sum / all.count as f64,
+            Measure::Median => f64::midpoint(self.ranked((kept - 1) / 2), self.ranked(kept / 2)),
+            Measure::Percentile(percentile) => self.ranked(rank(percentile, kept)),
         })
     }
 
@@ -165,6 +210,10 @@ mod tests {
         assert_eq!(figures(&tally), [16.5, 4.125, 2.75, 10.0, 2.5]);
         tally.remove(&sum, &values(&sum, &[&[json!(10)]]));
         assert_eq!(figures(&tally), [6.5, 6.5 / 3.0, 2.5, 3.0, 2.5]);
+        let older = tally.fold(&sum, &values(&sum, &[&[json!(3)]]));
+        assert_eq!(figures(&tally), [6.5, 6.5 / 3.0, 1.75, 2.5, 1.0], "sum and mean still count what is not kept");
+        tally.forget_older(older);
+        assert_eq!(figures(&tally), [3.5, 1.75, 1.75, 2.5, 1.0]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::tally::Tally;
+use super::tally::{Figures, Tally};
 use crate::alert::EventExcerpt;
 use crate::clock::Timestamp;
 use crate::engine::{Consumer, Match};
@@ -13,6 +13,9 @@ use crate::rule::ir::{Awaited, CorrelationKind, Members, WINDOW_MAX};
 
 /// Audit ids that an alert names.
 pub(super) const AUDIT_IDS_MAX: usize = 10;
+
+/// Into so many parts a timespan is divided, when a window has more matches than it keeps one by one.
+const PARTS: i64 = 256;
 
 /// A match as its group keeps it.
 #[derive(Clone, Debug)]
@@ -165,10 +168,25 @@ impl State {
 /// The matches within one timespan before the newest.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Window {
+    /// The newest ones.
     pub(super) entries: VecDeque<Entry>,
+    /// Those before them, which are too many to be kept one by one. At most [`PARTS`] and one for every member.
+    runs: VecDeque<Run>,
+    /// How many the runs count.
+    older: u64,
     tally: Tally,
     /// How often each member is.
-    members: Vec<u32>,
+    members: Vec<u64>,
+}
+
+/// Matches of one member within one part of a timespan.
+#[derive(Clone, Debug)]
+struct Run {
+    part: i64,
+    /// The first of them.
+    first: Entry,
+    count: u64,
+    figures: Figures,
 }
 
 impl Window {
@@ -183,22 +201,59 @@ impl Window {
         }
         self.members[member] += 1;
         let oldest = newest.minus(consumer.timespan);
-        while self.entries.front().is_some_and(|first| first.time < oldest) || self.entries.len() > WINDOW_MAX {
-            self.pop(&consumer.kind);
+        // Of a part that lies half outside nobody knows any more how many those inside are.
+        let whole = |run: &Run, length: i64| run.part.saturating_mul(length) >= oldest.0;
+        let length = part_length(consumer);
+        while let Some(run) = self.runs.pop_front_if(|run| !whole(run, length)) {
+            self.older -= run.count;
+            self.members[usize::from(run.first.member)] -= run.count;
+            self.tally.forget_older(run.figures);
+        }
+        while let Some(entry) = self.entries.pop_front_if(|first| first.time < oldest) {
+            self.tally.remove(&consumer.kind, &entry.values);
+            self.members[usize::from(entry.member)] -= 1;
+        }
+        while self.entries.len() > WINDOW_MAX {
+            self.fold(consumer, length);
         }
     }
 
-    fn pop(&mut self, kind: &CorrelationKind) {
+    /// Counts the oldest match in its run, instead of keeping it.
+    fn fold(&mut self, consumer: &Consumer, length: i64) {
         let Some(entry) = self.entries.pop_front() else { return };
-        self.tally.remove(kind, &entry.values);
-        self.members[usize::from(entry.member)] -= 1;
+        let figures = self.tally.fold(&consumer.kind, &entry.values);
+        self.older += 1;
+        let part = entry.time.0.div_euclid(length);
+        let after = self.runs.partition_point(|run| run.part <= part);
+        let of_part = self.runs.iter_mut().take(after).rev().take_while(|run| run.part == part);
+        if let Some(run) = of_part.into_iter().find(|run| run.first.member == entry.member) {
+            run.count += 1;
+            run.figures += figures;
+        } else {
+            self.runs.insert(after, Run { part, first: Entry { shown: None, ..entry }, count: 1, figures });
+        }
+    }
+
+    /// How many matches there are.
+    fn count(&self) -> u64 {
+        self.older + self.entries.len() as u64
+    }
+
+    /// Whether there are more matches than are kept one by one.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.older > 0
+    }
+
+    /// The matches, oldest first; of those that only count, the first of each run.
+    fn kept(&self) -> impl Iterator<Item = &Entry> {
+        self.runs.iter().map(|run| &run.first).chain(&self.entries)
     }
 
     /// Whether the condition holds over the window, of which `entry` is the one that came last.
     #[expect(clippy::cast_precision_loss, reason = "windows are small")]
     fn holds(&self, entry: &Entry, consumer: &Consumer) -> bool {
         match &consumer.kind {
-            CorrelationKind::EventCount(condition) => condition.holds(self.entries.len() as f64),
+            CorrelationKind::EventCount(condition) => condition.holds(self.count() as f64),
             CorrelationKind::ValueCount(_, condition) => condition.holds(self.tally.different() as f64),
             CorrelationKind::Value(measure, _, condition) => {
                 self.tally.measure(*measure).is_some_and(|figure| condition.holds(figure))
@@ -215,7 +270,7 @@ impl Window {
             },
             // What is not new does not come here.
             CorrelationKind::FirstSeen(_) => true,
-            CorrelationKind::Spike(_) => self.entries.len() as u64 >= entry.bound,
+            CorrelationKind::Spike(_) => self.count() >= entry.bound,
         }
     }
 
@@ -241,7 +296,7 @@ impl Window {
     fn longest_order(&self) -> usize {
         // The last of the shortest-ending row of each length.
         let mut ends: Vec<u16> = Vec::new();
-        for entry in &self.entries {
+        for entry in self.kept() {
             let at = ends.partition_point(|end| *end < entry.member);
             match ends.get_mut(at) {
                 Some(end) => *end = entry.member,
@@ -260,27 +315,31 @@ impl Window {
             Members::Not(part) => (!self.there(part)).then_some(from),
             Members::Member(member) => {
                 let of_member = |entry: &Entry| usize::from(entry.member) == *member;
-                self.entries.iter().skip(from).position(of_member).map(|at| from + at + 1)
+                self.kept().skip(from).position(of_member).map(|at| from + at + 1)
             }
         }
     }
 
     /// The episode that begins with what is in the window, completed by `entry`.
     fn open(&mut self, entry: &Entry) -> Option<Chain> {
-        let first = self.entries.front()?;
+        let first = self.kept().next()?;
         let last = self.entries.back()?;
         let shown = entry.shown.clone().or_else(|| self.entries.iter().rev().find_map(|e| e.shown.clone()))?;
-        let mut audit_ids: Vec<_> = self.entries.iter().map(|e| (e.time, Arc::clone(&e.audit_id))).collect();
+        let mut audit_ids: Vec<_> = self.kept().map(|e| (e.time, Arc::clone(&e.audit_id))).collect();
         audit_ids.sort_unstable();
         audit_ids.truncate(AUDIT_IDS_MAX);
         Some(Chain {
             first: first.time,
             opened: entry.time,
             last: last.time,
-            count: self.entries.len() as u64,
+            count: self.count(),
             evidence: first.request,
             audit_ids,
             shown,
         })
     }
+}
+
+fn part_length(consumer: &Consumer) -> i64 {
+    (i64::try_from(consumer.timespan.as_micros()).unwrap_or(i64::MAX) / PARTS).max(1)
 }

@@ -11,7 +11,8 @@ use crate::event::project::fold_into;
 use crate::event::{FieldPath, Projection, Scratch, Slot, Val, any_scalar, label, value};
 use crate::rule::field::Field;
 use crate::rule::ir::{Expr, Op, Quantifier, Regex, Relation, Test, Text, address};
-use crate::rule::naive::{self, number_in};
+use crate::rule::naive;
+use crate::rule::number::Number;
 
 /// Reading a whole event costs more than anything else.
 const WHOLE_COST: u8 = 200;
@@ -57,6 +58,16 @@ enum Question {
         how: Relation,
         cased: bool,
     },
+}
+
+/// The number that a value is, or that its text is.
+pub(super) fn number(value: Val<'_>) -> Option<Number> {
+    match value {
+        Val::Int(number) => Some(Number::Whole(number)),
+        Val::Float(number) => Some(Number::Float(number)),
+        Val::Str(text) => Number::in_text(text),
+        Val::Null | Val::Bool(_) | Val::Container => None,
+    }
 }
 
 /// A rule's expression over predicates.
@@ -388,7 +399,6 @@ impl Case<'_> {
     fn scalar_holds(&mut self, op: &Op, at: u32) -> bool {
         match op {
             Op::Text { pattern, cased } => self.in_case(at, *cased, |text| pattern.matches(text)),
-            #[expect(clippy::float_cmp, reason = "a rule that names a number means exactly that number")]
             Op::Number(number) => self.number(at).is_some_and(|n| n == *number),
             Op::Compare(ordering, bound) => self.number(at).is_some_and(|n| ordering.holds(&n, bound)),
             Op::Regex(Regex(regex)) => self.with_text(at, |text| regex.is_match(text)),
@@ -417,14 +427,8 @@ impl Case<'_> {
         }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "the judge compares as f64 too")]
-    fn number(&mut self, at: u32) -> Option<f64> {
-        match self.scratch.at(at, self.event) {
-            Val::Int(number) => Some(number as f64),
-            Val::Float(number) => Some(number),
-            Val::Str(text) => number_in(text),
-            Val::Null | Val::Bool(_) | Val::Container => None,
-        }
+    fn number(&mut self, at: u32) -> Option<Number> {
+        number(self.scratch.at(at, self.event))
     }
 
     fn compare(&mut self, at: u32, slot: Slot, other: &FieldPath, how: Relation, cased: bool) -> bool {

@@ -5,6 +5,7 @@
 use crate::rule::field::Field;
 use crate::rule::ir::{Expr, Op, Test};
 use crate::rule::make::Make;
+use crate::rule::number::Number;
 
 /// The same expression with fewer parts: `All` of nothing is true, `Any` of nothing false.
 pub(super) fn simplified(expr: &Expr) -> Expr {
@@ -58,7 +59,7 @@ fn decided(test: &Test) -> Option<bool> {
     let Field::Derived(derived) = &test.field else { return None };
     match (&derived.make, &test.op) {
         (Make::Time, Op::Exists) => Some(true),
-        (Make::Time, Op::Number(number)) if *number == 0.0 => Some(false),
+        (Make::Time, Op::Number(number)) if *number == Number::Whole(0) => Some(false),
         _ => None,
     }
 }
@@ -77,7 +78,7 @@ mod tests {
             let derived = Derived { name: "jevt.rawtime".into(), reads: Vec::new(), make: Make::Time };
             Expr::Test(Test::new(Field::Derived(Arc::new(derived)), op))
         };
-        let (always, never) = (|| time(Op::Exists), || time(Op::Number(0.0)));
+        let (always, never) = (|| time(Op::Exists), || time(Op::Number(Number::Whole(0))));
         let verb = || Expr::Test(Test::new(FieldPath::parse("verb").expect("a path"), Op::Exists));
         let not = |part| Expr::Not(Box::new(part));
         let show = |expr: &Expr| format!("{:?}", simplified(expr));

@@ -151,6 +151,9 @@ impl Correlating {
         for (rule, count) in stats.evictions {
             self.metrics.window_evictions.get_or_create(&Rule { rule }).inc_by(count);
         }
+        for (rule, count) in stats.overfull {
+            self.metrics.window_overfull.get_or_create(&Rule { rule }).inc_by(count);
+        }
         let now = clock::now();
         for change in changes.iter().filter(|change| change.kind == Kind::Firing) {
             let alert = &change.alert;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::field::Field;
+use super::number::Number;
 use super::template::Template;
 use crate::alert::RuleInfo;
 use crate::clock::Timestamp;
@@ -360,9 +361,9 @@ pub enum Op {
         cased: bool,
     },
     /// The scalar is this number, or its text is.
-    Number(f64),
+    Number(Number),
     /// The scalar is a number, or reads as one, and compares so.
-    Compare(Ordering, f64),
+    Compare(Ordering, Number),
     /// The regular expression is found in the scalar's text.
     Regex(Regex),
     /// The scalar's text is a time (RFC 3339) of which this part, in UTC, compares so.

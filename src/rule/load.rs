@@ -449,7 +449,7 @@ mod tests {
             ("event_count", "[base]\n  condition: {gte: 20000}", "13:14: a window holds at most 10000 matches"),
             (
                 "spike",
-                "[base]\n  condition: {gte: 20000}",
+                "[base]\n  condition: {gte: 20.5}",
                 "13:14: `spike` needs the smallest number that may be one, such as `gte: 20`",
             ),
             ("event_count", "[base]\n  condition: {gte: 5, lt: 3}", never),

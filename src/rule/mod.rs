@@ -11,6 +11,7 @@ pub mod ir;
 pub mod load;
 pub mod make;
 pub mod naive;
+pub mod number;
 pub mod reader;
 pub mod sigma;
 pub mod template;

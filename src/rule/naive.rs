@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::field::{Field, Got};
 use super::ir::{Expr, Op, Quantifier, Regex, Rule, STAGES_DECIDED, Test, address};
+use super::number::Number;
 use crate::event::project::fold;
 
 /// Whether a rule is true of an event.
@@ -61,9 +62,8 @@ fn value_holds(op: &Op, found: &Got<'_>, event: &Value) -> bool {
         Op::Exists | Op::Null => false,
         Op::Text { pattern, cased } => pattern.matches(&cased_text(&text, *cased)),
         Op::OneOf { texts, cased } => texts.contains(&cased_text(&text, *cased)),
-        #[expect(clippy::float_cmp, reason = "a rule that names a number means exactly that number")]
-        Op::Number(number) => number_of(value).is_some_and(|n| n == *number),
-        Op::Compare(ordering, bound) => number_of(value).is_some_and(|n| ordering.holds(&n, bound)),
+        Op::Number(number) => Number::of(value).is_some_and(|n| n == *number),
+        Op::Compare(ordering, bound) => Number::of(value).is_some_and(|n| ordering.holds(&n, bound)),
         Op::Regex(Regex(regex)) => regex.is_match(&text),
         Op::Time(part, ordering, bound) => part.of(&text).is_some_and(|part| ordering.holds(&part, bound)),
         Op::Cidr(network) => address(&text).is_some_and(|address| network.contains(&address)),
@@ -92,20 +92,6 @@ pub fn text_of(value: &Value) -> Option<String> {
             (None, Some(float)) => Value::from(float).to_string(),
             _ => number.to_string(),
         }),
-        _ => None,
-    }
-}
-
-/// The number that a text is, if it is one: `inf` and `nan` are names.
-#[must_use]
-pub fn number_in(text: &str) -> Option<f64> {
-    text.trim().parse().ok().filter(|number: &f64| number.is_finite())
-}
-
-fn number_of(value: &Value) -> Option<f64> {
-    match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => number_in(text),
         _ => None,
     }
 }

@@ -15,12 +15,16 @@ use crate::rule::ir::{CorrelationKind, FirstSeen, Spike};
 
 mod rhythm;
 mod values;
+mod weeks;
 
-use rhythm::Rhythm;
+use rhythm::{Daily, Rhythm};
 use values::Values;
 
 /// A rhythm of which nothing was heard for so long begins anew.
 const RHYTHM_KEPT: Duration = Duration::from_secs(28 * 24 * 3_600);
+
+/// A group whose matches are all within so long is the first to go when there are too many.
+const MOMENT: Duration = Duration::from_secs(3_600);
 
 /// A baseline as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,21 +59,70 @@ const KNOWN: &str = "";
 struct OfRule {
     shape: u64,
     keys: HashMap<u64, Held>,
-    /// By the time they were last added to.
-    order: BTreeSet<(Timestamp, u64)>,
+    /// By standing, and then by the time they were last added to.
+    order: BTreeSet<Place>,
     dirty: HashSet<u64>,
+}
+
+/// Where a group stands among those that may have to go.
+type Place = (Standing, Timestamp, u64);
+
+/// What a group has to lose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// It came a moment ago, as those of a flood do.
+    #[default]
+    New,
+    /// It is learned.
+    Learning,
+    /// It is known.
+    Known,
+}
+
+impl Standing {
+    const ALL: [Self; 3] = [Self::New, Self::Learning, Self::Known];
+
+    fn of(first: Timestamp, seen: Timestamp, learning: Duration) -> Self {
+        match seen.since(first) {
+            known if known < MOMENT => Self::New,
+            known if known < learning => Self::Learning,
+            _ => Self::Known,
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Held {
     seen: Timestamp,
+    standing: Standing,
     state: State,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 enum State {
     Values(Values),
+    /// As it was kept once.
+    Daily(Daily),
     Rhythm(Rhythm),
+}
+
+impl State {
+    /// What is kept from before, as it is now.
+    fn current(self) -> Self {
+        match self {
+            Self::Daily(daily) => Self::Rhythm(daily.into()),
+            current => current,
+        }
+    }
+
+    /// When the group was first seen.
+    fn first(&self) -> Timestamp {
+        match self {
+            Self::Values(values) => values.first(),
+            Self::Rhythm(rhythm) => rhythm.first(),
+            Self::Daily(_) => Timestamp::MIN,
+        }
+    }
 }
 
 /// A match, as baselines see it.
@@ -94,13 +147,15 @@ impl Baselines {
                 self.known.insert(baseline.key, baseline.seen);
                 continue;
             }
-            let shape = consumers.iter().find(|consumer| consumer.info.id == baseline.rule).and_then(shape);
-            let state = baseline.state.as_deref().and_then(|state| postcard::from_bytes(state).ok());
-            let (Some(shape), Some(state)) = (shape, state) else { continue };
+            let consumer = consumers.iter().find(|consumer| consumer.info.id == baseline.rule);
+            let state = baseline.state.as_deref().and_then(|state| postcard::from_bytes::<State>(state).ok());
+            let (Some((shape, learning)), Some(state)) = (consumer.and_then(looks_at), state) else { continue };
             if shape == baseline.shape {
                 let of_rule = self.rules.entry(baseline.rule).or_insert_with(|| OfRule::new(shape));
-                of_rule.order.insert((baseline.seen, baseline.key));
-                of_rule.keys.insert(baseline.key, Held { seen: baseline.seen, state });
+                let (seen, state) = (baseline.seen, state.current());
+                let standing = Standing::of(state.first(), seen, learning);
+                of_rule.order.insert((standing, seen, baseline.key));
+                of_rule.keys.insert(baseline.key, Held { seen, standing, state });
             }
         }
     }
@@ -133,12 +188,11 @@ impl Baselines {
             let held = of_rule.keys.get(&observed.key);
             return held.is_some_and(|held| held.values().is_some_and(|values| values.was_new(observed)));
         }
-        let held = of_rule.add(observed, first_seen.forget + first_seen.learning, max_keys, evicted, || {
-            State::Values(Values::new(observed.time))
-        });
+        let lasts = Lasts { kept: first_seen.forget + first_seen.learning, learning: first_seen.learning };
+        let held = of_rule.add(observed, lasts, max_keys, evicted, || State::Values(Values::new(observed.time)));
         let (new, changed) = match &mut held.state {
             State::Values(values) => values.take(observed, first_seen),
-            State::Rhythm(_) => (false, false),
+            State::Rhythm(_) | State::Daily(_) => (false, false),
         };
         if changed {
             of_rule.dirty.insert(observed.key);
@@ -161,10 +215,11 @@ impl Baselines {
             return u64::MAX;
         }
         let rhythm = || State::Rhythm(Rhythm::new(observed.time));
-        let held = of_rule.add(observed, RHYTHM_KEPT, max_keys, evicted, rhythm);
+        let lasts = Lasts { kept: RHYTHM_KEPT, learning: spike.learning };
+        let held = of_rule.add(observed, lasts, max_keys, evicted, rhythm);
         let bound = match &mut held.state {
             State::Rhythm(rhythm) => rhythm.take(observed.time, consumer.timespan, spike),
-            State::Values(_) => u64::MAX,
+            State::Values(_) | State::Daily(_) => u64::MAX,
         };
         of_rule.dirty.insert(observed.key);
         bound
@@ -202,7 +257,7 @@ impl Baselines {
     }
 
     fn of_rule(&mut self, consumer: &Consumer) -> &mut OfRule {
-        let shape = shape(consumer).unwrap_or_default();
+        let shape = looks_at(consumer).map(|(shape, _)| shape).unwrap_or_default();
         let of_rule = self.rules.entry(consumer.info.id.clone()).or_insert_with(|| OfRule::new(shape));
         if of_rule.shape != shape {
             // It looks at something else now: what it knew is of no use.
@@ -223,55 +278,84 @@ impl OfRule {
         Self { shape, ..Self::default() }
     }
 
-    /// The state of a group, which is made if it is new or forgotten. With too many groups the longest quiet one goes.
+    /// The state of a group, which is made if it is new or forgotten. With too many groups one goes: the longest quiet of
+    /// those that have the least to lose, so that a flood of new ones pushes out itself.
     fn add(
         &mut self,
         observed: &Observed,
-        keep: Duration,
+        lasts: Lasts,
         max_keys: usize,
         evicted: &mut u64,
         make: impl FnOnce() -> State,
     ) -> &mut Held {
-        while let Some(&(seen, key)) = self.order.first() {
-            let forgotten = observed.time > seen.plus(keep);
-            let crowded = self.keys.len() >= max_keys && !self.keys.contains_key(&observed.key);
-            if !forgotten && !crowded {
-                break;
+        for standing in Standing::ALL {
+            while let Some(place) = self.quietest(standing).filter(|(_, seen, _)| observed.time > seen.plus(lasts.kept))
+            {
+                self.remove(place);
             }
-            *evicted += u64::from(!forgotten);
-            self.order.pop_first();
-            self.keys.remove(&key);
-            self.dirty.insert(key);
         }
-        let held = self.keys.entry(observed.key).or_insert_with(|| Held { seen: Timestamp::MIN, state: make() });
-        if observed.time > held.seen {
-            self.order.remove(&(held.seen, observed.key));
-            held.seen = observed.time;
-            self.order.insert((held.seen, observed.key));
+        while self.keys.len() >= max_keys.max(1)
+            && !self.keys.contains_key(&observed.key)
+            && let Some(&place) = self.order.first()
+        {
+            *evicted += 1;
+            self.remove(place);
+        }
+        let held = self.keys.entry(observed.key).or_insert_with(|| Held {
+            seen: Timestamp::MIN,
+            standing: Standing::New,
+            state: make(),
+        });
+        let seen = held.seen.max(observed.time);
+        let first = held.state.first().min(observed.time);
+        let standing = Standing::of(first, seen, lasts.learning);
+        if (standing, seen) != (held.standing, held.seen) {
+            self.order.remove(&(held.standing, held.seen, observed.key));
+            self.order.insert((standing, seen, observed.key));
+            (held.standing, held.seen) = (standing, seen);
         }
         held
     }
+
+    fn quietest(&self, standing: Standing) -> Option<Place> {
+        let first = self.order.range((standing, Timestamp::MIN, 0)..).next().copied();
+        first.filter(|place| place.0 == standing)
+    }
+
+    fn remove(&mut self, place: Place) {
+        let (.., key) = place;
+        self.order.remove(&place);
+        self.keys.remove(&key);
+        self.dirty.insert(key);
+    }
+}
+
+/// How long groups are kept, and how long they are learned.
+#[derive(Clone, Copy, Debug)]
+struct Lasts {
+    kept: Duration,
+    learning: Duration,
 }
 
 impl Held {
     fn values(&self) -> Option<&Values> {
         match &self.state {
             State::Values(values) => Some(values),
-            State::Rhythm(_) => None,
+            State::Rhythm(_) | State::Daily(_) => None,
         }
     }
 }
 
-/// What a correlation's baselines are about, if it has any.
-fn shape(consumer: &Consumer) -> Option<u64> {
-    let span = match &consumer.kind {
-        CorrelationKind::FirstSeen(_) => Duration::ZERO,
-        CorrelationKind::Spike(_) => consumer.timespan,
+/// What a correlation's baselines are about, if it has any, and how long it learns.
+fn looks_at(consumer: &Consumer) -> Option<(u64, Duration)> {
+    let (span, learning) = match &consumer.kind {
+        CorrelationKind::FirstSeen(rule) => (Duration::ZERO, rule.learning),
+        CorrelationKind::Spike(rule) => (consumer.timespan, rule.learning),
         _ => return None,
     };
     let fields: Vec<String> = consumer.group_by.iter().map(|(name, fields)| format!("{name} {fields:?}")).collect();
     let parts = format!("{} {fields:?} {span:?}", consumer.kind.as_str());
-    Some(hash::short(&[parts.as_bytes()]))
+    Some((hash::short(&[parts.as_bytes()]), learning))
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod rhythms;
+
 const HOUR: i64 = 3_600_000_000;
 
 fn observed(hour: i64, minute: i64, value: u64, request: u64) -> Observed {
@@ -103,7 +105,8 @@ fn a_flood_of_values_or_groups_is_bounded() {
     let mut evicted = 0;
     for key in 0..500 {
         let seen = Observed { key, ..observed(0, i64::try_from(key).expect("small"), 0, 0) };
-        of_rule.add(&seen, hours(100), 100, &mut evicted, || State::Values(Values::new(seen.time)));
+        let lasts = Lasts { kept: hours(100), learning: hours(24) };
+        of_rule.add(&seen, lasts, 100, &mut evicted, || State::Values(Values::new(seen.time)));
     }
     assert!(of_rule.keys.len() <= 100 && of_rule.order.len() == of_rule.keys.len());
     assert!(evicted > 0 && of_rule.dirty.len() == 400, "what was let go is forgotten by the store too");
@@ -118,4 +121,39 @@ fn a_long_silence_is_a_new_beginning() {
     }
     assert_eq!(rhythm.take(Timestamp(100 * HOUR), Duration::from_secs(60), &spike), 3);
     assert_eq!(rhythm.take(Timestamp(10_000 * HOUR), Duration::from_secs(60), &spike), u64::MAX);
+}
+
+#[test]
+fn a_flood_of_groups_pushes_out_itself() {
+    let (max_keys, mut evicted) = (100, 0);
+    let lasts = Lasts { kept: hours(1_000), learning: hours(24) };
+    let mut of_rule = OfRule::default();
+    let mut add = |key, hour, minute| {
+        let seen = Observed { key, ..observed(hour, minute, 0, 0) };
+        of_rule.add(&seen, lasts, max_keys, &mut evicted, || State::Values(Values::new(seen.time)));
+        of_rule.keys.len()
+    };
+    // Forty that are known and then quiet, forty that are learned, and ten times as many as there may be that are neither.
+    for key in 0..40 {
+        add(key, 0, 0);
+        add(key, 30, 0);
+    }
+    for key in 40..80 {
+        add(key, 100, 0);
+        add(key, 102, 0);
+    }
+    for key in 0..1_000 {
+        assert!(add(1_000 + key, 110, i64::try_from(key / 20).expect("small")) <= max_keys);
+    }
+    assert!((0..80).all(|key| of_rule.keys.contains_key(&key)), "of the flood alone twenty are there");
+    assert_eq!((of_rule.keys.len(), of_rule.order.len(), evicted), (100, 100, 980));
+    // What comes back again and again takes the place of what is still learned, and at last of what is known.
+    let mut add = |key, hour| {
+        let seen = Observed { key, ..observed(hour, 0, 0, 0) };
+        of_rule.add(&seen, lasts, max_keys, &mut evicted, || State::Values(Values::new(seen.time)));
+    };
+    for hour in [111, 113, 115] {
+        (2_000..2_050).for_each(|key| add(key, hour));
+    }
+    assert!((0..40).all(|key| of_rule.keys.contains_key(&key)));
 }

@@ -38,6 +38,11 @@ impl Values {
         Self { first: time.0, known: Vec::new() }
     }
 
+    /// When the group was first seen.
+    pub(super) fn first(&self) -> Timestamp {
+        Timestamp(self.first)
+    }
+
     /// Takes a value: whether it is new, and whether anything has changed that must be kept.
     pub(super) fn take(&mut self, observed: &Observed, rule: &FirstSeen) -> (bool, bool) {
         let time = observed.time;

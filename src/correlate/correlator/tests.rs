@@ -9,6 +9,7 @@ use super::*;
 use crate::rule::load::load_text;
 
 mod brute;
+mod busy;
 
 const SECOND: i64 = 1_000_000;
 
@@ -554,7 +555,7 @@ proptest! {
     #[test]
     fn episodes_do_not_depend_on_the_order_of_arrival(
         times in prop::collection::vec((0_i64..400, 0_u8..2, any::<bool>(), 0_i64..20), 0..60),
-        kind in 0_usize..9,
+        kind in 0_usize..10,
     ) {
         let correlation = [
             count("{gte: 3}"),
@@ -566,6 +567,7 @@ proptest! {
             correlation("temporal_ordered", "timespan: 30s, condition: base and not other or other and base"),
             correlation("first_seen", &FIRST_SEEN.replace("1h", "1m")),
             correlation("value_percentile", "rules: [base], timespan: 30s, condition: {field: number, percentile: 70, gte: 5}"),
+            correlation("spike", "rules: [base, other], timespan: 1m, learning: 1m, condition: {gte: 3}"),
         ][kind].clone();
         let rules = rules(&correlation);
         let mut arrivals: Vec<(i64, Match)> = times.iter().enumerate().map(|(n, (second, user, other, delay))| {

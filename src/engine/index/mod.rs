@@ -277,9 +277,9 @@ fn admitted(expr: &Expr, field: &str) -> Option<Admitted> {
                 let texts: BTreeSet<String> = texts.iter().map(|text| fold(text)).collect();
                 texts.iter().all(|text| text.len() <= VALUE_MAX).then_some(Admitted { values: texts, absent: false })
             }
-            #[expect(clippy::cast_possible_truncation, reason = "only whole numbers are indexed")]
-            Op::Number(number) if field == NUMERIC && number.fract() == 0.0 && number.abs() < 1e15 => {
-                Some(Admitted { values: [(*number as i64).to_string()].into(), absent: false })
+            Op::Number(number) if field == NUMERIC => {
+                let number = number.whole()?.to_string();
+                Some(Admitted { values: [number].into(), absent: false })
             }
             Op::Null => Some(Admitted { values: BTreeSet::new(), absent: true }),
             _ => None,

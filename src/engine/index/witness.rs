@@ -11,9 +11,11 @@ use regex_syntax::hir::{Hir, HirKind};
 use super::memo::Memo;
 use super::regexes::{Matching, Regexes};
 use super::{Bits, VALUE_MAX};
+use crate::engine::predicate::number;
 use crate::event::project::fold;
 use crate::event::{Projection, Scratch, Slot, Val};
 use crate::rule::ir::{Expr, Glob, Op, Ordering, Regex, Relation, Text, address};
+use crate::rule::number::Number;
 
 /// Alternatives that a witness may consist of.
 const ATOMS_MAX: usize = 2_000;
@@ -52,7 +54,7 @@ enum Asks {
     /// A value is an address within this network.
     Net(IpNet),
     /// A value is a number that compares so.
-    Number(Ordering, f64),
+    Number(Ordering, Number),
     /// A value matches this regular expression.
     Matches(String),
     /// There is a value, or the body that it would be in.
@@ -98,7 +100,7 @@ struct OfField {
     literals: Option<Literals>,
     /// By the length of their prefix, networks of the version of IP.
     networks: Vec<(bool, u8, ByBits)>,
-    numbers: Vec<(Ordering, f64, Box<[u32]>)>,
+    numbers: Vec<(Ordering, Number, Box<[u32]>)>,
     regexes: Option<Regexes>,
     present: Box<[u32]>,
 }
@@ -312,16 +314,6 @@ fn set(found: &mut [u64], rules: &[u32]) {
     }
 }
 
-fn number(value: Val<'_>) -> Option<f64> {
-    match value {
-        #[expect(clippy::cast_precision_loss, reason = "the judge compares as f64 too")]
-        Val::Int(number) => Some(number as f64),
-        Val::Float(number) => Some(number),
-        Val::Str(text) => crate::rule::naive::number_in(text),
-        Val::Null | Val::Bool(_) | Val::Container => None,
-    }
-}
-
 /// An address without what is behind the prefix.
 fn masked(bits: u128, length: u8) -> u128 {
     bits & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
@@ -342,10 +334,9 @@ fn networks(nets: Vec<(IpNet, u32)>) -> Vec<(bool, u8, ByBits)> {
     tables.into_iter().map(|((v4, length), table)| (v4, length, table)).collect()
 }
 
-fn numbers_of(numbers: Vec<(Ordering, f64, u32)>) -> Vec<(Ordering, f64, Box<[u32]>)> {
-    let mut tables: Vec<(Ordering, f64, Vec<u32>)> = Vec::new();
+fn numbers_of(numbers: Vec<(Ordering, Number, u32)>) -> Vec<(Ordering, Number, Box<[u32]>)> {
+    let mut tables: Vec<(Ordering, Number, Vec<u32>)> = Vec::new();
     for (ordering, bound, rule) in numbers {
-        #[expect(clippy::float_cmp, reason = "the same bound as it is written")]
         match tables.iter_mut().find(|(known, of, _)| *known == ordering && *of == bound) {
             Some((.., rules)) => rules.push(rule),
             None => tables.push((ordering, bound, vec![rule])),

@@ -31,6 +31,9 @@ const LEARNING: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// How many times the usual number is a spike, unless the correlation says.
 const TIMES: f64 = 3.0;
 
+/// The most that `gte` of a spike can ask for.
+const SPIKE_MAX: f64 = 1e9;
+
 /// A type with its condition; rules and fields are still the names that were written.
 #[derive(Debug)]
 pub(super) enum Kind {
@@ -166,7 +169,7 @@ impl Body<'_, '_> {
     fn spike(self, written: &Written, learning: Duration) -> Option<Kind> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be whole and small")]
         let at_least = match written.bounds.bounds.as_slice() {
-            [(Ordering::Gte, bound)] if bound.fract() == 0.0 && (1.0..=most()).contains(bound) => *bound as u64,
+            [(Ordering::Gte, bound)] if bound.fract() == 0.0 && (1.0..=SPIKE_MAX).contains(bound) => *bound as u64,
             _ => return self.refuse("`spike` needs the smallest number that may be one, such as `gte: 20`".to_owned()),
         };
         let times = written.times.unwrap_or(TIMES);

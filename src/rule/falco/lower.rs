@@ -14,6 +14,7 @@ use crate::event::FieldPath;
 use crate::rule::field::{Derived, Field};
 use crate::rule::ir::{Expr, Op, Ordering, Quantifier, Relation, Test};
 use crate::rule::make::{Apply, Make};
+use crate::rule::number::Number;
 
 /// Parts that one condition may have once its macros are put in.
 const PARTS_MAX: usize = 100_000;
@@ -305,13 +306,16 @@ fn but_not(field: &Field, expr: Expr) -> Expr {
     Expr::All(vec![exists, Expr::Not(Box::new(expr))])
 }
 
+fn exact(text: &str, place: Place) -> Result<Number, Refused> {
+    Number::in_text(&numeric(text, place)?).ok_or_else(|| (format!("`{text}` is no number"), place))
+}
+
 /// A comparison with one text.
 fn with_text(known: &Known, operator: Operator, text: &str, place: Place) -> Result<Expr, Refused> {
     let refused = |message: String| (message, place);
     let test = |op| Expr::Test(Test::new(known.field.clone(), op));
     if let Some(ordering) = ordering(operator) {
-        let bound = numeric(text, place)?.parse().map_err(|_| refused(format!("`{text}` is no number")))?;
-        return Ok(test(Op::Compare(ordering, bound)));
+        return Ok(test(Op::Compare(ordering, exact(text, place)?)));
     }
     if known.number && !matches!(operator, Operator::Eq | Operator::Ne) {
         return Err(refused(format!(
@@ -321,9 +325,7 @@ fn with_text(known: &Known, operator: Operator, text: &str, place: Place) -> Res
         )));
     }
     let op = match operator {
-        Operator::Eq | Operator::Ne if known.number => {
-            Op::Number(numeric(text, place)?.parse().map_err(|_| refused(format!("`{text}` is no number")))?)
-        }
+        Operator::Eq | Operator::Ne if known.number => Op::Number(exact(text, place)?),
         Operator::Contains => pattern::text(Relation::Contains, text, true),
         Operator::IContains => pattern::text(Relation::Contains, text, false),
         Operator::StartsWith => pattern::text(Relation::StartsWith, text, true),

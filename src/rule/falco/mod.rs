@@ -54,6 +54,9 @@ const RULE_KEYS: [&str; 15] = [
 /// Lists within each other.
 const WITHIN_MAX: usize = 100;
 
+/// What `append: true` appends to; what else stands there Falco ignores.
+const WITH_APPEND: [&str; 3] = ["items", "condition", "exceptions"];
+
 /// What `override` may append to, and what it may replace.
 const APPENDED: [&str; 6] = ["items", "condition", "output", "desc", "tags", "exceptions"];
 
@@ -186,6 +189,11 @@ impl Collected {
         match (joined, known) {
             (None, _) => (changed.broken, changed.ours) = (true, ours || was_ours),
             (Some(joined), Some(at)) if only_enabled || !joined.is_empty() => {
+                let appends = joined.values().all(|how| *how == Joined::Append) && joined.contains_key("items");
+                if appends && WITH_APPEND.iter().all(|key| item.get(key).is_none()) {
+                    let span = item.get("append").map_or(item.span, |node| node.span);
+                    reader.error(span, "`append: true` needs a `condition` or `exceptions` to append");
+                }
                 let base = std::mem::take(&mut self.rules[at]);
                 let text = format!("{}\n\n{}", base.text, changed.text);
                 changed = Item { text, ..base };
@@ -263,9 +271,18 @@ impl Item {
 
     /// A change of a rule that is there: with `override`, or with `append: true`.
     fn change(&mut self, reader: &mut Reader<'_>, item: &Node, joined: &HashMap<String, Joined>) {
-        self.enabled = flag(reader, item, "enabled").unwrap_or(self.enabled);
+        // Without `append` and `override` it is all that is said.
+        if joined.is_empty() || joined.contains_key("enabled") {
+            self.enabled = flag(reader, item, "enabled").unwrap_or(self.enabled);
+        }
         if !self.ours {
             return;
+        }
+        if let Some(node) = item.get("source").filter(|node| node.as_str() != Some(SOURCE)) {
+            reader.error(node.span, format!("the rule `{}` is for `{SOURCE}`: a change keeps its source", self.name));
+        }
+        if joined.contains_key("skip-if-unknown-filter") {
+            self.optional = flag(reader, item, "skip-if-unknown-filter").unwrap_or(self.optional);
         }
         for key in ["condition", "output"] {
             let Some(more) = written(reader, item, key) else { continue };
@@ -415,9 +432,14 @@ fn joined(reader: &mut Reader<'_>, item: &Node, keys: &[&str]) -> Option<HashMap
     }
     let mut joined = HashMap::new();
     if flag(reader, item, "append") == Some(true) {
-        joined.extend(["items", "condition", "exceptions"].map(|key| (key.to_owned(), Joined::Append)));
+        joined.extend(WITH_APPEND.map(|key| (key.to_owned(), Joined::Append)));
     }
-    let Some(node) = item.get("override") else { return Some(joined) };
+    let Some(node) = item.get("override") else {
+        if !joined.is_empty() {
+            ignored_by_append(reader, item, keys);
+        }
+        return Some(joined);
+    };
     if !joined.is_empty() {
         reader.error(node.span, "`append` and `override` contradict each other");
         return None;
@@ -444,13 +466,25 @@ fn joined(reader: &mut Reader<'_>, item: &Node, keys: &[&str]) -> Option<HashMap
         joined.insert(key.text.clone(), how);
     }
     for (key, _) in item.as_map().unwrap_or_default().iter().skip(1) {
-        let named = node.get(&key.text).is_some() || key.text == "override" || key.text == keys[0];
+        let named = node.get(&key.text).is_some() || ["override", "source", keys[0]].contains(&key.text.as_str());
         if !named && keys.contains(&key.text.as_str()) {
             reader.error(key.span, format!("`override` does not say what becomes of `{}`", key.text));
             good = false;
         }
     }
     good.then_some(joined)
+}
+
+/// Tells what `append: true` does not change, as Falco does not.
+fn ignored_by_append(reader: &mut Reader<'_>, item: &Node, keys: &[&str]) {
+    for (key, _) in item.as_map().unwrap_or_default() {
+        let name = key.text.as_str();
+        let used = WITH_APPEND.contains(&name) || ["append", "source", keys[0]].contains(&name);
+        if !used && keys.contains(&name) {
+            let message = format!("`append: true` does not change `{name}`, so it is ignored: `override` changes it");
+            reader.findings.push(Diagnostic::warning(reader.source, key.span, message));
+        }
+    }
 }
 
 /// What a key says that is true or false, in all ways in which Falco reads it.

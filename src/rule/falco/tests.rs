@@ -164,6 +164,36 @@ fn mistakes_have_their_places() {
 }
 
 #[test]
+fn what_append_does_not_change_is_told() {
+    let more = "- rule: R\n  append: true\n  condition: and ka.verb=list\n  priority: ERROR\n  tags: [x]\n  output: y\n  enabled: false\n  source: k8s_audit\n";
+    let ignored = |line: usize, key: &str| {
+        format!("f.yaml:{line}:3: `append: true` does not change `{key}`, so it is ignored: `override` changes it")
+    };
+    assert_eq!(
+        findings(more),
+        [ignored(16, "priority"), ignored(17, "tags"), ignored(18, "output"), ignored(19, "enabled")]
+    );
+    let rule = &load(more).rules.rules[0];
+    assert_eq!((rule.info.level.as_str(), rule.info.tags.as_slice()), ("medium", ["k8s".to_owned()].as_slice()));
+    assert_eq!(holds(more), [false, false, false], "the condition is appended");
+    for (more, expected) in [
+        (
+            "- rule: R\n  append: true\n  tags: [x]\n",
+            "f.yaml:14:11: `append: true` needs a `condition` or `exceptions` to append",
+        ),
+        (
+            "- rule: R\n  append: true\n  condition: and ka.verb=list\n  source: syscall\n",
+            "f.yaml:16:11: the rule `R` is for `k8s_audit`: a change keeps its source",
+        ),
+    ] {
+        assert!(findings(more).contains(&expected.to_owned()), "{more}: {:?}", findings(more));
+        assert!(load(more).rules.rules.is_empty());
+    }
+    let optional = "- rule: R\n  condition: and ka.foo = a\n  skip-if-unknown-filter: true\n  source: k8s_audit\n  override: {condition: append, skip-if-unknown-filter: replace}\n";
+    assert!(!load(optional).has_errors(), "{:?}", findings(optional));
+}
+
+#[test]
 fn changes_that_would_lose_a_rule_or_its_exceptions_are_refused() {
     let rule = "- rule: X\n  desc: d\n  condition: ka.verb = get\n  output: o\n  priority: INFO\n  source: k8s_audit\n";
     let excepted = format!("{rule}  exceptions:\n    - name: e\n      fields: [ka.user.name]\n      values: [[ci]]\n");

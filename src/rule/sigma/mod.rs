@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::condition::{self, Condition};
 use super::field::Field;
 use super::ir::{Expr, Glob, Op, Ordering, Regex, Relation, Rule, Test, Text, TimePart};
+use super::number::Number;
 use super::reader::Reader;
 use crate::alert::{Level, RuleInfo};
 use crate::diagnose::{Diagnostic, Span, closest};
@@ -636,11 +637,10 @@ fn op(reader: &mut Reader<'_>, modifiers: &Modifiers, node: &Node) -> Option<Op>
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "rules compare codes and counts, far below 2^53")]
-fn number(value: &Value) -> Option<f64> {
+fn number(value: &Value) -> Option<Number> {
     match value {
-        Value::Int(number) => Some(*number as f64),
-        Value::Float(number) => Some(*number),
+        Value::Int(number) => Some(Number::Whole(*number)),
+        Value::Float(number) => Some(Number::Float(*number)),
         _ => None,
     }
 }
