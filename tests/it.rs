@@ -18,6 +18,8 @@ mod daemon;
 mod deploy;
 #[path = "it/docs.rs"]
 mod docs;
+#[path = "it/evasion.rs"]
+mod evasion;
 #[path = "it/falco.rs"]
 mod falco;
 #[path = "it/file.rs"]
