@@ -26,6 +26,8 @@ mod falco;
 mod file;
 #[path = "it/judge.rs"]
 mod judge;
+#[path = "it/listener.rs"]
+mod listener;
 #[path = "it/order.rs"]
 mod order;
 #[path = "it/prometheus.rs"]

@@ -278,9 +278,11 @@ async fn events_from_far_away_in_time_move_no_window() {
         let node = json!({"resource": "nodes", "apiVersion": "v1"});
         event(id, time, json!({"verb": "list", "objectRef": node, "user": {"username": user}})).to_string()
     };
-    let now = jiff::Timestamp::now();
-    let attack =
-        |n: i64| listed(&format!("a{n}"), "mallory", &(now - jiff::SignedDuration::from_secs(20 - n)).to_string());
+    let now = kubesiren::clock::now();
+    let attack = |n: u64| {
+        let time = now.minus(std::time::Duration::from_secs(20 - n)).to_string();
+        listed(&format!("a{n}"), "mallory", &time)
+    };
     let far = [
         ("9999-12-28T23:59:59.999999Z", 'f'),
         ("0001-01-01T00:00:00.000000Z", 'p'),
@@ -301,6 +303,6 @@ async fn events_from_far_away_in_time_move_no_window() {
     daemon.metric_is("kubesiren_events_ahead_total", "", 5.0).await;
     assert!(daemon.metric("kubesiren_events_late_total", "").await >= 10.0);
     let newest = daemon.metric("kubesiren_last_event_timestamp_seconds", "cluster=\"default\"").await;
-    let seconds = now.as_second() as f64;
+    let seconds = now.as_seconds();
     assert!((seconds - 60.0..seconds + 400.0).contains(&newest), "{newest}, and it is {seconds}");
 }
