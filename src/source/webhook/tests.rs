@@ -97,7 +97,11 @@ impl Authority {
 
 /// Writes bytes and returns all that comes back until the server closes.
 async fn raw(address: SocketAddr, request: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    raw_on(TcpStream::connect(address).await.unwrap(), request).await
+}
+
+/// The same on a connection that is there.
+async fn raw_on(mut stream: TcpStream, request: &[u8]) -> String {
     stream.write_all(request).await.unwrap();
     let mut answer = Vec::new();
     let reading = timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
