@@ -24,7 +24,7 @@
 //! |---|---|
 //! | 1 | clock, diagnose, hash |
 //! | 2 | alert, metrics, text, units, yaml |
-//! | 3 | event |
+//! | 3 | event, token |
 //! | 4 | rule |
 //! | 5 | engine |
 //! | 6 | correlate |
@@ -68,5 +68,6 @@ pub mod sink;
 pub mod source;
 pub mod store;
 pub mod text;
+pub mod token;
 pub mod units;
 pub mod yaml;

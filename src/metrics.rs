@@ -149,6 +149,7 @@ metrics! {
     events_rejected: Family<Rejected, Counter>, "events_rejected", "Events refused one by one, kept in the rejects file";
     events_duplicate: Family<Source, Counter>, "events_duplicate", "Matching events that had been delivered before";
     events_late: Family<Source, Counter>, "events_late", "Matching events older than the lateness bound";
+    events_ahead: Family<Source, Counter>, "events_ahead", "Matching events dated more than five minutes after the clock; they count as of then";
     requests: Family<Request, Counter>, "requests", "HTTP requests to a source's listener, by answer";
     handshakes_failed: Family<Source, Counter>, "tls_handshakes_failed", "TLS handshakes that failed: no certificate, or a wrong one";
     bounds_reached: Family<Bound, Counter>, "bounds_reached", "Times a source came to one of its bounds";
@@ -253,6 +254,7 @@ impl Metrics {
             touch(&self.event_bytes, &label);
             touch(&self.events_duplicate, &label);
             touch(&self.events_late, &label);
+            touch(&self.events_ahead, &label);
             for reason in REJECT_REASONS {
                 touch(&self.events_rejected, &Rejected { source: source.clone(), reason: reason.to_owned() });
             }

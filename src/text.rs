@@ -26,6 +26,27 @@ fn push_visible(out: &mut String, c: char) {
     }
 }
 
+/// JSON whose texts hide nothing from whoever looks at it in a terminal: hidden characters become JSON's own escapes, so
+/// that the values stay what they are.
+#[must_use]
+pub fn visible_json(json: String) -> String {
+    if json.is_ascii() && !json.contains('\u{7f}') {
+        return json;
+    }
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_hidden(c) && c != '\n' {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// Characters that show nothing themselves, or reorder or join what is around them.
 fn is_hidden(c: char) -> bool {
     c.is_control()
@@ -106,6 +127,14 @@ mod tests {
     fn hidden_characters_are_shown() {
         assert_eq!(visible("a\u{202e}b\nc\u{0}\u{200b}"), "a\\u{202e}b\\nc\\u{0}\\u{200b}");
         assert_eq!(visible("Ünïcödé 東京 🙂"), "Ünïcödé 東京 🙂");
+    }
+
+    #[test]
+    fn json_shows_hidden_characters_and_means_the_same() {
+        let value = serde_json::json!({"a\u{202e}": "x\u{200b}\u{e0001}\n\u{7f}é🙂"});
+        let json = visible_json(value.to_string());
+        assert_eq!(json, r#"{"a\u202e":"x\u200b\udb40\udc01\n\u007fé🙂"}"#);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).ok(), Some(value));
     }
 
     #[test]

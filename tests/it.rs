@@ -18,12 +18,16 @@ mod daemon;
 mod deploy;
 #[path = "it/docs.rs"]
 mod docs;
+#[path = "it/evasion.rs"]
+mod evasion;
 #[path = "it/falco.rs"]
 mod falco;
 #[path = "it/file.rs"]
 mod file;
 #[path = "it/judge.rs"]
 mod judge;
+#[path = "it/listener.rs"]
+mod listener;
 #[path = "it/order.rs"]
 mod order;
 #[path = "it/prometheus.rs"]

@@ -10,13 +10,16 @@ mod tests;
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
@@ -36,6 +39,7 @@ pub use self::health::{Health, Unready};
 use crate::clock::{self, Timestamp};
 use crate::metrics::{Metrics, OPENMETRICS, PLAIN_TEXT};
 use crate::store::Store;
+use crate::token::Tokens;
 
 /// Something shown as JSON, as it is now. It must be quick: probes wait behind it.
 pub type View = Box<dyn Fn() -> Value + Send + Sync>;
@@ -56,6 +60,8 @@ pub struct AdminState {
     pub status: View,
     /// For `POST /api/v1/reload`.
     pub reload: Reload,
+    /// What every change must bear; without it changes are taken from this machine only.
+    pub tokens: Option<Arc<Tokens>>,
 }
 
 /// Open connections; more wait until one closes.
@@ -143,7 +149,7 @@ impl Admin {
             let permit = connections.clone().acquire_owned().await;
             loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => return (stream, permit),
+                    Ok((stream, peer)) => return (stream, peer.ip(), permit),
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept an admin connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -151,11 +157,11 @@ impl Admin {
                 }
             }
         };
-        while let Some((stream, permit)) = shutdown.run_until_cancelled(accept()).await {
+        while let Some((stream, peer, permit)) = shutdown.run_until_cancelled(accept()).await {
             let (admin, shutdown, overdue) = (self.clone(), shutdown.clone(), overdue.clone());
             tasks.spawn(async move {
                 let _permit = permit;
-                overdue.run_until_cancelled(admin.connection(stream, shutdown)).await
+                overdue.run_until_cancelled(admin.connection(stream, peer, shutdown)).await
             });
         }
         tasks.close();
@@ -165,10 +171,10 @@ impl Admin {
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, shutdown: CancellationToken) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: IpAddr, shutdown: CancellationToken) {
         let service = service_fn(move |request: Request<Incoming>| {
             let admin = self.clone();
-            async move { Ok::<_, Infallible>(admin.answer(&request.into_parts().0).await.response()) }
+            async move { Ok::<_, Infallible>(admin.answer(&request.into_parts().0, peer).await.response()) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -185,7 +191,7 @@ impl Admin {
         }
     }
 
-    async fn answer(&self, request: &Parts) -> Answer {
+    async fn answer(&self, request: &Parts, peer: IpAddr) -> Answer {
         let path = request.uri.path();
         let alert_id = path.strip_prefix("/api/v1/alerts/").filter(|id| !id.is_empty() && !id.contains('/'));
         let allowed = match path {
@@ -201,8 +207,10 @@ impl Admin {
             let header = Some((ALLOW, HeaderValue::from_static(allowed)));
             return Answer { header, ..api::error(StatusCode::METHOD_NOT_ALLOWED, &words) };
         }
-        if request.method == Method::POST && from_another_site(request) {
-            return api::error(StatusCode::FORBIDDEN, "asked for by a page of another site");
+        if request.method == Method::POST
+            && let Some(refusal) = self.refuse_change(request, peer).await
+        {
+            return refusal;
         }
         match path {
             "/" => Answer { content_type: "text/html; charset=utf-8", ..Answer::text(StatusCode::OK, LANDING_PAGE) },
@@ -215,6 +223,31 @@ impl Admin {
             "/api/v1/reload" => api::reload(&self.state).await,
             _ => api::alert(&self.state, alert_id.unwrap_or_default()).await,
         }
+    }
+
+    /// Why this client may not change anything, if it may not.
+    async fn refuse_change(&self, request: &Parts, peer: IpAddr) -> Option<Answer> {
+        if from_another_site(request) {
+            return Some(api::error(StatusCode::FORBIDDEN, "asked for by a page of another site"));
+        }
+        let Some(tokens) = &self.state.tokens else {
+            let words = "changes are taken from this machine only; set `admin.token_file` to ask from elsewhere";
+            return (!peer.to_canonical().is_loopback()).then(|| api::error(StatusCode::FORBIDDEN, words));
+        };
+        let reloaded = tokio::task::spawn_blocking({
+            let tokens = Arc::clone(tokens);
+            move || tokens.reload()
+        });
+        if let Ok(Err(error)) = reloaded.await {
+            tracing::warn!(%error, "admin token not taken; the old one stays in use");
+        }
+        (!tokens.borne_by(&request.headers)).then(|| {
+            let header = Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+            Answer {
+                header,
+                ..api::error(StatusCode::UNAUTHORIZED, "changes need the bearer token of `admin.token_file`")
+            }
+        })
     }
 
     fn metrics(&self, request: &Parts) -> Answer {

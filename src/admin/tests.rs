@@ -22,23 +22,12 @@ struct Running {
 }
 
 fn start() -> Running {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
-    let (health, reloads) = (Arc::new(Health::starting()), Arc::new(AtomicUsize::new(0)));
-    let state = AdminState {
-        metrics: Arc::default(),
-        health: health.clone(),
-        store: store.clone(),
-        rules: Box::new(|| json!([{"id": "r1"}])),
-        status: Box::new(|| json!({"cluster": "home"})),
-        reload: Box::new({
-            let reloads = reloads.clone();
-            move || {
-                let first = reloads.fetch_add(1, Ordering::SeqCst) == 0;
-                Box::pin(async move { if first { Ok(json!({"rules": 1})) } else { Err("a.yml: wrong".to_owned()) } })
-            }
-        }),
-    };
+    start_with(None)
+}
+
+fn start_with(tokens: Option<Tokens>) -> Running {
+    let (state, reloads, folder) = start_state(tokens);
+    let (health, store) = (state.health.clone(), state.store.clone());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
@@ -47,6 +36,28 @@ fn start() -> Running {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
     Running { address, health, store, reloads, shutdown, thread, client, _folder: folder }
+}
+
+/// What a listener shows, the number of reloads, and the folder of its store. The first reload goes well.
+fn start_state(tokens: Option<Tokens>) -> (AdminState, Arc<AtomicUsize>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let reloads = Arc::new(AtomicUsize::new(0));
+    let state = AdminState {
+        metrics: Arc::default(),
+        health: Arc::new(Health::starting()),
+        store: Store::open(folder.path()).unwrap(),
+        rules: Box::new(|| json!([{"id": "r1"}])),
+        status: Box::new(|| json!({"cluster": "home"})),
+        tokens: tokens.map(Arc::new),
+        reload: Box::new({
+            let reloads = reloads.clone();
+            move || {
+                let first = reloads.fetch_add(1, Ordering::SeqCst) == 0;
+                Box::pin(async move { if first { Ok(json!({"rules": 1})) } else { Err("a.yml: wrong".to_owned()) } })
+            }
+        }),
+    };
+    (state, reloads, folder)
 }
 
 impl Running {
@@ -154,6 +165,41 @@ async fn rules_status_and_reload() {
     assert_eq!(admin.reloads.load(Ordering::SeqCst), 0);
     assert_eq!(json(admin.post("/api/v1/reload")).await, (200, json!({"rules": 1})));
     assert_eq!(json(admin.post("/api/v1/reload")).await, (500, json!({"error": "a.yml: wrong"})));
+}
+
+#[tokio::test]
+async fn changes_need_the_token_where_there_is_one_and_reading_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "old\n").unwrap();
+    let admin = start_with(Tokens::load(None, Some(&file)).unwrap());
+    let reload = |token: &str| admin.post("/api/v1/reload").bearer_auth(token);
+    let answer = admin.post("/api/v1/reload").send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers()["www-authenticate"].to_str().unwrap()), (401, "Bearer"));
+    assert_eq!(text(reload("new")).await.0, 401);
+    assert_eq!(admin.reloads.load(Ordering::SeqCst), 0);
+    assert_eq!(text(reload("old")).await.0, 200);
+    std::fs::write(&file, "new\n").unwrap();
+    assert_eq!(text(reload("old")).await.0, 401, "rotated without a restart");
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(text(reload("new")).await.0, 500, "the old one stays, and the second reload goes wrong");
+    for path in ["/metrics", "/livez", "/api/v1/alerts", "/api/v1/rules", "/api/v1/status"] {
+        assert_eq!(text(admin.get(path)).await.0, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_changes_come_from_this_machine() {
+    let (state, _, _folder) = start_state(None);
+    let admin = Admin { state, started: clock::now() };
+    let request = Request::post("/api/v1/reload").body(()).unwrap().into_parts().0;
+    for (peer, code) in
+        [("127.0.0.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200), ("10.0.0.7", 403), ("fe80::1", 403)]
+    {
+        // The first reload goes well, as the tests have it, and the others do not.
+        let status = admin.answer(&request, peer.parse().unwrap()).await.status;
+        assert_eq!(status == StatusCode::FORBIDDEN, code == 403, "{peer}: {status}");
+    }
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ use crate::source::SourceConfig;
 use crate::source::file::Follower;
 use crate::source::webhook::{Budget, Webhook};
 use crate::store::{self, Store};
+use crate::token::Tokens;
 
 use reload::{Delivery, Reloader, Shared};
 
@@ -96,6 +97,7 @@ struct Daemon {
     store: Store,
     ingest: Ingest,
     reloader: Arc<Reloader>,
+    admin_tokens: Option<Arc<Tokens>>,
     watermarks: Arc<Watermarks>,
     webhooks: Vec<(SocketAddr, Webhook<Ingest>)>,
     followers: Vec<Follower<Ingest>>,
@@ -126,6 +128,8 @@ impl Daemon {
             Ingest::new(Arc::clone(&rules), store.clone(), Arc::clone(&metrics), Arc::clone(&watermarks), rejects);
         let health = Arc::new(Health::starting());
         let (webhooks, followers) = sources(&config, &ingest, &metrics)?;
+        let admin_tokens = Tokens::load(config.admin.token.as_ref(), config.admin.token_file.as_ref());
+        let admin_tokens = admin_tokens.map_err(|wrong| anyhow::anyhow!("admin: {wrong}"))?.map(Arc::new);
         let shared = Shared {
             store: store.clone(),
             metrics: Arc::clone(&metrics),
@@ -140,6 +144,7 @@ impl Daemon {
             store,
             ingest,
             reloader: Arc::new(reloader),
+            admin_tokens,
             watermarks,
             webhooks,
             followers,
@@ -230,6 +235,7 @@ impl Daemon {
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),
             store: self.store.clone(),
+            tokens: self.admin_tokens.clone(),
             rules: Box::new(move || rules.rules_view()),
             status: Box::new(move || status.status_view()),
             reload: Box::new(move || {

@@ -18,7 +18,7 @@ use crate::correlate::{self, Limits};
 use crate::engine::RuleSet;
 use crate::rule::{self, Options};
 use crate::scan::{Input, Scan, Scanned, Stats};
-use crate::text::visible;
+use crate::text::{visible, visible_json};
 
 /// `kubesiren scan`
 #[derive(Debug, clap::Args)]
@@ -168,7 +168,7 @@ fn progress_bar(globals: Globals) -> ProgressBar {
 
 fn json(out: &mut impl Write, alerts: &[Alert]) -> Result<(), Failure> {
     for alert in alerts {
-        serde_json::to_writer(&mut *out, alert).map_err(std::io::Error::from)?;
+        out.write_all(visible_json(serde_json::to_string(alert)?).as_bytes())?;
         out.write_all(b"\n")?;
     }
     Ok(())

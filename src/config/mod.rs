@@ -32,7 +32,7 @@ use crate::notify::route::RouteConfig;
 use crate::sink::{SinkConfig, SinkKind, stdout::StdoutConfig};
 use crate::source::SourceConfig;
 use crate::source::webhook::WebhookConfig;
-use crate::units::Span;
+use crate::units::{Secret, Span};
 
 /// The default configuration as a commented text: what `kubesiren config default` prints.
 pub const DEFAULT_YAML: &str = include_str!("default.yaml");
@@ -165,12 +165,18 @@ impl Default for EmbeddedConfig {
 }
 
 /// `admin:`
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdminConfig {
     /// Address and port.
     #[schemars(with = "String")]
     pub listen: SocketAddr,
+    /// A token that every change must bear; without one, changes are taken from this machine only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+    /// File that holds it; several lines are several tokens, all of them valid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
     /// Allows plain HTTP off loopback.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub insecure: bool,
@@ -178,7 +184,7 @@ pub struct AdminConfig {
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9766)), insecure: false }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9766)), token: None, token_file: None, insecure: false }
     }
 }
 

@@ -24,10 +24,10 @@ pub(super) fn check(parts: &Parts, tree: &mut Tree) {
     }
 }
 
-/// The nodes of all sources and sinks.
+/// The nodes that may hold secrets and files: all sources and sinks, and the admin listener.
 pub(super) fn item_nodes(parts: &Parts) -> impl Iterator<Item = &Node> {
     let sources = parts.sources.iter().flatten().map(|item| &item.node);
-    sources.chain(parts.sinks.iter().flatten().map(|item| &item.node))
+    sources.chain(parts.sinks.iter().flatten().map(|item| &item.node)).chain(parts.root.get("admin"))
 }
 
 /// Where a key's value is written, or the mapping's head.

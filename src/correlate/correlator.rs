@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::baseline::{Baseline, Baselines, Observed};
 use super::key::{Key, Tell};
+use super::reuse::AuditIds;
 use super::seen::{Novelty, Seen};
 use super::window::{Chain, Entry, Shown};
 use super::{SKEW_MAX, summary, tally};
@@ -18,11 +19,12 @@ use crate::event::FieldPath;
 use crate::hash;
 use crate::rule::ir::CorrelationKind;
 
+use evict::Ghosts;
+
+mod evict;
+
 /// Matches of a cluster that wait for their turn.
 const WAITING_MAX: usize = 100_000;
-
-/// Groups that eviction compares before it lets one go.
-const EVICTION_SAMPLE: usize = 32;
 
 /// Bounds.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +94,8 @@ pub struct Correlator {
     /// Per cluster: the newest event time.
     watermarks: HashMap<Arc<str>, Timestamp>,
     seen: Seen,
+    audit_ids: AuditIds,
+    ghosts: Ghosts,
     dirty: BTreeSet<usize>,
     changes: Vec<Change>,
     stats: Stats,
@@ -144,6 +148,8 @@ impl Correlator {
             quiet,
             watermarks: HashMap::new(),
             seen: Seen::default(),
+            audit_ids: AuditIds::default(),
+            ghosts: Ghosts::default(),
             dirty: BTreeSet::new(),
             changes: Vec::new(),
             stats: Stats::default(),
@@ -363,6 +369,9 @@ impl Correlator {
             shown: Arc::new(Shown::of(found)),
             again: self.was_there(&found.cluster, time),
         };
+        for (request, time) in self.audit_ids.note(found, time) {
+            self.reused(&fed, request, time, safe);
+        }
         let fed = Arc::new(fed);
         for &place in rules.consumers_of(&found.rule) {
             if asks_baselines(&rules.consumers()[place.0]) && time >= safe {
@@ -456,8 +465,8 @@ impl Correlator {
             self.evict(id.0);
         }
         let consumer = id.0;
-        let held =
-            Held { id: id.clone(), group, key: Key::default(), deadline: None, quiet: time, behind: Duration::ZERO };
+        let key = self.ghosts.recall(&id, &self.rules.consumers()[consumer]);
+        let held = Held { id: id.clone(), group, key, deadline: None, quiet: time, behind: Duration::ZERO };
         let at = match self.free.pop() {
             Some(at) => at,
             None => {
@@ -469,20 +478,6 @@ impl Correlator {
         self.quiet[consumer].insert((time, at));
         self.ids.insert(id, at);
         at
-    }
-
-    /// Lets a group go: of the longest quiet ones the one that is farthest from firing, so that a flood of new names
-    /// cannot push out a group that is about to fire.
-    fn evict(&mut self, consumer: usize) {
-        let sample = self.quiet[consumer].iter().take(EVICTION_SAMPLE);
-        let progress = |at: usize| self.held[at].as_ref().map_or(0, |held| held.key.progress());
-        let Some(at) = sample.map(|(_, at)| *at).min_by_key(|at| progress(*at)) else { return };
-        let id = self.rules.consumers()[consumer].info.id.clone();
-        *self.stats.evictions.entry(id).or_default() += 1;
-        if let Some(held) = self.held[at].as_mut() {
-            self.changes.extend(resolve_told(&self.rules.consumers()[consumer], held));
-        }
-        self.drop_key(at);
     }
 
     fn drop_key(&mut self, at: usize) {

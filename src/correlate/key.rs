@@ -244,6 +244,15 @@ impl Key {
         newest.map(|newest| newest.plus(consumer.timespan))
     }
 
+    /// The matches in the window, oldest first; none while an episode is open.
+    pub(super) fn window(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        let window = match &self.now {
+            State::Open(_) => None,
+            State::Idle(window) => Some(&window.entries),
+        };
+        window.into_iter().flatten()
+    }
+
     /// How far the group is on its way to firing: what eviction looks at.
     pub(super) fn progress(&self) -> usize {
         match &self.now {

@@ -12,7 +12,7 @@ use crate::event::path::Found;
 use crate::hash;
 use crate::rule::field::Field;
 use crate::rule::ir::{Expr, Op, Test};
-use crate::rule::make::Make;
+use crate::rule::make::{Apply, Make};
 use crate::rule::{explain, naive};
 
 /// What stands for a value that must not be shown.
@@ -292,6 +292,13 @@ pub fn show(field: &Field, value: &Value, event: &Value) -> Value {
         Field::Derived(derived) if derived.reads.iter().any(|path| is_secret(path.path(), event)) => REDACTED.into(),
         Field::Derived(derived) => match (&derived.make, derived.reads.first()) {
             (Make::Parameter(name), _) => show_parameter(name, value),
+            // Decoded, a credential could not be told from what is around it any more.
+            (Make::Apply(Apply::Decoded, _), Some(path)) => {
+                path.resolve(event).into_iter().next().map_or(REDACTED.into(), |found| match found {
+                    Found::Scalar(value) => show_path(path, value, event),
+                    Found::Container => REDACTED.into(),
+                })
+            }
             (_, Some(path)) => show_made(path.path(), value, event),
             (_, None) => REDACTED.into(),
         },

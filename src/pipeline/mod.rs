@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use crate::clock;
+use crate::correlate::SKEW_MAX;
 use crate::engine::{Detected, Detector, RuleSet};
 use crate::event::compress::{DecompressError, decompress};
 use crate::metrics::{Metrics, Rejected as RejectedLabel, Source, SourceCluster};
@@ -123,6 +124,8 @@ impl Ingest {
             }
         };
         let matches = std::mem::take(&mut worker.detected.matches);
+        let bound = clock::now().plus(SKEW_MAX);
+        let ahead = matches.iter().filter(|found| found.time > bound).count() as u64;
         let receipt = Receipt {
             events: worker.detected.events,
             rejected: worker.detected.rejects.len() as u64,
@@ -133,7 +136,7 @@ impl Ingest {
             self.inner.full.store(true, Ordering::Relaxed);
         }
         if outcome.is_ok() {
-            self.count(&worker.detected, bytes, origin);
+            self.count(&worker.detected, bytes, ahead, origin);
         }
         self.give_back(worker);
         match outcome {
@@ -194,20 +197,24 @@ impl Ingest {
     }
 
     /// Counts an accepted batch, and keeps what was rejected in it.
-    fn count(&self, detected: &Detected, bytes: u64, origin: &Origin) {
+    fn count(&self, detected: &Detected, bytes: u64, ahead: u64, origin: &Origin) {
         let Inner { metrics, watermarks, rejects, .. } = &*self.inner;
         let source = origin.source.to_string();
         let cluster = metrics.clusters.label(&origin.cluster).to_string();
         let labels = SourceCluster { source: source.clone(), cluster };
         metrics.events.get_or_create(&labels).inc_by(detected.events);
         metrics.event_bytes.get_or_create(&Source { source: source.clone() }).inc_by(bytes);
+        metrics.events_ahead.get_or_create(&Source { source: source.clone() }).inc_by(ahead);
         if let Some(newest) = detected.newest {
+            let now = clock::now();
+            // One event from the far future would otherwise hide for good that no more come.
+            let newest = newest.min(now.plus(SKEW_MAX));
             let gauge = metrics.last_event.get_or_create(&labels);
             if newest.as_seconds() > gauge.get() {
                 gauge.set(newest.as_seconds());
             }
             drop(gauge);
-            watermarks.seen(&origin.cluster, newest, clock::now());
+            watermarks.seen(&origin.cluster, newest, now);
         }
         for reject in &detected.rejects {
             let labels = RejectedLabel { source: source.clone(), reason: reject.reason.to_owned() };

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::field::Got;
@@ -106,6 +107,8 @@ pub enum Apply {
     Upper,
     /// Decoded from base64; what is none is left out.
     Base64,
+    /// A URI as the API server understands it: without percent-encoding, and with spaces for plus signs.
+    Decoded,
     /// What follows the last slash.
     Basename,
     /// How many characters.
@@ -269,7 +272,7 @@ impl Apply {
                 vec![owned(texts.into_iter().any(hit))]
             }
             Self::Length => texts.map(|text| owned(text.chars().count())).collect(),
-            Self::Lower | Self::Upper | Self::Base64 | Self::Basename | Self::Repository => {
+            Self::Lower | Self::Upper | Self::Base64 | Self::Decoded | Self::Basename | Self::Repository => {
                 texts.filter_map(|text| self.to_text(text)).map(owned).collect()
             }
         }
@@ -280,6 +283,7 @@ impl Apply {
             Self::Lower => text.to_ascii_lowercase(),
             Self::Upper => text.to_ascii_uppercase(),
             Self::Base64 => String::from_utf8_lossy(&STANDARD.decode(text).ok()?).into_owned(),
+            Self::Decoded => percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned(),
             Self::Basename => text.rsplit('/').next().unwrap_or_default().to_owned(),
             // As Falco cuts it: at the first colon, so that a registry's port ends it too.
             Self::Repository => text.split([':', '@']).next().unwrap_or_default().to_owned(),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Medium, Message, SendError, Sending, Sent, Traits};
 use crate::clock::Timestamp;
+use crate::text::visible_json;
 
 /// `type: stdout`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -52,7 +53,8 @@ impl Medium for Stdout {
 }
 
 fn line(alert: &crate::alert::Alert) -> Result<Vec<u8>, SendError> {
-    let mut line = serde_json::to_vec(alert).map_err(|error| SendError::reject(format!("no JSON: {error}")))?;
+    let line = serde_json::to_string(alert).map_err(|error| SendError::reject(format!("no JSON: {error}")))?;
+    let mut line = visible_json(line).into_bytes();
     line.push(b'\n');
     Ok(line)
 }

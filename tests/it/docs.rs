@@ -79,3 +79,37 @@ fn the_example_of_a_falco_rule_is_right() {
     let checked = kubesiren(&["rules", "check", file.to_str().expect("UTF-8")]);
     assert!(said(&checked).starts_with("1 rule, 0 correlations, no mistakes"), "{}", said(&checked));
 }
+
+/// All sources below a folder as one text.
+fn sources(folder: &Path) -> String {
+    let mut text = String::new();
+    for path in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        if path.is_dir() {
+            text += &sources(&path);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text += &fs::read_to_string(&path).expect("text");
+        }
+    }
+    text
+}
+
+#[test]
+fn every_test_that_the_page_on_evasion_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let code = sources(&root.join("src")) + &sources(&root.join("tests"));
+    let text = read("docs/reliability.md");
+    let section =
+        text.split("\n## ").find(|section| section.starts_with("The listener and evasion")).expect("the section");
+    let mut named = 0;
+    for row in section.lines().filter(|line| line.starts_with("| ")) {
+        let tests = row.rsplit('|').nth(1).expect("a last column");
+        for name in tests.split('`').skip(1).step_by(2).filter_map(|name| name.rsplit(": ").next()) {
+            let name = name.trim_end_matches('…');
+            if name.matches('_').count() >= 3 {
+                assert!(code.contains(&format!("fn {name}")), "{name}");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 30, "{named}");
+}

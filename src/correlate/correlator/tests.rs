@@ -583,3 +583,39 @@ proptest! {
         prop_assert_eq!(episodes(&rules, &ordered, 0), episodes(&rules, &ordered, 20));
     }
 }
+
+/// `flood` invented users within a minute, each once, while one user is slow; a tenth of them may be kept.
+fn flooded(flood: u64) {
+    let max_keys = usize::try_from(flood / 10).unwrap();
+    let mut correlator = Correlator::new(rules(&count("{gte: 5}")), Limits { max_keys, ..Limits::default() });
+    let (mut fired, mut most) = (Vec::new(), 0);
+    for n in 0..flood {
+        let second = i64::try_from(n * 60 / flood).unwrap();
+        let mut found = at("base", &format!("u{n}"), second, n + 10);
+        found.event = crate::alert::EventExcerpt::default();
+        correlator.take(&[found], None);
+        if n % (flood / 5) == 0 {
+            correlator.take(&[at("base", "mallory", second, n * 5 / flood)], None);
+        }
+        if n % 1_000 == 0 {
+            most = most.max(correlator.keys().filter(|(id, _)| *id == "c").map(|(_, keys)| keys).sum());
+        }
+        fired.extend(correlator.drain().into_iter().filter(|change| change.alert.rule.id == "c"));
+    }
+    let told: Vec<_> = fired.iter().map(|change| (change.kind, change.alert.group["user.username"].clone())).collect();
+    assert_eq!(told, [(Kind::Firing, json!("mallory"))]);
+    assert_eq!(fired[0].alert.count, 5);
+    assert!(most <= max_keys, "{most}");
+    assert!(correlator.take_stats().evictions["c"] > flood / 2);
+}
+
+#[test]
+fn a_flood_of_invented_keys_hides_no_slow_attack() {
+    flooded(100_000);
+}
+
+#[test]
+#[ignore = "a million keys take a minute without optimisation"]
+fn a_flood_of_a_million_invented_keys_hides_no_slow_attack() {
+    flooded(1_000_000);
+}

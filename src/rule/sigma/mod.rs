@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::condition::{self, Condition};
-use super::field::Field;
+use super::field::{Derived, Field};
 use super::ir::{Expr, Glob, Op, Ordering, Regex, Relation, Rule, Test, Text, TimePart};
+use super::make::{Apply, Make};
 use super::number::Number;
 use super::reader::Reader;
 use crate::alert::{Level, RuleInfo};
@@ -550,9 +551,19 @@ fn plain_test(name: &str, op: Op) -> Expr {
         return Expr::Test(Test::new(Field::Anything, op));
     }
     match FieldPath::parse(name) {
+        Ok(_) if name == DECODED_URI => Expr::Test(Test::new(decoded_uri(), op)),
         Ok(field) => Expr::Test(Test::new(field, op)),
         Err(_) => Expr::Any(Vec::new()), // Reported where the name was read.
     }
+}
+
+/// What no event has under its name: whatever of a URI is percent-encoded is the client's to choose.
+const DECODED_URI: &str = "requestURI.decoded";
+
+fn decoded_uri() -> Field {
+    let reads: Vec<FieldPath> = FieldPath::parse("requestURI").into_iter().collect();
+    let make = Make::Apply(Apply::Decoded, Box::new(Make::List(reads.iter().cloned().map(Make::Path).collect())));
+    Field::Derived(Arc::new(Derived { name: DECODED_URI.into(), reads, make }))
 }
 
 /// Fields that SigmaHQ's Kubernetes rules write in ways no native event has, and what they mean.

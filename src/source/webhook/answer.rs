@@ -1,19 +1,15 @@
 //! One request: checked in the order path, method, token, encoding, length, body, then ingested and answered.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, RETRY_AFTER};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, RETRY_AFTER};
 use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::body::Body;
-use subtle::ConstantTimeEq as _;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +18,7 @@ use super::body::{Budget, Buffer, collect, drain};
 use crate::metrics::{Metrics, Request as RequestLabels};
 use crate::pipeline::{Encoding, IngestError, Origin, Receipt};
 use crate::source::Intake;
-use crate::units::Secret;
+use crate::token::Tokens;
 
 /// The path kube-apiservers are pointed at; a cluster's name may follow as one more segment.
 const PATH: &str = "/k8s-audit";
@@ -111,65 +107,12 @@ fn text(status: StatusCode, line: String) -> Response<Full<Bytes>> {
     response
 }
 
-/// Only a hash of the token is kept, so that comparing takes the same time whatever the length and content.
-pub(super) struct Token {
-    hash: ArcSwap<blake3::Hash>,
-    /// Where it is read from again.
-    file: Option<PathBuf>,
-}
-
-impl Token {
-    pub(super) fn new(secret: &Secret, file: Option<PathBuf>) -> Self {
-        Self { hash: ArcSwap::from_pointee(blake3::hash(secret.expose().as_bytes())), file }
-    }
-
-    /// Reads the file again; `Ok(true)` when it holds another token, which is in use from now on.
-    pub(super) fn reload(&self) -> Result<bool, String> {
-        let Some(secret) = Secret::load(None, self.file.as_ref())? else { return Ok(false) };
-        let hash = blake3::hash(secret.expose().as_bytes());
-        let changed = hash != **self.hash.load();
-        if changed {
-            self.hash.store(Arc::new(hash));
-        }
-        Ok(changed)
-    }
-
-    /// Reloads whenever the file changes, until it is stopped.
-    pub(super) async fn watch(self: Arc<Self>, listener: Arc<str>, interval: Duration, stopping: CancellationToken) {
-        let mut ticks = tokio::time::interval(interval);
-        let mut told = String::new();
-        while self.file.is_some() && stopping.run_until_cancelled(ticks.tick()).await.is_some() {
-            let token = Arc::clone(&self);
-            match tokio::task::spawn_blocking(move || token.reload()).await {
-                Ok(Ok(changed)) => {
-                    told.clear();
-                    if changed {
-                        tracing::info!(%listener, "new bearer token in use");
-                    }
-                }
-                Ok(Err(error)) if error != told => {
-                    tracing::warn!(%listener, %error, "bearer token not taken; the old one stays in use");
-                    told = error;
-                }
-                Ok(Err(_)) | Err(_) => {}
-            }
-        }
-    }
-
-    fn borne_by(&self, headers: &HeaderMap) -> bool {
-        let Some(value) = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes) else { return false };
-        let Some((scheme, token)) = value.split_at_checked("Bearer ".len()) else { return false };
-        let given = blake3::hash(token.trim_ascii());
-        scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(given.as_bytes().ct_eq(self.hash.load().as_bytes()))
-    }
-}
-
 /// What all requests of one listener share.
 pub(super) struct Receiver<I> {
     pub(super) source: Arc<str>,
     /// The cluster label where the path names none.
     pub(super) cluster: Arc<str>,
-    pub(super) token: Option<Arc<Token>>,
+    pub(super) tokens: Option<Arc<Tokens>>,
     pub(super) max_body: u64,
     pub(super) limits: Limits,
     pub(super) budget: Arc<Budget>,
@@ -216,7 +159,7 @@ impl<I: Intake> Receiver<I> {
         if parts.method != Method::POST {
             return Err(Refusal::NotPost);
         }
-        if self.token.as_ref().is_some_and(|token| !token.borne_by(&parts.headers)) {
+        if self.tokens.as_ref().is_some_and(|tokens| !tokens.borne_by(&parts.headers)) {
             return Err(Refusal::Unauthorized);
         }
         if self.stopping.is_cancelled() {
@@ -295,7 +238,7 @@ mod tests {
         Receiver {
             source: "webhook".into(),
             cluster: "home".into(),
-            token: None,
+            tokens: None,
             max_body: 1 << 10,
             limits: Limits::default(),
             budget: Arc::default(),
@@ -327,40 +270,6 @@ mod tests {
         for wrong in ["/", "/k8s-audits", "/k8s-audit/a/b", "/k8s", "/K8S-audit"] {
             assert_eq!(name(wrong), Err(404), "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_token_file_is_read_again_and_a_bad_one_is_not_taken() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("token");
-        let bears = |token: &Token, text: &str| {
-            let value = HeaderValue::from_str(&format!("Bearer {text}")).unwrap();
-            token.borne_by(&HeaderMap::from_iter([(AUTHORIZATION, value)]))
-        };
-        std::fs::write(&file, "old\n").unwrap();
-        let token = Token::new(&Secret::new("old".to_owned()), Some(file.clone()));
-        assert_eq!(token.reload(), Ok(false));
-        std::fs::write(&file, "new\n").unwrap();
-        assert_eq!(token.reload(), Ok(true));
-        assert!(bears(&token, "new") && !bears(&token, "old"));
-        std::fs::write(&file, "\n").unwrap();
-        assert!(token.reload().is_err());
-        assert!(bears(&token, "new"));
-    }
-
-    #[test]
-    fn tokens() {
-        let token = Token::new(&Secret::new("s3cret".to_owned()), None);
-        let borne = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(AUTHORIZATION, HeaderValue::from_str(value).expect("a header"));
-            token.borne_by(&headers)
-        };
-        assert!(borne("Bearer s3cret") && borne("bearer s3cret") && borne("Bearer  s3cret"));
-        for wrong in ["Bearer s3cre", "Bearer s3crets", "Bearer ", "Bearer", "Basic s3cret", "s3cret", ""] {
-            assert!(!borne(wrong), "{wrong}");
-        }
-        assert!(!token.borne_by(&HeaderMap::new()));
     }
 
     #[tokio::test]

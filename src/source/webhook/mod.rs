@@ -33,13 +33,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::answer::{Receiver, Token};
+use self::answer::Receiver;
 pub use self::body::Budget;
 use self::connection::{Activity, Watched};
 pub use self::tls::{Loaded, RELOAD_INTERVAL, Tls, load_tls};
 use super::Intake;
 use crate::clock;
 use crate::metrics::{Metrics, Source};
+use crate::token::Tokens;
 use crate::units::{ByteSize, Secret};
 
 /// `type: webhook`.
@@ -57,7 +58,7 @@ pub struct WebhookConfig {
     /// A token every request must bear.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bearer_token: Option<Secret>,
-    /// File that holds it.
+    /// File that holds it; several lines are several tokens, all of them valid, so that they can be rotated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bearer_token_file: Option<PathBuf>,
     /// Largest body, before and after decompression.
@@ -151,7 +152,7 @@ const HANDSHAKES_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Pause after a failed accept: it fails for want of descriptors, and asking again at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Everything that is wrong with the configuration as such; files are looked at by [`load_tls`] and [`Secret::load`].
+/// Everything that is wrong with the configuration as such; files are looked at by [`load_tls`] and [`Tokens::load`].
 #[must_use]
 pub fn validate(config: &WebhookConfig) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -188,8 +189,8 @@ impl<I: Intake> Webhook<I> {
         budget: Arc<Budget>,
     ) -> Result<Self, Vec<String>> {
         let mut wrong = validate(config);
-        let token = Secret::load(config.bearer_token.as_ref(), config.bearer_token_file.as_ref());
-        let token = token.unwrap_or_else(|error| {
+        let tokens = Tokens::load(config.bearer_token.as_ref(), config.bearer_token_file.as_ref());
+        let tokens = tokens.unwrap_or_else(|error| {
             wrong.push(error);
             None
         });
@@ -204,7 +205,7 @@ impl<I: Intake> Webhook<I> {
         let receiver = Receiver {
             source: config.name.as_str().into(),
             cluster: config.cluster.as_deref().unwrap_or(cluster).into(),
-            token: token.map(|token| Arc::new(Token::new(&token, config.bearer_token_file.clone()))),
+            tokens: tokens.map(Arc::new),
             max_body: config.max_body.0,
             limits: Limits::default(),
             budget,
@@ -245,9 +246,9 @@ impl<I: Intake> Webhook<I> {
         if let Some(tls) = &server.tls {
             tasks.spawn(tls.clone().watch(limits.reload_interval, shutdown.clone()));
         }
-        if let Some(token) = &server.receiver.token {
+        if let Some(tokens) = &server.receiver.tokens {
             let source = Arc::clone(&server.receiver.source);
-            tasks.spawn(Arc::clone(token).watch(source, limits.reload_interval, shutdown.clone()));
+            tasks.spawn(Arc::clone(tokens).watch(source, limits.reload_interval, shutdown.clone()));
         }
         while let Some((stream, permit)) = shutdown.run_until_cancelled(server.accept(&listener, &connections)).await {
             tasks.spawn(server.clone().connection(stream, permit));

@@ -11,12 +11,16 @@ use super::*;
 use crate::pipeline::IngestError;
 use crate::source::testing::{Recorder, until};
 
+mod hostile;
+mod rotation;
+
 const BODY: &str = "{\"kind\":\"EventList\",\"apiVersion\":\"audit.k8s.io/v1\",\"items\":[]}\n";
 
 struct Running {
     address: SocketAddr,
     metrics: Arc<Metrics>,
     tls: Option<Arc<Tls>>,
+    budget: Arc<Budget>,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -33,14 +37,18 @@ impl Running {
 }
 
 async fn start(config: WebhookConfig, limits: Limits, ingest: Recorder) -> Running {
+    start_with(config, limits, ingest, Arc::default()).await
+}
+
+async fn start_with(config: WebhookConfig, limits: Limits, ingest: Recorder, budget: Arc<Budget>) -> Running {
     let metrics = Arc::new(Metrics::new());
-    let webhook = Webhook::new(&config, "home", ingest, metrics.clone(), Arc::default());
+    let webhook = Webhook::new(&config, "home", ingest, metrics.clone(), budget.clone());
     let webhook = webhook.unwrap_or_else(|wrong| panic!("{wrong:?}")).with_limits(limits);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (tls, shutdown) = (webhook.tls(), CancellationToken::new());
     let task = tokio::spawn(webhook.run(listener, shutdown.clone()));
-    Running { address, metrics, tls, shutdown, task }
+    Running { address, metrics, tls, budget, shutdown, task }
 }
 
 async fn plain(ingest: &Recorder) -> Running {
@@ -89,7 +97,11 @@ impl Authority {
 
 /// Writes bytes and returns all that comes back until the server closes.
 async fn raw(address: SocketAddr, request: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    raw_on(TcpStream::connect(address).await.unwrap(), request).await
+}
+
+/// The same on a connection that is there.
+async fn raw_on(mut stream: TcpStream, request: &[u8]) -> String {
     stream.write_all(request).await.unwrap();
     let mut answer = Vec::new();
     let reading = timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;

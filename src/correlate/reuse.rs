@@ -1,0 +1,61 @@
+//! Different requests under one Audit-ID. An API server makes a UUID for each request, unless the client sends one.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::clock::Timestamp;
+use crate::engine::Match;
+use crate::hash;
+
+/// The built-in rule about Audit-IDs that clients chose (`detections/audit/audit-id-reused.yml`). An Audit-ID that is no
+/// UUID is chosen for certain, and the rule sees that itself; of a UUID only a second request can tell.
+pub(super) const CHOSEN: &str = "0d3f5f6c-4b7e-4a3e-8f0e-9b1c3c9f2b61";
+
+/// Audit-IDs of matches that are remembered.
+const KNOWN_MAX: usize = 262_144;
+
+/// Which request each Audit-ID belongs to.
+#[derive(Default)]
+pub(super) struct AuditIds {
+    known: HashMap<u64, Known>,
+    order: VecDeque<u64>,
+}
+
+struct Known {
+    request: u64,
+    time: Timestamp,
+    reused: bool,
+}
+
+impl AuditIds {
+    /// Notes a match's Audit-ID. Gives the requests, with their times, that it shows to bear one that another had: the
+    /// first time also that other one.
+    pub(super) fn note(&mut self, found: &Match, time: Timestamp) -> Vec<(u64, Timestamp)> {
+        if !is_uuid(&found.event.audit_id) {
+            return Vec::new();
+        }
+        let id = hash::short(&[found.cluster.as_bytes(), found.event.audit_id.as_bytes()]);
+        if let Some(known) = self.known.get_mut(&id) {
+            if known.request == found.request {
+                return Vec::new();
+            }
+            // What is shown of both is the event at hand, so it has to be the later one.
+            let first = (!known.reused).then_some((known.request, known.time.min(time)));
+            *known = Known { request: found.request, time, reused: true };
+            return first.into_iter().chain([(found.request, time)]).collect();
+        }
+        self.known.insert(id, Known { request: found.request, time, reused: false });
+        self.order.push_back(id);
+        if self.order.len() > KNOWN_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        Vec::new()
+    }
+}
+
+fn is_uuid(text: &str) -> bool {
+    let dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
+    let fits = |(at, byte): (usize, u8)| if dash(at) { byte == b'-' } else { byte.is_ascii_hexdigit() };
+    text.len() == 36 && text.bytes().enumerate().all(fits)
+}
