@@ -1,6 +1,8 @@
 //! Integration tests: one binary, so that the library is linked once.
 
 mod fake;
+#[allow(dead_code, reason = "what only the example uses")]
+mod faults;
 
 #[path = "it/alertmanager.rs"]
 mod alertmanager;
@@ -24,6 +26,8 @@ mod falco;
 mod file;
 #[path = "it/judge.rs"]
 mod judge;
+#[path = "it/killed.rs"]
+mod killed;
 #[path = "it/order.rs"]
 mod order;
 #[path = "it/prometheus.rs"]
