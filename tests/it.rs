@@ -30,6 +30,8 @@ mod judge;
 mod killed;
 #[path = "it/order.rs"]
 mod order;
+#[path = "it/outbox.rs"]
+mod outbox;
 #[path = "it/prometheus.rs"]
 mod prometheus;
 #[path = "it/random.rs"]

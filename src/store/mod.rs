@@ -6,6 +6,7 @@
 
 mod alerts;
 mod baselines;
+pub mod by_hand;
 pub mod embedded;
 mod journal;
 mod outbox;

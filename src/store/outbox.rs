@@ -64,7 +64,7 @@ fn status_name(status: Status) -> &'static str {
     }
 }
 
-fn kind_of(name: &str) -> Kind {
+pub(super) fn kind_of(name: &str) -> Kind {
     match name {
         "firing" => Kind::Firing,
         "resolved" => Kind::Resolved,

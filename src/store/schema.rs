@@ -144,6 +144,30 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// Opens the database for somebody beside the daemon, who changes no table; it must be there.
+pub(super) fn open_beside(path: &Path) -> Result<Connection, StoreError> {
+    if !path.exists() {
+        let dir = path.parent().unwrap_or(path).display();
+        return Err(StoreError::Database(format!("there is no {FILE} in {dir}; name the state_dir of the daemon")));
+    }
+    let connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE))
+        .map_err(|error| at(path, &error))?;
+    let asked = || -> Result<(i32, i32), rusqlite::Error> {
+        connection.busy_timeout(BUSY_MAX)?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0));
+        Ok((pragma("application_id")?, pragma("user_version")?))
+    };
+    match asked().map_err(|error| at(path, &error))? {
+        (APPLICATION_ID, VERSION) => Ok(connection),
+        (APPLICATION_ID, version) => Err(StoreError::Database(format!(
+            "{} has schema version {version}, this kubesiren works on {VERSION}: use the one that the daemon runs",
+            path.display()
+        ))),
+        _ => Err(StoreError::Database(format!("{} is another program's database", path.display()))),
+    }
+}
+
 /// Opens one more connection that only reads.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY))?;

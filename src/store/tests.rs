@@ -1,5 +1,6 @@
 //! What the store promises, one promise a test.
 
+mod by_hand;
 mod model;
 
 use std::collections::BTreeMap;

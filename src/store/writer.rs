@@ -314,6 +314,10 @@ impl Writing<'_> {
             }
             Work::Settle { sink, settled } => outbox::settle(self, sink, settled)?,
             Work::Prune { now, journal_keep_from } => {
+                // Somebody may have put back by hand what nobody will ever take.
+                if let Some(known) = self.known.clone() {
+                    outbox::retire(self, &known)?;
+                }
                 return Ok(Outcome::Pruned(prune::step(self, *now, *journal_keep_from)?));
             }
             Work::Retire { known } => return Ok(Outcome::Retired(outbox::retire(self, known)?)),
