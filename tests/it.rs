@@ -18,6 +18,8 @@ mod crash;
 mod daemon;
 #[path = "it/deploy.rs"]
 mod deploy;
+#[path = "it/disk.rs"]
+mod disk;
 #[path = "it/docs.rs"]
 mod docs;
 #[path = "it/falco.rs"]

@@ -215,7 +215,7 @@ impl State {
                 }
                 self.write(group, false); // Without the reserve the journal's part is refused; the rest has room.
             }
-            Err(StoreError::Database(_)) if group.len() > 1 => {
+            Err(StoreError::Database(_) | StoreError::Damaged(_)) if group.len() > 1 => {
                 // One of them is at fault; the others must not suffer for it.
                 for request in group {
                     self.write(vec![request], first);

@@ -141,9 +141,14 @@ impl Daemon {
     /// Writes the configuration beside the state in `home`, starts the daemon and awaits that it is ready. Listeners
     /// should be on port 0; `state_dir` and `admin` are added.
     pub(crate) async fn start(home: &Path, config: &str) -> Self {
+        Self::start_with(home, config, &[]).await
+    }
+
+    /// The same with further arguments.
+    pub(crate) async fn start_with(home: &Path, config: &str, more: &[&str]) -> Self {
         let file = configure(home, config);
         let mut command = kubesiren();
-        command.arg("run").arg("--config").arg(file);
+        command.arg("run").arg("--config").arg(file).args(more);
         let mut process = Running::start(&mut command);
         let webhook = if config.contains("type: webhook, listen") {
             process.logged("the webhook listens", |line| address(line, "webhook listens")).await
