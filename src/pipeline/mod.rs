@@ -207,7 +207,7 @@ impl Ingest {
                 gauge.set(newest.as_seconds());
             }
             drop(gauge);
-            watermarks.seen(&origin.cluster, newest, clock::now());
+            watermarks.seen(&origin.cluster, newest, clock::now(), clock::steady());
         }
         for reject in &detected.rejects {
             let labels = RejectedLabel { source: source.clone(), reason: reject.reason.to_owned() };
