@@ -4,7 +4,8 @@
 //! replays are deterministic.
 
 use std::fmt;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -41,6 +42,12 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Duration {
         let span = self.0.saturating_sub(earlier.0).max(0);
         Duration::from_micros(u64::try_from(span).unwrap_or(0))
+    }
+
+    /// How far apart two times are, whichever is later: also right after the clock was set back.
+    #[must_use]
+    pub fn apart(self, other: Self) -> Duration {
+        self.since(other).max(other.since(self))
     }
 
     /// Seconds since the epoch, as metrics want it.
@@ -113,6 +120,13 @@ impl<'de> Deserialize<'de> for Timestamp {
 #[expect(clippy::disallowed_methods, reason = "the one place where the wall clock is read")]
 pub fn now() -> Timestamp {
     Timestamp(jiff::Timestamp::now().as_microsecond())
+}
+
+/// Time that nobody can set: since the first call, without what the machine slept.
+#[must_use]
+pub fn steady() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
 }
 
 #[cfg(test)]

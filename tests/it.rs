@@ -1,6 +1,8 @@
 //! Integration tests: one binary, so that the library is linked once.
 
 mod fake;
+#[allow(dead_code, reason = "what only the example uses")]
+mod faults;
 
 #[path = "it/alertmanager.rs"]
 mod alertmanager;
@@ -16,6 +18,8 @@ mod crash;
 mod daemon;
 #[path = "it/deploy.rs"]
 mod deploy;
+#[path = "it/disk.rs"]
+mod disk;
 #[path = "it/docs.rs"]
 mod docs;
 #[path = "it/evasion.rs"]
@@ -26,10 +30,14 @@ mod falco;
 mod file;
 #[path = "it/judge.rs"]
 mod judge;
+#[path = "it/killed.rs"]
+mod killed;
 #[path = "it/listener.rs"]
 mod listener;
 #[path = "it/order.rs"]
 mod order;
+#[path = "it/outbox.rs"]
+mod outbox;
 #[path = "it/prometheus.rs"]
 mod prometheus;
 #[path = "it/random.rs"]

@@ -18,6 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminState, Health, Unready};
+use crate::clock;
 use crate::config::{Config, JournalConfig};
 use crate::correlate;
 use crate::diagnose::Diagnostic;
@@ -31,7 +32,7 @@ use crate::rule::{self, Loaded};
 use crate::source::SourceConfig;
 use crate::source::file::Follower;
 use crate::source::webhook::{Budget, Webhook};
-use crate::store::{self, Store};
+use crate::store::{self, Store, StoreError};
 use crate::token::Tokens;
 
 use reload::{Delivery, Reloader, Shared};
@@ -51,6 +52,8 @@ pub struct Origin {
     pub environment: Vec<(String, String)>,
     /// Replaces `state_dir`.
     pub state_dir: Option<PathBuf>,
+    /// Whether to start with a new state database where the old one is damaged, which is kept.
+    pub set_damaged_aside: bool,
 }
 
 impl Origin {
@@ -120,7 +123,7 @@ impl Daemon {
         let rules = RuleSet::compile(loaded.rules, config.correlation.repeat_after.0);
         let rules = Arc::new(ArcSwap::from_pointee(rules));
         let delivery = Delivery::build(&config).map_err(|wrong| anyhow::anyhow!("{}", wrong.join("\n")))?;
-        let store = Store::open_with(&config.state_dir, limits(&config))
+        let store = open_store(&config, origin.set_damaged_aside)
             .with_context(|| format!("state directory {}", config.state_dir.display()))?;
         let watermarks = Arc::new(Watermarks::default());
         let rejects = Rejects::new(&config.state_dir);
@@ -280,6 +283,19 @@ fn load_rules(config: &Config) -> Loaded {
         tracing::warn!("{unknown}");
     }
     loaded
+}
+
+/// Opens the state database; a damaged one makes way for a new one if it may.
+fn open_store(config: &Config, set_damaged_aside: bool) -> Result<Store, StoreError> {
+    match Store::open_with(&config.state_dir, limits(config)) {
+        Err(StoreError::Damaged(found)) if set_damaged_aside => {
+            let kept = Store::set_aside(&config.state_dir, clock::now())?;
+            tracing::error!(%found, ?kept,
+                "the state database is damaged; it is kept aside and a new one is begun: alerts that were not yet delivered are only in the old one");
+            Store::open_with(&config.state_dir, limits(config))
+        }
+        opened => opened,
+    }
 }
 
 fn limits(config: &Config) -> store::Limits {

@@ -352,7 +352,8 @@ mod tests {
 
     fn reloader(dir: &std::path::Path, store: &Store, stop: &CancellationToken) -> Arc<Reloader> {
         let path = Some(dir.join("config.yaml"));
-        let origin = Origin { path, environment: Vec::new(), state_dir: Some(dir.join("state")) };
+        let origin =
+            Origin { path, environment: Vec::new(), state_dir: Some(dir.join("state")), set_damaged_aside: false };
         let config = origin.load().unwrap();
         let rules = Arc::new(ArcSwap::from_pointee(RuleSet::compile(load_rules(&config).rules, Duration::ZERO)));
         let delivery = Delivery::build(&config).unwrap();

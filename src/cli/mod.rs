@@ -7,6 +7,7 @@ pub mod config;
 pub mod logging;
 pub mod man;
 pub mod out;
+pub mod outbox;
 pub mod rules;
 pub mod run;
 pub mod scan;
@@ -86,6 +87,8 @@ pub enum Command {
     Scan(scan::Args),
     /// Try a sink.
     Sinks(sinks::Args),
+    /// Look at what the sinks were not told, send it again or forget it.
+    Outbox(outbox::Args),
     /// Check, print or describe the configuration.
     Config(config::Args),
     /// Look at rules, check them, test them, ask why.
@@ -148,6 +151,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         Command::Run(args) => run::run(args, cli.globals),
         Command::Sinks(args) => sinks::run(args),
         Command::Scan(args) => scan::run(args, cli.globals),
+        Command::Outbox(args) => outbox::run(args, cli.globals),
         Command::Config(args) => config::run(args),
         Command::Rules(args) => rules::run(args, &cli.globals),
         Command::Completions(args) => completions::run(args),
@@ -205,6 +209,7 @@ mod tests {
             ("run", <run::Args as clap::Args>::augment_args as fn(clap::Command) -> clap::Command),
             ("scan", <scan::Args as clap::Args>::augment_args),
             ("sinks", <sinks::Args as clap::Args>::augment_args),
+            ("outbox", <outbox::Args as clap::Args>::augment_args),
         ] {
             leaves(&with(clap::Command::new(name)), &mut found);
         }

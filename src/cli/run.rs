@@ -20,12 +20,20 @@ pub struct Args {
     /// Where state lives, whatever the configuration says.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Where the state database is damaged, keep it under another name and start with a new one.
+    #[arg(long)]
+    pub set_damaged_aside: bool,
 }
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub fn run(args: &Args, globals: Globals) -> Outcome {
     let environment = super::environment();
-    let origin = Origin { path: args.config.clone(), environment, state_dir: args.state_dir.clone() };
+    let origin = Origin {
+        path: args.config.clone(),
+        environment,
+        state_dir: args.state_dir.clone(),
+        set_damaged_aside: args.set_damaged_aside,
+    };
     let config = origin.load()?;
     logging::init(LogConfig { level: globals.level(config.log.level), ..config.log });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

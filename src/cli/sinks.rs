@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Outcome {
 
 fn test(args: &TestArgs) -> Outcome {
     let environment = super::environment();
-    let origin = Origin { path: args.config.clone(), environment, state_dir: None };
+    let origin = Origin { path: args.config.clone(), environment, state_dir: None, set_damaged_aside: false };
     let config = origin.load()?;
     let Some(sink) = config.sinks.iter().find(|sink| sink.name == args.name) else {
         let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();

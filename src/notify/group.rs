@@ -46,8 +46,10 @@ impl Memory {
 /// Plans the deliveries `due` at `now`, for a sink that may be sent `tokens` messages.
 #[must_use]
 pub fn plan(due: Vec<Delivery>, traits: &Traits, tokens: usize, memory: &mut Memory, now: Timestamp) -> Plan {
-    memory.updated.retain(|_, at| now < at.plus(UPDATE_EVERY));
-    memory.held.retain(|_, until| now < *until);
+    // What is later than it can be was noted before the clock was set back.
+    let held_max = traits.resend.unwrap_or_default() * 4;
+    memory.updated.retain(|_, at| *at <= now && now < at.plus(UPDATE_EVERY));
+    memory.held.retain(|_, until| now < *until && *until <= now.plus(held_max));
     let mut plan = Plan::default();
     if let Some(resend) = traits.resend {
         hold(&due, now.plus(resend * 4), memory);
@@ -324,6 +326,23 @@ mod tests {
         let plan = plan(all, &chat(), 2, &mut Memory::default(), NOW);
         assert_eq!(seqs(&plan), [[3], [1]]);
         assert!(matches!(plan.settled[..], [(2, Settlement::Retry { .. })]));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_nothing_back() {
+        let mut memory = Memory::default();
+        let update = || vec![remembered(due(1, Kind::Update, "a", "r", Level::Low), "C 1")];
+        assert_eq!(plan(update(), &chat(), 10, &mut memory, NOW).messages.len(), 1);
+        let earlier = NOW.minus(Duration::from_secs(86_400));
+        assert_eq!(plan(update(), &chat(), 10, &mut memory, earlier).messages.len(), 1);
+
+        let traits = Traits { resend: Some(Duration::from_secs(60)), ..machine() };
+        let mut late = due(1, Kind::Firing, "a", "r", Level::Low);
+        late.alert.status = Status::Resolved;
+        assert_eq!(seqs(&plan(vec![late], &traits, usize::MAX, &mut memory, NOW)), [[1]]);
+        assert!(memory.holds("a", NOW));
+        assert!(plan(Vec::new(), &traits, usize::MAX, &mut memory, earlier).messages.is_empty());
+        assert!(!memory.holds("a", earlier));
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(300);
 /// What the other side may ask for at most.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
+/// Buckets that may be taken ahead.
+const DEBT_MAX: u32 = 10;
+
 /// How long to wait after the `failures`-th failure in a row: anything from [`BACKOFF_MIN`] to twice as much each time,
 /// up to [`BACKOFF_MAX`], as `jitter` (0 to 1) says. Full jitter, so that many senders do not come back together.
 #[must_use]
@@ -51,10 +54,11 @@ impl Default for Breaker {
 }
 
 impl Breaker {
-    /// How much longer nothing is sent.
+    /// How much longer nothing is sent. More than anybody may ask for means that the clock was set back.
     #[must_use]
     pub fn open_for(&self, now: Timestamp) -> Option<Duration> {
-        (now < self.open_until).then(|| self.open_until.since(now))
+        let left = self.open_until.since(now);
+        (!left.is_zero() && left <= RETRY_AFTER_MAX).then_some(left)
     }
 
     /// Failures in a row.
@@ -94,14 +98,19 @@ impl Bucket {
     #[must_use]
     pub fn tokens(&self, now: Timestamp) -> usize {
         let Some(rate) = self.rate else { return usize::MAX };
-        let missing = self.full_at.since(now).as_micros().div_ceil(rate.every.as_micros().max(1));
+        let wait = self.full_at.since(now);
+        if wait > rate.every.saturating_mul(rate.burst).saturating_mul(DEBT_MAX) {
+            return rate.burst as usize; // Nobody takes so many ahead: the clock was set back.
+        }
+        let missing = wait.as_micros().div_ceil(rate.every.as_micros().max(1));
         (rate.burst as usize).saturating_sub(usize::try_from(missing).unwrap_or(usize::MAX))
     }
 
     /// One was sent. May be more than there were: then the next ones wait longer.
     pub fn take(&mut self, now: Timestamp) {
         if let Some(rate) = self.rate {
-            self.full_at = self.full_at.max(now).plus(rate.every);
+            let full = self.tokens(now) >= rate.burst as usize;
+            self.full_at = if full { now } else { self.full_at.max(now) }.plus(rate.every);
         }
     }
 }
@@ -149,6 +158,20 @@ mod tests {
         assert!((20..40).contains(&probes), "{probes} probes in an hour");
         assert_eq!(breaker.close(), probes);
         assert!(breaker.open_for(now).is_none() && breaker.failures() == 0);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_blocks_nothing() {
+        let (now, earlier) = (Timestamp(2_000_000_000_000_000), Timestamp(1_000_000_000_000_000));
+        let mut breaker = Breaker::default();
+        breaker.fail(None, now, 1.0);
+        assert!(breaker.open_for(now).is_some());
+        assert_eq!(breaker.open_for(earlier), None);
+        let mut bucket = Bucket::new(Some(Rate { every: SECOND, burst: 3 }));
+        (0..3).for_each(|_| bucket.take(now));
+        assert_eq!((bucket.tokens(now), bucket.tokens(earlier)), (0, 3));
+        bucket.take(earlier);
+        assert_eq!(bucket.tokens(earlier), 2);
     }
 
     #[test]

@@ -204,13 +204,13 @@ impl Worker {
     /// Does everything that is to be done at `now`.
     async fn round(&mut self, now: Timestamp) -> Result<Round, StoreError> {
         self.pay().await?;
-        if now >= self.gauges_at {
+        if reached(self.gauges_at, GAUGES, now) {
             self.read_gauges(now).await?;
         }
         if self.breaker.open_for(now).is_some() {
             return Ok(Round::Idle);
         }
-        if self.traits.resend.is_some() && now >= self.resend_at {
+        if self.traits.resend.is_some_and(|every| reached(self.resend_at, every, now)) {
             self.tell_again(now).await?;
         }
         if self.breaker.open_for(now).is_some() || self.cancel.is_cancelled() {
@@ -358,6 +358,12 @@ impl Worker {
     }
 }
 
+/// Whether it is time for what comes every so often. A time further away than that was noted before the clock was set
+/// back.
+fn reached(at: Timestamp, every: Duration, now: Timestamp) -> bool {
+    now >= at || at.since(now) > every
+}
+
 fn again(mut alert: Alert, memory: &Memory, now: Timestamp) -> Item {
     if memory.holds(&alert.id, now) {
         alert.status = Status::Firing;
@@ -468,6 +474,14 @@ mod tests {
         assert!(
             settled.iter().all(|(_, settlement)| matches!(settlement, Settlement::Dead { reason } if reason == "no"))
         );
+    }
+
+    #[test]
+    fn what_comes_every_minute_comes_after_the_clock_was_set_back() {
+        let (every, later) = (Duration::from_secs(60), NOW.plus(Duration::from_secs(60)));
+        assert!(!reached(later, every, NOW));
+        assert!(reached(later, every, later));
+        assert!(reached(later, every, NOW.minus(Duration::from_secs(1))));
     }
 
     #[test]

@@ -62,7 +62,8 @@ impl Correlating {
     pub async fn run(self, ready: impl FnOnce(), shutdown: CancellationToken) {
         let Some((mut correlator, mut cursor)) = self.rebuild_until(&shutdown).await else { return };
         ready();
-        let (mut pruned, mut gauged) = (clock::now(), Timestamp::MIN);
+        // Soon: a daemon that never lives for a minute would fill the disk, and one on a full disk lives on what goes.
+        let (mut pruned, mut gauged) = (Timestamp::MIN, Timestamp::MIN);
         let mut running = correlator.rules();
         loop {
             let stopping = shutdown.is_cancelled();
@@ -94,11 +95,11 @@ impl Correlating {
                 }
             }
             let now = clock::now();
-            if now.since(gauged) >= TICK {
+            if now.apart(gauged) >= TICK {
                 gauged = now;
                 self.gauges(&correlator).await;
             }
-            if now.since(pruned) > PRUNE_EVERY {
+            if now.apart(pruned) > PRUNE_EVERY {
                 pruned = now;
                 self.prune(now).await;
             }
@@ -108,7 +109,7 @@ impl Correlating {
     /// Correlates what is in the journal after the cursor, and what time has decided. Returns the new cursor.
     async fn step(&self, correlator: &mut Correlator, cursor: i64) -> Result<i64, StoreError> {
         // Looked at before the journal: what is acknowledged later must not be overtaken by its own time.
-        let times = self.watermarks.at(clock::now());
+        let times = self.watermarks.at(clock::steady());
         let batches = self.store.journal_after(cursor, BATCHES).await?;
         let reached = batches.last().map_or(cursor, |batch| batch.seq);
         for batch in &batches {
@@ -214,9 +215,9 @@ impl Correlating {
             }
         }
         correlator.adopt(&self.store.firing().await?);
-        let now = clock::now();
+        let (now, steady) = (clock::now(), clock::steady());
         for (cluster, time) in correlator.watermarks() {
-            self.watermarks.seen(cluster, time, now);
+            self.watermarks.seen(cluster, time, now, steady);
         }
         Ok((correlator, cursor))
     }

@@ -214,7 +214,7 @@ impl Ingest {
                 gauge.set(newest.as_seconds());
             }
             drop(gauge);
-            watermarks.seen(&origin.cluster, newest, now);
+            watermarks.seen(&origin.cluster, newest, now, clock::steady());
         }
         for reject in &detected.rejects {
             let labels = RejectedLabel { source: source.clone(), reason: reject.reason.to_owned() };

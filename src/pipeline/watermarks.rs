@@ -22,16 +22,17 @@ pub struct Watermarks {
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     newest: Timestamp,
-    at: Timestamp,
+    /// When that was, on the steady clock: one that is set must not let hours of event time pass.
+    at: Duration,
 }
 
 impl Watermarks {
-    /// Notes that an event of `newest` was seen at `now`, wall clock.
-    pub fn seen(&self, cluster: &Arc<str>, newest: Timestamp, now: Timestamp) {
+    /// Notes that an event of `newest` was seen at `now`, wall clock, which is `steady` on the clock that nobody sets.
+    pub fn seen(&self, cluster: &Arc<str>, newest: Timestamp, now: Timestamp, steady: Duration) {
         let newest = newest.min(now.plus(SKEW_MAX));
         let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(mark) = clusters.get_mut(cluster) {
-            *mark = Mark { newest: mark.newest.max(newest), at: now };
+            *mark = Mark { newest: mark.newest.max(newest), at: steady };
             return;
         }
         if clusters.len() >= CLUSTERS_MAX
@@ -40,15 +41,15 @@ impl Watermarks {
         {
             clusters.remove(&silent);
         }
-        clusters.insert(Arc::clone(cluster), Mark { newest, at: now });
+        clusters.insert(Arc::clone(cluster), Mark { newest, at: steady });
     }
 
-    /// How far event time has come at `now`, wall clock.
+    /// How far event time has come at `steady`, on the same clock as [`Watermarks::seen`].
     #[must_use]
-    pub fn at(&self, now: Timestamp) -> Vec<(Arc<str>, Timestamp)> {
+    pub fn at(&self, steady: Duration) -> Vec<(Arc<str>, Timestamp)> {
         let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
         let time = |mark: &Mark| {
-            let silent = now.since(mark.at).saturating_sub(SILENCE);
+            let silent = steady.saturating_sub(mark.at).saturating_sub(SILENCE);
             // Silent for so long, nothing older than the silence will come.
             mark.newest.plus(silent)
         };
@@ -65,15 +66,27 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_lets_no_time_pass() {
+        let (marks, cluster) = (Watermarks::default(), "a".into());
+        let (day, year) = (second(86_400), second(86_400 * 365));
+        marks.seen(&cluster, day, day, Duration::from_secs(1));
+        marks.seen(&cluster, day, year, Duration::from_secs(2));
+        assert_eq!(marks.at(Duration::from_secs(3))[0].1, day);
+        marks.seen(&cluster, day, day, Duration::from_secs(4));
+        assert_eq!(marks.at(Duration::from_secs(5))[0].1, day);
+    }
+
+    #[test]
     fn event_time_follows_events_and_then_the_clock() {
         let marks = Watermarks::default();
         let cluster: Arc<str> = "a".into();
-        marks.seen(&cluster, second(100), second(110));
-        assert_eq!(marks.at(second(160))[0].1, second(100));
-        assert_eq!(marks.at(second(200))[0].1, second(130));
-        marks.seen(&cluster, second(90), second(200));
-        assert_eq!(marks.at(second(200))[0].1, second(100), "never back");
-        marks.seen(&cluster, second(100_000), second(210));
-        assert_eq!(marks.at(second(210))[0].1, second(510), "never far ahead of the clock");
+        let steady = Duration::from_secs;
+        marks.seen(&cluster, second(100), second(110), steady(10));
+        assert_eq!(marks.at(steady(60))[0].1, second(100));
+        assert_eq!(marks.at(steady(100))[0].1, second(130));
+        marks.seen(&cluster, second(90), second(200), steady(100));
+        assert_eq!(marks.at(steady(100))[0].1, second(100), "never back");
+        marks.seen(&cluster, second(100_000), second(210), steady(110));
+        assert_eq!(marks.at(steady(110))[0].1, second(510), "never far ahead of the clock");
     }
 }

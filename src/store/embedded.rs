@@ -5,7 +5,7 @@
 //! answer [`StoreError::Full`] until there is room again; what lowers the load goes on in the room held back for it.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,8 +44,8 @@ impl Inner {
 impl Store {
     /// Opens or creates `state.db` in `dir`, with the default [`Limits`].
     ///
-    /// Fails if another daemon uses the directory, and if the file is damaged, another program's or a newer
-    /// version's; it is left as it is then.
+    /// Fails if another daemon uses the directory, and if the file is damaged ([`StoreError::Damaged`]), another
+    /// program's or a newer version's; it is left as it is then.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         Self::open_with(dir, Limits::default())
     }
@@ -56,6 +56,12 @@ impl Store {
         let writer = Writer::start(dir, lock, limits)?;
         let readers = Readers::new(dir.join(schema::FILE));
         Ok(Self { inner: Arc::new(Inner { readers, writer, handed: Mutex::default() }) })
+    }
+
+    /// Moves the database in `dir` out of the way, so that the next [`Store::open`] makes a new one; says where it is now.
+    /// For one that answered [`StoreError::Damaged`].
+    pub fn set_aside(dir: &Path, now: Timestamp) -> Result<Vec<PathBuf>, StoreError> {
+        schema::set_aside(dir, now)
     }
 
     /// Appends a batch; `Ok` when it is durable.

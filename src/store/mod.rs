@@ -6,6 +6,7 @@
 
 mod alerts;
 mod baselines;
+pub mod by_hand;
 pub mod embedded;
 mod journal;
 mod outbox;
@@ -253,6 +254,9 @@ pub enum StoreError {
     /// The database answered with an error: nothing was written.
     #[error("state database: {0}")]
     Database(String),
+    /// The file is damaged: nothing was written, and what it holds may be lost.
+    #[error("state database: {0}")]
+    Damaged(String),
     /// The store is closed (the daemon is stopping).
     #[error("the store is closed")]
     Closed,

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -64,7 +65,7 @@ fn status_name(status: Status) -> &'static str {
     }
 }
 
-fn kind_of(name: &str) -> Kind {
+pub(super) fn kind_of(name: &str) -> Kind {
     match name {
         "firing" => Kind::Firing,
         "resolved" => Kind::Resolved,
@@ -362,6 +363,9 @@ fn wake_for_more(writing: &mut Writing<'_>, sink: &str, alert_id: &str) -> rusql
     Ok(())
 }
 
+/// Nothing waits longer for its next attempt; what seems to was put off before the clock was set back, and is due.
+const NOT_BEFORE_MAX: Duration = Duration::from_secs(3_600);
+
 /// Deliveries of `sink` that are due at `now`, with what is handed out of each. An alert's first message goes before
 /// all its others, and the others wait until it is settled.
 pub(super) fn due(
@@ -374,13 +378,14 @@ pub(super) fn due(
         "SELECT d.seq, d.kind, d.attempts, a.body, a.revision, m.value
          FROM deliveries d JOIN alerts a ON a.id = d.alert_id
          LEFT JOIN memories m ON m.alert_id = d.alert_id AND m.sink = d.sink
-         WHERE d.sink = ?1 AND d.state = 'pending' AND d.not_before <= ?2
+         WHERE d.sink = ?1 AND d.state = 'pending' AND (d.not_before <= ?2 OR d.not_before > ?4)
            AND (d.kind = 'firing' OR NOT EXISTS (
              SELECT 1 FROM deliveries f
              WHERE f.alert_id = d.alert_id AND f.sink = d.sink AND f.kind = 'firing' AND f.state = 'pending'))
          ORDER BY d.seq LIMIT ?3",
     )?;
-    let mut rows = select.query(params![sink, now.0, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut rows = select.query(params![sink, now.0, limit, now.plus(NOT_BEFORE_MAX).0])?;
     let mut due = Vec::new();
     while let Some(row) = rows.next()? {
         let alert = alert(row.get_ref(3)?.as_str().map_err(rusqlite::Error::from)?)?;

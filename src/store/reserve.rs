@@ -36,9 +36,7 @@ impl Reserve {
 
     /// Whether the room is there; if it is not, now and then tries to get it back.
     pub(super) fn hold(&mut self, now: Timestamp) -> bool {
-        // Either way round: the clock may have been set back.
-        let passed = now.since(self.tried).max(self.tried.since(now));
-        if !self.held && passed >= RETRY {
+        if !self.held && now.apart(self.tried) >= RETRY {
             self.tried = now;
             self.take();
         }

@@ -3,12 +3,13 @@
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, ffi};
 
 use super::StoreError;
+use crate::clock::Timestamp;
 
 /// The database's name within the state directory.
 pub(super) const FILE: &str = "state.db";
@@ -22,6 +23,9 @@ const VERSION: i32 = 2;
 
 /// A reader never waits for the writer in WAL mode; this covers a shell that holds the file.
 const BUSY_MAX: Duration = Duration::from_secs(5);
+/// A database of at most this size is looked through at every start, which takes a second or two; a larger one is taken
+/// as it is, and what is wrong with it shows where it is read.
+const CHECKED_MAX: i64 = 256 << 20;
 /// More than the statements the store has, so that each is compiled once.
 const STATEMENTS_MAX: usize = 64;
 
@@ -136,12 +140,37 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     prepare(&mut connection, path).map_err(|error| match error {
         Refused::Sqlite(error) => at(path, &error),
         Refused::Because(reason) => StoreError::Database(format!("{}: {reason}", path.display())),
+        Refused::Damaged(found) => damaged(path, &found),
     })?;
     if let Some(dir) = path.parent() {
         // Without this a crash of the machine could take the new file's name with it.
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| io_error(dir, &error))?;
     }
     Ok(connection)
+}
+
+/// Opens the database for somebody beside the daemon, who changes no table; it must be there.
+pub(super) fn open_beside(path: &Path) -> Result<Connection, StoreError> {
+    if !path.exists() {
+        let dir = path.parent().unwrap_or(path).display();
+        return Err(StoreError::Database(format!("there is no {FILE} in {dir}; name the state_dir of the daemon")));
+    }
+    let connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE))
+        .map_err(|error| at(path, &error))?;
+    let asked = || -> Result<(i32, i32), rusqlite::Error> {
+        connection.busy_timeout(BUSY_MAX)?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0));
+        Ok((pragma("application_id")?, pragma("user_version")?))
+    };
+    match asked().map_err(|error| at(path, &error))? {
+        (APPLICATION_ID, VERSION) => Ok(connection),
+        (APPLICATION_ID, version) => Err(StoreError::Database(format!(
+            "{} has schema version {version}, this kubesiren works on {VERSION}: use the one that the daemon runs",
+            path.display()
+        ))),
+        _ => Err(StoreError::Database(format!("{} is another program's database", path.display()))),
+    }
 }
 
 /// Opens one more connection that only reads.
@@ -161,6 +190,7 @@ fn flags(mode: OpenFlags) -> OpenFlags {
 enum Refused {
     Sqlite(rusqlite::Error),
     Because(String),
+    Damaged(String),
 }
 
 impl From<rusqlite::Error> for Refused {
@@ -192,6 +222,9 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Refused> {
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    if !fresh {
+        check(connection)?;
+    }
     if fresh || version < VERSION {
         let transaction = connection.transaction()?;
         if fresh {
@@ -208,6 +241,41 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Refused> {
     Ok(())
 }
 
+/// Looks through the whole file: a page that is damaged would otherwise be found by whoever reads it, some day.
+fn check(connection: &Connection) -> Result<(), Refused> {
+    let size = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+    if size("PRAGMA page_count")? * size("PRAGMA page_size")? > CHECKED_MAX {
+        return Ok(());
+    }
+    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if found == "ok" { Ok(()) } else { Err(Refused::Damaged(found.replace('\n', " "))) }
+}
+
+/// Moves a database out of the way, for people to look at. `now` makes its new name; the renamed files are given back.
+pub(super) fn set_aside(dir: &Path, now: Timestamp) -> Result<Vec<PathBuf>, StoreError> {
+    let _lock = lock(dir)?; // Nobody else may be using it.
+    let mut moved = Vec::new();
+    // The log last: without its database it means nothing, and with it it is needed.
+    for suffix in ["", "-wal", "-shm"] {
+        let (from, to) =
+            (dir.join(format!("{FILE}{suffix}")), dir.join(format!("{FILE}.damaged-{}{suffix}", now.0 / 1_000_000)));
+        match std::fs::rename(&from, &to) {
+            Ok(()) => moved.push(to),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io_error(&from, &error)),
+        }
+    }
+    Ok(moved)
+}
+
+fn damaged(path: &Path, found: &str) -> StoreError {
+    StoreError::Damaged(format!(
+        "{path} is damaged or no SQLite database ({found}). It is left as it is: `sqlite3 {path} .recover` saves what can be \
+         read. To start without what it holds, run with --set-damaged-aside, which keeps it under another name",
+        path = path.display()
+    ))
+}
+
 fn remedy(path: &Path) -> String {
     format!("move {} and its -wal and -shm files away and a new one is made at the next start", path.display())
 }
@@ -215,14 +283,16 @@ fn remedy(path: &Path) -> String {
 /// An error while opening, with the file's name; afterwards the name goes without saying.
 fn at(path: &Path, error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
-        Some(ffi::ErrorCode::DiskFull) => StoreError::Full(format!("{}: {error}", path.display())),
-        Some(ffi::ErrorCode::NotADatabase | ffi::ErrorCode::DatabaseCorrupt) => StoreError::Database(format!(
-            "{} is damaged or no SQLite database ({error}); {}",
-            path.display(),
-            remedy(path)
-        )),
+        _ if error.sqlite_error().is_some_and(is_full) => StoreError::Full(format!("{}: {error}", path.display())),
+        Some(ffi::ErrorCode::NotADatabase | ffi::ErrorCode::DatabaseCorrupt) => damaged(path, &error.to_string()),
         _ => StoreError::Database(format!("{}: {error}", path.display())),
     }
+}
+
+/// A quota that is used up, and the index of the WAL that cannot grow, come without the code for full.
+fn is_full(cause: &ffi::Error) -> bool {
+    cause.code == ffi::ErrorCode::DiskFull
+        || matches!(cause.extended_code, ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE)
 }
 
 fn io_error(path: &Path, error: &io::Error) -> StoreError {
@@ -243,11 +313,9 @@ pub(super) fn private(path: &Path) -> Result<File, StoreError> {
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         let Some(cause) = error.sqlite_error() else { return Self::Database(error.to_string()) };
-        match (cause.code, cause.extended_code) {
-            (ffi::ErrorCode::DiskFull, _) => Self::Full(error.to_string()),
-            // A quota that is used up, and the index of the WAL that cannot grow, come without the code for full.
-            (_, ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE) => Self::Full(error.to_string()),
-            (ffi::ErrorCode::NotADatabase | ffi::ErrorCode::DatabaseCorrupt, _) => Self::Database(format!(
+        match cause.code {
+            _ if is_full(cause) => Self::Full(error.to_string()),
+            ffi::ErrorCode::NotADatabase | ffi::ErrorCode::DatabaseCorrupt => Self::Damaged(format!(
                 "{error}: {FILE} is damaged; stop the daemon, then `sqlite3 {FILE} .recover` saves what can be read"
             )),
             _ => Self::Database(error.to_string()),

@@ -1,5 +1,7 @@
 //! What the store promises, one promise a test.
 
+mod by_hand;
+mod clock;
 mod model;
 
 use std::collections::BTreeMap;
@@ -678,7 +680,7 @@ fn a_file_that_is_not_ours_is_refused_and_left_alone() {
     fs::write(&path, "not a database, but somebody's notes ".repeat(100)).unwrap();
     let before = fs::read(&path).unwrap();
     let refused = Store::open(dir.path()).err().unwrap().to_string();
-    assert!(refused.contains("state.db") && refused.contains("move"), "{refused}");
+    assert!(refused.contains("state.db") && refused.contains("--set-damaged-aside"), "{refused}");
     assert_eq!(fs::read(&path).unwrap(), before);
 
     fs::remove_file(&path).unwrap();

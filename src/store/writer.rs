@@ -215,7 +215,7 @@ impl State {
                 }
                 self.write(group, false); // Without the reserve the journal's part is refused; the rest has room.
             }
-            Err(StoreError::Database(_)) if group.len() > 1 => {
+            Err(StoreError::Database(_) | StoreError::Damaged(_)) if group.len() > 1 => {
                 // One of them is at fault; the others must not suffer for it.
                 for request in group {
                     self.write(vec![request], first);
@@ -314,6 +314,10 @@ impl Writing<'_> {
             }
             Work::Settle { sink, settled } => outbox::settle(self, sink, settled)?,
             Work::Prune { now, journal_keep_from } => {
+                // Somebody may have put back by hand what nobody will ever take.
+                if let Some(known) = self.known.clone() {
+                    outbox::retire(self, &known)?;
+                }
                 return Ok(Outcome::Pruned(prune::step(self, *now, *journal_keep_from)?));
             }
             Work::Retire { known } => return Ok(Outcome::Retired(outbox::retire(self, known)?)),

@@ -77,6 +77,15 @@ pub(crate) struct Receiver {
 impl Receiver {
     /// Starts one that answers as `answer` says.
     pub(crate) async fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::serving(answer, true).await
+    }
+
+    /// Starts one that keeps no record: `answer` sees every request.
+    pub(crate) async fn forgetful(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::serving(answer, false).await
+    }
+
+    async fn serving(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static, keep: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -87,7 +96,7 @@ impl Receiver {
                 tokio::spawn(async move {
                     let service = service_fn(move |request| {
                         let (answer, seen) = (Arc::clone(&answer), Arc::clone(&seen));
-                        async move { Ok::<_, Infallible>(serve(request, &*answer, &seen).await) }
+                        async move { Ok::<_, Infallible>(serve(request, &*answer, keep.then_some(&*seen)).await) }
                     });
                     let _ =
                         auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
@@ -111,7 +120,7 @@ impl Receiver {
 async fn serve(
     request: hyper::Request<Incoming>,
     answer: &(impl Fn(&Request) -> Reply + Sync),
-    seen: &Mutex<Vec<Request>>,
+    seen: Option<&Mutex<Vec<Request>>>,
 ) -> hyper::Response<Full<Bytes>> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
@@ -127,7 +136,9 @@ async fn serve(
         body: String::from_utf8_lossy(&body).into_owned(),
     };
     let reply = answer(&request);
-    seen.lock().expect("not poisoned").push(request);
+    if let Some(seen) = seen {
+        seen.lock().expect("not poisoned").push(request);
+    }
     tokio::time::sleep(reply.delay).await;
     let mut response = hyper::Response::builder().status(reply.status);
     for (name, value) in &reply.headers {

@@ -32,7 +32,7 @@ async fn a_reload_over_the_admin_listener_needs_its_token() {
         format!("sources: [{{type: webhook, listen: '127.0.0.1:0', bearer_token_file: {folder}/hook-token}}]\n");
     // What the test harness says of the admin listener stands in the environment's place.
     let daemon =
-        Daemon::start_with(home.path(), &config, &[("KUBESIREN_ADMIN__TOKEN_FILE", &token.display().to_string())])
+        Daemon::start_in(home.path(), &config, &[], &[("KUBESIREN_ADMIN__TOKEN_FILE", &token.display().to_string())])
             .await;
     let reload = || client().post(format!("http://{}/api/v1/reload", daemon.admin));
     for request in [reload(), reload().bearer_auth("h00k-t0ken"), reload().bearer_auth("adm1n")] {

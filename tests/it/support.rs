@@ -144,11 +144,16 @@ impl Daemon {
         Self::start_with(home, config, &[]).await
     }
 
-    /// The same with variables of the environment.
-    pub(crate) async fn start_with(home: &Path, config: &str, environment: &[(&str, &str)]) -> Self {
+    /// The same with further arguments.
+    pub(crate) async fn start_with(home: &Path, config: &str, more: &[&str]) -> Self {
+        Self::start_in(home, config, more, &[]).await
+    }
+
+    /// The same with further arguments, and variables of the environment.
+    pub(crate) async fn start_in(home: &Path, config: &str, more: &[&str], environment: &[(&str, &str)]) -> Self {
         let file = configure(home, config);
         let mut command = kubesiren();
-        command.arg("run").arg("--config").arg(file).envs(environment.iter().copied());
+        command.arg("run").arg("--config").arg(file).args(more).envs(environment.iter().copied());
         let mut process = Running::start(&mut command);
         let webhook = if config.contains("type: webhook, listen") {
             process.logged("the webhook listens", |line| address(line, "webhook listens")).await
