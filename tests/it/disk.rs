@@ -119,7 +119,11 @@ async fn a_start_on_a_full_disk_uses_the_reserve_and_loses_nothing() {
     // The reserve is there from the last run, so that it comes up, delivers and prunes, but takes nothing.
     let daemon = Daemon::start(home.path(), WEBHOOK).await;
     std::fs::remove_file(filler).expect("removed");
-    daemon.feed(&[end_of_story()], 1).await;
+    until("there is room again", async || match daemon.post(event_list(&[end_of_story()])).await {
+        (200, _) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
     let mut events = attack();
     events.push(end_of_story());
     let expected = by_id(scan(&[], events.join("\n").as_bytes()).0);
