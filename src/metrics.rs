@@ -164,6 +164,7 @@ metrics! {
     window_evictions: Family<Rule, Counter>, "window_evictions", "Groups dropped because of max_keys";
     window_overfull: Family<Rule, Counter>, "window_overfull", "Matches that came into a window of more than 10 000";
     outbox_records: Family<SinkLabel, Gauge>, "outbox_records", "Deliveries that wait";
+    outbox_dead: Family<SinkLabel, Gauge>, "outbox_dead_records", "Deliveries that were given up and are kept";
     outbox_oldest: Family<SinkLabel, FloatGauge>, "outbox_oldest_seconds", "Age of the oldest delivery that waits";
     deliveries: Family<DeliveryLabels, Counter>, "deliveries", "Delivery attempts by result: ok, retry, dead";
     delivery_seconds: Family<SinkLabel, Histogram, Seconds>, "delivery_seconds", "How long a sink took to answer";
@@ -238,6 +239,7 @@ impl Metrics {
         for sink in series.sinks {
             let label = SinkLabel { sink: (*sink).to_owned() };
             touch(&self.outbox_records, &label);
+            touch(&self.outbox_dead, &label);
             touch(&self.outbox_oldest, &label);
             touch(&self.delivery_seconds, &label);
             for result in DELIVERY_RESULTS {
@@ -289,6 +291,7 @@ impl Metrics {
     pub fn forget_sink(&self, sink: &str) {
         let label = SinkLabel { sink: sink.to_owned() };
         self.outbox_records.remove(&label);
+        self.outbox_dead.remove(&label);
         self.outbox_oldest.remove(&label);
     }
 
@@ -482,6 +485,7 @@ mod tests {
             r#"window_keys{rule="r1"} 0"#,
             r#"window_evictions_total{rule="r1"} 0"#,
             r#"outbox_records{sink="console"} 0"#,
+            r#"outbox_dead_records{sink="console"} 0"#,
             r#"outbox_oldest_seconds{sink="console"} 0.0"#,
             r#"deliveries_total{sink="console",result="ok"} 0"#,
             r#"delivery_seconds_count{sink="console"} 0"#,

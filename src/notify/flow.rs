@@ -16,8 +16,8 @@ use crate::sink::{Sink, SinkConfig};
 use crate::store::{Change, Commit, Kind, Store};
 
 /// A store, and workers that run on it until the end of the test.
-struct Daemon {
-    store: Store,
+pub(super) struct Daemon {
+    pub(super) store: Store,
     metrics: Arc<Metrics>,
     cancel: CancellationToken,
     workers: JoinSet<()>,
@@ -26,7 +26,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(sinks: &[serde_json::Value]) -> Self {
+    pub(super) fn start(sinks: &[serde_json::Value]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let (metrics, cancel) = (Arc::new(Metrics::new()), CancellationToken::new());
@@ -38,7 +38,7 @@ impl Daemon {
         Self { store, metrics, cancel, workers, cursor: 0, _dir: dir }
     }
 
-    async fn tell(&mut self, kind: Kind, alerts: Vec<Alert>, sinks: &[&str]) {
+    pub(super) async fn tell(&mut self, kind: Kind, alerts: Vec<Alert>, sinks: &[&str]) {
         let sinks: Vec<String> = sinks.iter().map(|&name| name.to_owned()).collect();
         let status = if kind == Kind::Resolved { Status::Resolved } else { Status::Firing };
         let change = |alert| Change { alert: Alert { status, ..alert }, kind, sinks: sinks.clone() };
@@ -47,11 +47,11 @@ impl Daemon {
         self.store.commit(Commit { cursor: self.cursor, changes, ..Commit::default() }).await.unwrap();
     }
 
-    async fn until_empty(&self, sink: &str) {
+    pub(super) async fn until_empty(&self, sink: &str) {
         until(|| async { self.store.backlog(sink).await.unwrap().records == 0 }).await;
     }
 
-    async fn stop(mut self) -> String {
+    pub(super) async fn stop(mut self) -> String {
         self.cancel.cancel();
         tokio::time::timeout(Duration::from_secs(10), async { while self.workers.join_next().await.is_some() {} })
             .await
@@ -60,7 +60,7 @@ impl Daemon {
     }
 }
 
-async fn until<F: Future<Output = bool>>(done: impl Fn() -> F) {
+pub(super) async fn until<F: Future<Output = bool>>(done: impl Fn() -> F) {
     let wait = async {
         while !done().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -69,7 +69,7 @@ async fn until<F: Future<Output = bool>>(done: impl Fn() -> F) {
     tokio::time::timeout(Duration::from_secs(15), wait).await.expect("it happens in time");
 }
 
-fn one(id: &str) -> Vec<Alert> {
+pub(super) fn one(id: &str) -> Vec<Alert> {
     vec![alert(id, "r", Level::High)]
 }
 

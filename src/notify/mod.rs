@@ -8,4 +8,6 @@ pub mod worker;
 pub use worker::{send_test, spawn};
 
 #[cfg(test)]
+mod failing;
+#[cfg(test)]
 mod flow;

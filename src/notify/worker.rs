@@ -130,6 +130,8 @@ struct Worker {
     owed: Vec<(i64, Settlement)>,
     /// When firing alerts are to be told again.
     resend_at: Timestamp,
+    /// Dead letters of an outbox that was full, when the gauges were read last.
+    crowded_out: Option<u64>,
     /// When the gauges are to be read again.
     gauges_at: Timestamp,
 }
@@ -153,6 +155,7 @@ impl Worker {
             memory: Memory::default(),
             owed: Vec::new(),
             resend_at: Timestamp::MIN,
+            crowded_out: None,
             gauges_at: Timestamp::MIN,
             name,
             sink,
@@ -166,6 +169,7 @@ impl Worker {
         }
         drop(worker.metrics.delivery_seconds.get_or_create(&worker.label()));
         drop(worker.metrics.outbox_records.get_or_create(&worker.label()));
+        drop(worker.metrics.outbox_dead.get_or_create(&worker.label()));
         drop(worker.metrics.outbox_oldest.get_or_create(&worker.label()));
         worker
     }
@@ -344,6 +348,13 @@ impl Worker {
         let oldest = backlog.oldest.map_or(0.0, |time| now.since(time).as_secs_f64());
         self.metrics.outbox_records.get_or_create(&self.label()).set(records);
         self.metrics.outbox_oldest.get_or_create(&self.label()).set(oldest);
+        let dead = i64::try_from(backlog.dead).unwrap_or(i64::MAX);
+        self.metrics.outbox_dead.get_or_create(&self.label()).set(dead);
+        if self.crowded_out.is_some_and(|known| backlog.crowded_out > known) {
+            tracing::error!(sink = %self.name, alerts = backlog.crowded_out,
+                "the sink's outbox is full; the least bad alerts became dead letters: `kubesiren outbox retry` once it is well");
+        }
+        self.crowded_out = Some(backlog.crowded_out);
         self.gauges_at = now.plus(GAUGES);
         Ok(())
     }

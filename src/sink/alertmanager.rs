@@ -151,6 +151,14 @@ impl Alertmanager {
     }
 }
 
+impl Peer {
+    /// Whether it failed a moment ago. A rest that is longer than any began before the clock was set back.
+    fn rests(&self, now: Timestamp) -> bool {
+        let left = Timestamp(self.rests_until.load(Ordering::Relaxed)).since(now);
+        !left.is_zero() && left <= REST
+    }
+}
+
 fn peer(n: usize, url: &str) -> Result<Peer, String> {
     let mut url = http::url(url, &format!("urls[{n}]"))?;
     let path = format!("{}/api/v2/alerts", url.path().trim_end_matches('/'));
@@ -177,8 +185,7 @@ impl Medium for Alertmanager {
         Box::pin(async move {
             let alerts: Vec<_> = message.items.iter().map(|item| self.render(item, now)).collect();
             let body = serde_json::to_string(&alerts).map_err(|error| SendError::reject(error.to_string()))?;
-            let (up, resting): (Vec<_>, Vec<_>) =
-                self.peers.iter().partition(|peer| peer.rests_until.load(Ordering::Relaxed) <= now.0);
+            let (up, resting): (Vec<_>, Vec<_>) = self.peers.iter().partition(|peer| !peer.rests(now));
             let mut results = self.post(&up, &body, now).await;
             if results.iter().all(Option::is_some) {
                 results.extend(self.post(&resting, &body, now).await);

@@ -130,6 +130,8 @@ pub struct Backlog {
     pub oldest: Option<Timestamp>,
     /// Dead letters kept.
     pub dead: u64,
+    /// Those of them that died because too many others waited.
+    pub crowded_out: u64,
 }
 
 /// How much the store keeps. Every bound has a default; see [`Limits::default`].
@@ -138,8 +140,9 @@ pub struct Limits {
     /// Journal rows beyond the cursor; at this many [`Store::append`] answers [`StoreError::Full`] until the
     /// correlator has caught up.
     pub journal_rows_max: u64,
-    /// Deliveries that wait for one sink; at this many a new alert's delivery becomes a dead letter of this sink at
-    /// once, so that a sink that is down takes no room from the others. The alert itself is kept.
+    /// Deliveries that wait for one sink. At this many a new alert crowds out the newest one of a lower level, or, where
+    /// there is none, is crowded out itself: its delivery becomes a dead letter of this sink. So a sink that is down takes
+    /// no room from the others, and what matters most is given up last. The alert itself is kept.
     pub outbox_max_per_sink: u64,
     /// How long a resolved alert is kept after its last change.
     pub alerts_keep: Duration,

@@ -12,11 +12,14 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::writer::Writing;
 use super::{Backlog, Change, DeadLetter, Delivery, Kind, Settlement, StoreError};
-use crate::alert::{Alert, Status};
+use crate::alert::{Alert, Level, Status};
 use crate::clock::Timestamp;
 
 /// Why nothing goes to a sink that is gone.
 const RETIRED: &str = "no sink of this name is configured any more";
+
+/// Why an alert was not even queued, or made way for a worse one.
+const CROWDED_OUT: &str = "too many deliveries waited for this sink already";
 
 /// Dead letters that one call gives back.
 const DEAD_LETTERS_MAX: i64 = 1_000;
@@ -100,21 +103,58 @@ pub(super) fn commit(writing: &mut Writing<'_>, cursor: i64, changes: &[Row]) ->
 
 /// How many deliveries wait per sink, counted at most once per commit.
 #[derive(Default)]
-struct Waiting(HashMap<String, u64>);
+struct Waiting {
+    counts: HashMap<String, u64>,
+    /// Nothing below this level waits for the sink: each level is found empty once.
+    least: HashMap<String, Level>,
+}
 
 impl Waiting {
     /// Whether there is room for one more; if so it is counted.
     fn room(&mut self, writing: &Writing<'_>, sink: &str) -> rusqlite::Result<bool> {
-        if !self.0.contains_key(sink) {
+        if !self.counts.contains_key(sink) {
             let mut count = writing
                 .transaction
                 .prepare_cached("SELECT count(*) FROM deliveries WHERE sink = ?1 AND state = 'pending'")?;
             let waiting: i64 = count.query_row([sink], |row| row.get(0))?;
-            self.0.insert(sink.to_owned(), u64::try_from(waiting).unwrap_or(0));
+            self.counts.insert(sink.to_owned(), u64::try_from(waiting).unwrap_or(0));
         }
-        let room = self.0.get_mut(sink).filter(|waiting| **waiting < writing.limits.outbox_max_per_sink);
+        let room = self.counts.get_mut(sink).filter(|waiting| **waiting < writing.limits.outbox_max_per_sink);
         Ok(room.map(|waiting| *waiting += 1).is_some())
     }
+
+    /// Makes room for one of `level` where something of a lower level waits: of the lowest level the newest, which is the
+    /// least likely to be on its way already. Says whether there was any.
+    fn crowd_out(&mut self, writing: &Writing<'_>, sink: &str, level: Level) -> rusqlite::Result<bool> {
+        let least = self.least.get(sink).copied().unwrap_or(Level::Informational);
+        for lower in Level::ALL.into_iter().filter(|lower| (least..level).contains(lower)) {
+            let mut newest = writing.transaction.prepare_cached(
+                "SELECT d.seq, d.alert_id FROM deliveries d JOIN alerts a ON a.id = d.alert_id
+                 WHERE d.sink = ?1 AND d.state = 'pending' AND d.kind = 'firing' AND a.level = ?2
+                 ORDER BY d.seq DESC LIMIT 1",
+            )?;
+            let found: Option<(i64, String)> =
+                newest.query_row([sink, lower.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            self.least.insert(sink.to_owned(), lower);
+            let Some((seq, alert_id)) = found else { continue };
+            let mut bury = writing
+                .transaction
+                .prepare_cached("UPDATE deliveries SET state = 'dead', settled = ?2, reason = ?3 WHERE seq = ?1")?;
+            bury.execute(params![seq, writing.now.0, CROWDED_OUT])?;
+            forget_followers(writing, sink, &alert_id)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
+
+/// What a sink does not hear of needs neither news nor an end.
+fn forget_followers(writing: &Writing<'_>, sink: &str, alert_id: &str) -> rusqlite::Result<()> {
+    let mut delete = writing
+        .transaction
+        .prepare_cached("DELETE FROM deliveries WHERE alert_id = ?1 AND sink = ?2 AND state = 'pending'")?;
+    delete.execute([alert_id, sink])?;
+    Ok(())
 }
 
 /// A new alert. One that is known comes from a replay: neither it nor its deliveries are written again.
@@ -148,12 +188,10 @@ fn open(writing: &mut Writing<'_>, change: &Row, waiting: &mut Waiting) -> Resul
     for sink in &change.sinks {
         if !is_known(writing, sink) {
             bury(writing, sink, &alert.id, RETIRED)?;
-        } else if waiting.room(writing, sink)? {
+        } else if waiting.room(writing, sink)? || waiting.crowd_out(writing, sink, alert.rule.level)? {
             queue(writing, sink, &alert.id, "firing", 1)?;
         } else {
-            let bound = writing.limits.outbox_max_per_sink;
-            let reason = format!("{bound} deliveries waited for this sink already (outbox_max_per_sink)");
-            bury(writing, sink, &alert.id, &reason)?;
+            bury(writing, sink, &alert.id, CROWDED_OUT)?;
         }
     }
     Ok(())
@@ -283,6 +321,9 @@ pub(super) fn settle(writing: &mut Writing<'_>, sink: &str, settled: &[Settled])
             if let (Some(handed), Settlement::Sent { remember: Some(value) }) = (&one.handed, &one.settlement) {
                 remember(writing, sink, &handed.alert_id, value)?;
             }
+            if matches!(one.settlement, Settlement::Sent { .. }) && is_known(writing, sink) {
+                sent_after_all(writing, sink, one.seq)?;
+            }
             continue;
         };
         match &one.settlement {
@@ -307,11 +348,7 @@ pub(super) fn settle(writing: &mut Writing<'_>, sink: &str, settled: &[Settled])
                 )?;
                 update.execute(params![one.seq, writing.now.0, reason])?;
                 if kind == "firing" {
-                    // What the sink will never hear of needs no end either.
-                    let mut delete = writing.transaction.prepare_cached(
-                        "DELETE FROM deliveries WHERE alert_id = ?1 AND sink = ?2 AND state = 'pending'",
-                    )?;
-                    delete.execute([alert_id.as_str(), sink])?;
+                    forget_followers(writing, sink, &alert_id)?;
                 }
             }
         }
@@ -340,6 +377,25 @@ fn sent(writing: &Writing<'_>, sink: &str, seq: i64, alert_id: &str, kind: &str,
     )?;
     updates.execute(params![alert_id, sink, told, writing.now.0])?;
     Ok(())
+}
+
+/// Given up while it was on the wire, and taken all the same: then the sink is told of the end too.
+fn sent_after_all(writing: &mut Writing<'_>, sink: &str, seq: i64) -> rusqlite::Result<()> {
+    let mut update = writing.transaction.prepare_cached(
+        "UPDATE deliveries SET state = 'sent', settled = ?3, reason = NULL
+         WHERE seq = ?1 AND sink = ?2 AND state = 'dead' AND kind = 'firing' RETURNING alert_id",
+    )?;
+    let alert_id: Option<String> = update.query_row(params![seq, sink, writing.now.0], |row| row.get(0)).optional()?;
+    drop(update);
+    let Some(alert_id) = alert_id else { return Ok(()) };
+    let mut ended =
+        writing.transaction.prepare_cached("SELECT revision FROM alerts WHERE id = ?1 AND status = 'resolved'")?;
+    let revision: Option<i64> = ended.query_row([&alert_id], |row| row.get(0)).optional()?;
+    drop(ended);
+    match revision {
+        Some(revision) => queue(writing, sink, &alert_id, "resolved", revision),
+        None => Ok(()),
+    }
 }
 
 fn remember(writing: &Writing<'_>, sink: &str, alert_id: &str, value: &str) -> rusqlite::Result<()> {
@@ -414,8 +470,12 @@ pub(super) fn backlog(connection: &Connection, sink: &str) -> Result<Backlog, St
     let (records, oldest): (i64, Option<i64>) = waiting.query_row([sink], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut dead = connection.prepare_cached("SELECT count(*) FROM deliveries WHERE sink = ?1 AND state = 'dead'")?;
     let dead: i64 = dead.query_row([sink], |row| row.get(0))?;
+    let mut crowded = connection
+        .prepare_cached("SELECT count(*) FROM deliveries WHERE sink = ?1 AND state = 'dead' AND reason = ?2")?;
+    let crowded: i64 = crowded.query_row([sink, CROWDED_OUT], |row| row.get(0))?;
     let count = |n: i64| u64::try_from(n).unwrap_or(0);
-    Ok(Backlog { records: count(records), oldest: oldest.map(Timestamp), dead: count(dead) })
+    let (records, dead, crowded_out) = (count(records), count(dead), count(crowded));
+    Ok(Backlog { records, oldest: oldest.map(Timestamp), dead, crowded_out })
 }
 
 /// What `sink` was never told, newest first.
