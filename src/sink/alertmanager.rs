@@ -419,6 +419,9 @@ mod tests {
             assert!(sink.send(&two(), now().plus(Duration::from_secs(seconds))).await.is_ok());
         }
         assert_eq!((good.requests().len(), bad.requests().len()), (3, 2));
+        // The clock was set back by a day: the rest was not meant to last until tomorrow.
+        assert!(sink.send(&two(), now().minus(Duration::from_secs(86_400))).await.is_ok());
+        assert_eq!(bad.requests().len(), 3);
     }
 
     #[tokio::test]
