@@ -110,8 +110,15 @@ impl Scan {
                 scope.spawn(move || serve(&mut Worker::new(self), work, &results));
             }
             drop(results);
-            let mut order =
-                Order { to_do, done, waiting: BTreeMap::new(), sent: 0, taken: 0, most: self.threads as u64 * 3 };
+            let mut order = Order {
+                to_do,
+                done,
+                waiting: BTreeMap::new(),
+                sent: 0,
+                taken: 0,
+                most: self.threads as u64 * 3,
+                spare: Vec::new(),
+            };
             for input in inputs {
                 let failed = read_blocks(input, &mut |block| {
                     progress(block.bytes.len() as u64);
@@ -203,31 +210,30 @@ struct Order {
     taken: u64,
     /// Blocks under way at most: bounds memory.
     most: u64,
+    /// Buffers that nobody uses now: their memory is in place.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Order {
     /// Hands a block out; returns a buffer to fill next.
     fn send(&mut self, block: Block, gather: &mut Gather<'_>) -> Vec<u8> {
-        let mut buffer = Vec::new();
-        while self.sent - self.taken >= self.most {
-            buffer = self.receive(gather).unwrap_or_default();
-        }
+        while self.sent - self.taken >= self.most && self.receive(gather).is_some() {}
         if self.to_do.send((self.sent, block)).is_ok() {
             self.sent += 1;
         }
-        buffer
+        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BLOCK * 2))
     }
 
     /// Waits for one block, and takes all that are next in order.
-    fn receive(&mut self, gather: &mut Gather<'_>) -> Option<Vec<u8>> {
+    fn receive(&mut self, gather: &mut Gather<'_>) -> Option<()> {
         let (number, mut found) = self.done.recv().ok()?;
-        let buffer = std::mem::take(&mut found.buffer);
+        self.spare.push(std::mem::take(&mut found.buffer));
         self.waiting.insert(number, found);
         while let Some(found) = self.waiting.remove(&self.taken) {
             gather.take(found);
             self.taken += 1;
         }
-        Some(buffer)
+        Some(())
     }
 
     fn finish(mut self, gather: &mut Gather<'_>) {
