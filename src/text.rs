@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use percent_encoding::percent_decode_str;
+
 /// Shows what would not be seen, or would change how its neighbours are seen: control characters, bidirectional
 /// overrides and invisible characters, as `\n` or `\u{202e}`.
 #[must_use]
@@ -11,6 +13,12 @@ pub fn visible(text: &str) -> String {
         push_visible(&mut out, c);
     }
     out
+}
+
+/// A URI's query as the API server understands it: without percent-encoding, and with spaces for plus signs.
+#[must_use]
+pub fn query_decoded(text: &str) -> String {
+    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
 fn push_visible(out: &mut String, c: char) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 mod baseline;
 mod correlator;
 mod key;
+mod recent;
 mod reuse;
 mod seen;
 mod summary;

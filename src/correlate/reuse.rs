@@ -1,7 +1,6 @@
 //! Different requests under one Audit-ID. An API server makes a UUID for each request, unless the client sends one.
 
-use std::collections::{HashMap, VecDeque};
-
+use super::recent::Recent;
 use crate::clock::Timestamp;
 use crate::engine::Match;
 use crate::hash;
@@ -14,10 +13,12 @@ pub(super) const CHOSEN: &str = "0d3f5f6c-4b7e-4a3e-8f0e-9b1c3c9f2b61";
 const KNOWN_MAX: usize = 262_144;
 
 /// Which request each Audit-ID belongs to.
-#[derive(Default)]
-pub(super) struct AuditIds {
-    known: HashMap<u64, Known>,
-    order: VecDeque<u64>,
+pub(super) struct AuditIds(Recent<Known>);
+
+impl Default for AuditIds {
+    fn default() -> Self {
+        Self(Recent::new(KNOWN_MAX))
+    }
 }
 
 struct Known {
@@ -34,7 +35,7 @@ impl AuditIds {
             return Vec::new();
         }
         let id = hash::short(&[found.cluster.as_bytes(), found.event.audit_id.as_bytes()]);
-        if let Some(known) = self.known.get_mut(&id) {
+        if let Some(known) = self.0.get_mut(id) {
             if known.request == found.request {
                 return Vec::new();
             }
@@ -43,13 +44,7 @@ impl AuditIds {
             *known = Known { request: found.request, time, reused: true };
             return first.into_iter().chain([(found.request, time)]).collect();
         }
-        self.known.insert(id, Known { request: found.request, time, reused: false });
-        self.order.push_back(id);
-        if self.order.len() > KNOWN_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
+        self.0.insert(id, Known { request: found.request, time, reused: false });
         Vec::new()
     }
 }

@@ -1,7 +1,6 @@
 //! Which requests were counted already: a request is one match however many of its stages and copies arrive.
 
-use std::collections::{HashMap, VecDeque};
-
+use super::recent::Recent;
 use crate::engine::Match;
 use crate::hash;
 
@@ -9,13 +8,17 @@ use crate::hash;
 const SEEN_MAX: usize = 262_144;
 
 /// Requests that were counted already, by rule.
-#[derive(Default)]
 pub(super) struct Seen {
     /// Hash of rule and request, to the delivery that counted.
-    deliveries: HashMap<u64, u64>,
-    order: VecDeque<u64>,
+    deliveries: Recent<u64>,
     /// The last delivery that was found to be a duplicate: several rules may be true of one event.
     duplicate: Option<u64>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { deliveries: Recent::new(SEEN_MAX), duplicate: None }
+    }
 }
 
 pub(super) enum Novelty {
@@ -29,7 +32,7 @@ impl Seen {
     /// Whether a match is the first of its request.
     pub(super) fn add(&mut self, found: &Match) -> Novelty {
         let id = hash::short(&[&found.request.to_le_bytes(), found.rule.as_bytes(), found.cluster.as_bytes()]);
-        match self.deliveries.get(&id) {
+        match self.deliveries.get(id) {
             Some(delivery) if *delivery == found.delivery => {
                 let first = self.duplicate != Some(found.delivery);
                 self.duplicate = Some(found.delivery);
@@ -38,12 +41,6 @@ impl Seen {
             Some(_) => Novelty::LaterStage,
             None => {
                 self.deliveries.insert(id, found.delivery);
-                self.order.push_back(id);
-                if self.order.len() > SEEN_MAX
-                    && let Some(oldest) = self.order.pop_front()
-                {
-                    self.deliveries.remove(&oldest);
-                }
                 Novelty::New
             }
         }

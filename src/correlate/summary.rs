@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use crate::alert::{EventExcerpt, ObjectRef};
-use crate::text::shorten;
+use crate::text::{query_decoded, shorten};
 
 /// Characters of a command that a summary shows.
 const COMMAND_MAX: usize = 160;
@@ -99,11 +98,8 @@ fn action(event: &EventExcerpt) -> (&'static str, &'static str, String) {
 /// The command of an exec, which is only in the URI: `: cat /etc/shadow`. Credentials in it are redacted there.
 fn command(uri: &str) -> String {
     let query = uri.split_once('?').map_or("", |(_, query)| query);
-    let words: Vec<String> = query
-        .split('&')
-        .filter_map(|part| part.strip_prefix("command="))
-        .map(|word| percent_decode_str(&word.replace('+', " ")).decode_utf8_lossy().into_owned())
-        .collect();
+    let words: Vec<String> =
+        query.split('&').filter_map(|part| part.strip_prefix("command=")).map(query_decoded).collect();
     if words.is_empty() { String::new() } else { format!(": {}", shorten(&words.join(" "), COMMAND_MAX)) }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::alert::{EventExcerpt, ObjectRef, ResponseStatus, User};
@@ -14,6 +14,7 @@ use crate::rule::field::Field;
 use crate::rule::ir::{Expr, Op, Test};
 use crate::rule::make::{Apply, Make};
 use crate::rule::{explain, naive};
+use crate::text::query_decoded;
 
 /// What stands for a value that must not be shown.
 pub const REDACTED: &str = "[redacted]";
@@ -172,24 +173,19 @@ fn redact_uri(uri: &str) -> String {
     let mut after_flag = false;
     let parts = query.split('&').map(|part| {
         let Some((key, value)) = part.split_once('=') else { return part.to_owned() };
-        let name = decode(key);
+        let name = query_decoded(key);
         if names_a_secret(&name) {
             return format!("{key}={REDACTED}");
         }
         if name != "command" {
             return part.to_owned();
         }
-        let word = decode(value);
+        let word = query_decoded(value);
         let shown = if std::mem::take(&mut after_flag) { REDACTED.to_owned() } else { redact_word(value, &word) };
         after_flag = shown == value && names_a_secret(last_word(&word));
         format!("{key}={shown}")
     });
     format!("{path}?{}", parts.collect::<Vec<_>>().join("&"))
-}
-
-/// Undoes a query's escapes.
-fn decode(text: &str) -> String {
-    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
 fn last_word(text: &str) -> &str {

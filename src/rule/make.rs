@@ -6,13 +6,13 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::field::Got;
 use super::naive::text_of;
 use crate::clock::Timestamp;
 use crate::event::FieldPath;
+use crate::text::query_decoded;
 
 /// How a derived field comes by its values. Objects and arrays become their JSON text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -283,7 +283,7 @@ impl Apply {
             Self::Lower => text.to_ascii_lowercase(),
             Self::Upper => text.to_ascii_uppercase(),
             Self::Base64 => String::from_utf8_lossy(&STANDARD.decode(text).ok()?).into_owned(),
-            Self::Decoded => percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned(),
+            Self::Decoded => query_decoded(&text),
             Self::Basename => text.rsplit('/').next().unwrap_or_default().to_owned(),
             // As Falco cuts it: at the first colon, so that a registry's port ends it too.
             Self::Repository => text.split([':', '@']).next().unwrap_or_default().to_owned(),

@@ -136,7 +136,7 @@ impl ByHand {
             let mut room: BTreeMap<&str, u64> = BTreeMap::new();
             for row in rows {
                 if !room.contains_key(row.sink.as_str()) {
-                    room.insert(&row.sink, bound.saturating_sub(waiting(transaction, &row.sink)?));
+                    room.insert(&row.sink, bound.saturating_sub(outbox::waiting(transaction, &row.sink)?));
                 }
                 match room.get_mut(row.sink.as_str()) {
                     Some(left) if *left > 0 => *left -= 1,
@@ -215,13 +215,6 @@ struct Row {
     alert_id: String,
     /// Whether it is the first message of its alert.
     firing: bool,
-}
-
-fn waiting(transaction: &Transaction<'_>, sink: &str) -> Result<u64, StoreError> {
-    let mut count =
-        transaction.prepare_cached("SELECT count(*) FROM deliveries WHERE sink = ?1 AND state = 'pending'")?;
-    let waiting: i64 = count.query_row([sink], |row| row.get(0))?;
-    Ok(u64::try_from(waiting).unwrap_or(0))
 }
 
 fn revive(transaction: &Transaction<'_>, row: &Row, now: Timestamp) -> Result<(), StoreError> {

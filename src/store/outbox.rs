@@ -101,6 +101,14 @@ pub(super) fn commit(writing: &mut Writing<'_>, cursor: i64, changes: &[Row]) ->
     Ok(())
 }
 
+/// How many deliveries wait for `sink`.
+pub(super) fn waiting(connection: &Connection, sink: &str) -> rusqlite::Result<u64> {
+    let mut count =
+        connection.prepare_cached("SELECT count(*) FROM deliveries WHERE sink = ?1 AND state = 'pending'")?;
+    let waiting: i64 = count.query_row([sink], |row| row.get(0))?;
+    Ok(u64::try_from(waiting).unwrap_or(0))
+}
+
 /// How many deliveries wait per sink, counted at most once per commit.
 #[derive(Default)]
 struct Waiting {
@@ -113,11 +121,7 @@ impl Waiting {
     /// Whether there is room for one more; if so it is counted.
     fn room(&mut self, writing: &Writing<'_>, sink: &str) -> rusqlite::Result<bool> {
         if !self.counts.contains_key(sink) {
-            let mut count = writing
-                .transaction
-                .prepare_cached("SELECT count(*) FROM deliveries WHERE sink = ?1 AND state = 'pending'")?;
-            let waiting: i64 = count.query_row([sink], |row| row.get(0))?;
-            self.counts.insert(sink.to_owned(), u64::try_from(waiting).unwrap_or(0));
+            self.counts.insert(sink.to_owned(), waiting(&writing.transaction, sink)?);
         }
         let room = self.counts.get_mut(sink).filter(|waiting| **waiting < writing.limits.outbox_max_per_sink);
         Ok(room.map(|waiting| *waiting += 1).is_some())

@@ -1,11 +1,12 @@
 //! Too many groups: which one goes, and what is remembered of it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::super::key::Key;
+use super::super::recent::Recent;
 use super::super::reuse;
 use super::super::window::Entry;
 use super::{Correlator, Fed, KeyId, asks_baselines, resolve_told};
@@ -25,10 +26,12 @@ const ENTRIES_MAX: usize = 16;
 
 /// The windows of groups that were let go before they fired. A flood of invented names pushes out whoever is slow, and
 /// gets him nothing: with his next match the group is what it was.
-#[derive(Default)]
-pub(super) struct Ghosts {
-    windows: HashMap<u64, Box<[Entry]>>,
-    order: VecDeque<u64>,
+pub(super) struct Ghosts(Recent<Box<[Entry]>>);
+
+impl Default for Ghosts {
+    fn default() -> Self {
+        Self(Recent::new(GHOSTS_MAX))
+    }
 }
 
 impl Ghosts {
@@ -38,23 +41,14 @@ impl Ghosts {
             return;
         }
         let slim = |entry: &Entry| Entry { shown: None, audit_id: Arc::clone(&entry.audit_id), ..entry.clone() };
-        let entries: Box<[Entry]> = key.window().rev().take(ENTRIES_MAX).map(slim).collect();
-        let ghost = name(id, consumer);
-        if self.windows.insert(ghost, entries).is_none() {
-            self.order.push_back(ghost);
-        }
-        while self.order.len() > GHOSTS_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.windows.remove(&oldest);
-        }
+        self.0.insert(name(id, consumer), key.window().rev().take(ENTRIES_MAX).map(slim).collect());
     }
 
     /// The group as it was when it was let go, or a new one.
     pub(super) fn recall(&mut self, id: &KeyId, consumer: &Consumer) -> Key {
         let mut key = Key::default();
-        if !self.windows.is_empty()
-            && let Some(entries) = self.windows.remove(&name(id, consumer))
+        if !self.0.is_empty()
+            && let Some(entries) = self.0.remove(name(id, consumer))
         {
             entries.into_iter().rev().for_each(|entry| key.push(entry, consumer));
         }

@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use foldhash::fast::FixedState;
 
 /// Longer keys are not remembered.
-pub(super) const KEY_MAX: usize = 192;
+const KEY_MAX: usize = 192;
 
 /// Keys that are remembered, at most. A power of two.
 const ENTRIES: usize = 512;

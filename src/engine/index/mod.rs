@@ -129,7 +129,7 @@ impl Index {
             candidates.seen = self.witnesses.seen(self.words);
         }
         let Candidates { rules, spare, key, admitted, seen, .. } = candidates;
-        rules.clear();
+        // What is left of the event before is overwritten.
         rules.resize(self.words, 0);
         let remembered = if self.key(scratch, event, key) { admitted.entry(key) } else { None };
         match remembered {
