@@ -31,6 +31,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use kubesiren::correlate::REPEAT_AFTER;
 use kubesiren::engine::{Detected, Detector, RuleSet};
 use kubesiren::rule::{self, Options};
+use measure::{children, ratio, wall};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{ServerConfig, pki_types};
 
@@ -58,6 +59,7 @@ fn main() {
         reload(home.path(), &tls, &lists, smoke).await;
     });
     scan_memory(home.path(), smoke);
+    scan_processes(home.path(), smoke);
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -287,17 +289,38 @@ async fn reload(home: &Path, tls: &Tls, lists: &Arc<Vec<Bytes>>, smoke: bool) {
     println!("longest request: {quiet:.0} ms, while 5 000 rules are reloaded {reloads} times {during:.0} ms");
 }
 
+/// `kubesiren scan` of the log in `home` with so many made-up rules.
+fn scanner(home: &Path, rules: usize, threads: usize) -> Command {
+    let file = home.join(format!("rules-{rules}.yml"));
+    if !file.exists() {
+        fs::write(&file, corpus::rules::text(rules)).unwrap();
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubesiren"));
+    command.args(["scan", "--no-builtin", "--threads", &threads.to_string(), "--rules"]);
+    command.args([file, home.join("audit.log")]).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// What whole processes take of the same file, start and loading of the rules included: leaves the log for it behind.
+fn scan_processes(home: &Path, smoke: bool) {
+    let size = fs::metadata(home.join("audit.log")).unwrap().len() as f64 / 1e6;
+    let run = |rules, threads| move || u64::from(scanner(home, rules, threads).status().unwrap().success());
+    let turns = if smoke { 1 } else { 9 };
+    for rules in [1_000, 5_000] {
+        let (many, few) = ratio(turns, children, &run(rules, 1), &run(50, 1));
+        println!("scan of {size:.0} MB, CPU of the process with {rules} rules: {:.2} times that with 50", many / few);
+    }
+    let (two, one) = ratio(turns, wall, &run(50, 2), &run(50, 1));
+    println!("scan of {size:.0} MB, whole process: two threads are {:.2} times as fast as one", one / two);
+}
+
 /// What `scan` needs with 1 000 rules, by the size of the file.
 fn scan_memory(home: &Path, smoke: bool) {
-    let rules = home.join("thousand.yml");
-    fs::write(&rules, corpus::rules::text(1_000)).unwrap();
     let log = home.join("audit.log");
     let lines = corpus::synthetic(20_000);
     for copies in if smoke { vec![1] } else { vec![1, 20] } {
         fs::write(&log, lines.repeat(copies)).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kubesiren"));
-        command.args(["scan", "--no-builtin", "--threads", "1", "--rules"]).args([&rules, &log]);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = scanner(home, 1_000, 1).spawn().unwrap();
         let (mut most, mut anonymous) = (0.0_f64, 0.0_f64);
         while child.try_wait().unwrap().is_none() {
             most = most.max(memory(child.id(), "VmHWM").unwrap_or(0.0));

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use crate::diagnose::{Diagnostic, SourceText, Span};
@@ -92,6 +93,44 @@ impl Node {
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Self> {
         self.as_map()?.iter().find(|(k, _)| k.text == key).map(|(_, node)| node)
+    }
+
+    /// Writes bytes that equal values have in common, whatever their places and the order of their keys.
+    pub fn canonical(&self, out: &mut Vec<u8>) {
+        fn sized(out: &mut Vec<u8>, kind: u8, len: usize) {
+            out.push(kind);
+            out.extend_from_slice(&len.to_le_bytes());
+        }
+        match &self.value {
+            Value::Null => out.push(b'n'),
+            Value::Bool(bit) => out.push(if *bit { b't' } else { b'f' }),
+            Value::Int(number) => {
+                out.push(b'i');
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+            Value::Float(number) => {
+                out.push(b'd');
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+            Value::String(text) => {
+                sized(out, b's', text.len());
+                out.extend_from_slice(text.as_bytes());
+            }
+            Value::Seq(items) => {
+                sized(out, b'l', items.len());
+                items.iter().for_each(|item| item.canonical(out));
+            }
+            Value::Map(entries) => {
+                sized(out, b'm', entries.len());
+                let mut entries: Vec<_> = entries.iter().map(|(key, node)| (key.text.as_str(), node)).collect();
+                entries.sort_unstable_by_key(|(key, _)| *key);
+                for (key, node) in entries {
+                    sized(out, b'k', key.len());
+                    out.extend_from_slice(key.as_bytes());
+                    node.canonical(out);
+                }
+            }
+        }
     }
 
     /// The same value as JSON.
@@ -207,7 +246,7 @@ enum Open {
     },
     Map {
         entries: Vec<(Key, Node)>,
-        known: HashSet<String>,
+        known: HashSet<String, RandomState>,
         key: Option<Key>,
         merged: Vec<Node>,
         span: Span,
@@ -243,7 +282,7 @@ impl Builder<'_> {
             Event::MappingStart(anchor, _) => {
                 self.stack.push(Open::Map {
                     entries: Vec::new(),
-                    known: HashSet::new(),
+                    known: HashSet::default(),
                     key: None,
                     merged: Vec::new(),
                     span,
@@ -329,7 +368,7 @@ fn written(source: &SourceText, span: Span) -> &str {
 }
 
 /// Takes over those entries of a mapping, or of several, whose keys are not there yet; false if it is none.
-fn merge(entries: &mut Vec<(Key, Node)>, known: &mut HashSet<String>, node: &Node) -> bool {
+fn merge(entries: &mut Vec<(Key, Node)>, known: &mut HashSet<String, RandomState>, node: &Node) -> bool {
     match &node.value {
         Value::Map(others) => {
             for (key, value) in others {

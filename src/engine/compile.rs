@@ -1,7 +1,7 @@
 //! From rules to a [`RuleSet`]: immutable, shared, swapped whole.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::excerpt;
@@ -228,7 +228,7 @@ fn own(rule: &Rule, repeat_after: Duration) -> Consumer {
     Consumer {
         info: Arc::clone(&rule.info),
         kind: CorrelationKind::EventCount(bound),
-        group_by: own_group().into_iter().map(|field| (field.shared(), vec![field])).collect(),
+        group_by: OWN_GROUP_FIELDS.clone(),
         members: 1,
         timespan: repeat_after,
         single: true,
@@ -240,9 +240,11 @@ fn own(rule: &Rule, repeat_after: Duration) -> Consumer {
     }
 }
 
-fn own_group() -> Vec<FieldPath> {
-    OWN_GROUP.iter().filter_map(|path| FieldPath::parse(path).ok()).collect()
-}
+/// Read once: every rule has them.
+static OWN_GROUP_FIELDS: LazyLock<Vec<(Arc<str>, Vec<FieldPath>)>> = LazyLock::new(|| {
+    let fields = OWN_GROUP.iter().filter_map(|path| FieldPath::parse(path).ok());
+    fields.map(|field| (field.shared(), vec![field])).collect()
+});
 
 fn correlated(correlation: &Correlation, rules: &Rules, repeat_after: Duration) -> Consumer {
     let mut fingerprint = correlation.fingerprint;
@@ -276,8 +278,11 @@ fn correlated(correlation: &Correlation, rules: &Rules, repeat_after: Duration) 
 fn fields_of(rules: &Rules) -> BTreeMap<Arc<str>, Vec<FieldPath>> {
     let mut fields: BTreeMap<Arc<str>, BTreeSet<FieldPath>> = BTreeMap::new();
     for (id, alone) in rules.alerting() {
-        let own = if alone && rules.correlation(&id).is_none() { own_group() } else { Vec::new() };
-        fields.entry(id).or_default().extend(own);
+        let own = alone && rules.correlation(&id).is_none();
+        let fields = fields.entry(id).or_default();
+        if own {
+            fields.extend(OWN_GROUP_FIELDS.iter().flat_map(|(_, fields)| fields.iter().cloned()));
+        }
     }
     // From the outermost on: what a correlation needs of another, that one needs of its own rules.
     for correlation in rules.correlations.iter().rev() {

@@ -1,6 +1,7 @@
 //! Predicates: the tests of all rules, each kept once, asked at most once per event.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use aho_corasick::AhoCorasick;
@@ -82,13 +83,15 @@ pub(super) enum Program {
 /// Interns the predicates of a rule set.
 pub(super) struct Interner<'p> {
     projection: &'p Projection,
-    known: HashMap<String, PredicateId>,
+    known: HashMap<Box<str>, PredicateId, FixedState>,
+    /// The text of a predicate that is being looked up: what they are told apart by.
+    key: String,
     pub(super) predicates: Vec<Predicate>,
 }
 
 impl<'p> Interner<'p> {
     pub(super) fn new(projection: &'p Projection) -> Self {
-        Self { projection, known: HashMap::new(), predicates: Vec::new() }
+        Self { projection, known: HashMap::default(), key: String::new(), predicates: Vec::new() }
     }
 
     /// Compiles an expression; alternatives on one field become one predicate, and cheap questions come first.
@@ -146,8 +149,8 @@ impl<'p> Interner<'p> {
             let pattern = Text::Plain(how, (*text).to_owned());
             return self.ask(&Test::new(field.clone(), Op::Text { pattern, cased }));
         }
-        let key = format!("{field:?} {how:?} {cased} any {texts:?}");
-        self.intern(key, field, Quantifier::Any, |_| match how {
+        self.key(format_args!("{field:?} {how:?} {cased} any {texts:?}"));
+        self.intern(field, Quantifier::Any, |_| match how {
             Relation::Contains => match AhoCorasick::new(&texts) {
                 Ok(automaton) => (Question::ContainsAny { automaton, cased }, 3),
                 // Only patterns beyond any memory fail; then there is nothing that could match.
@@ -158,12 +161,12 @@ impl<'p> Interner<'p> {
     }
 
     fn ask(&mut self, test: &Test) -> Program {
-        let key = format!("{test:?}");
-        let Field::Path(field) = &test.field else { return self.whole(key, test) };
+        self.key(format_args!("{test:?}"));
+        let Field::Path(field) = &test.field else { return self.whole(test) };
         if matches!(&test.op, Op::Field { other, .. } if other.plain().is_none()) {
-            return self.whole(key, test);
+            return self.whole(test);
         }
-        self.intern(key, field, test.of, |interner| match &test.op {
+        self.intern(field, test.of, |interner| match &test.op {
             Op::Exists => (Question::Exists, 0),
             Op::Null => (Question::Null, 0),
             Op::OneOf { texts, cased } => (one_of(texts, *cased), 1),
@@ -185,33 +188,33 @@ impl<'p> Interner<'p> {
         })
     }
 
-    fn intern(
-        &mut self,
-        key: String,
-        field: &FieldPath,
-        of: Quantifier,
-        make: impl FnOnce(&Self) -> (Question, u8),
-    ) -> Program {
-        if let Some(id) = self.known.get(&key) {
+    fn key(&mut self, text: fmt::Arguments<'_>) {
+        self.key.clear();
+        // Writing to a text cannot fail.
+        let _ = self.key.write_fmt(text);
+    }
+
+    fn intern(&mut self, field: &FieldPath, of: Quantifier, make: impl FnOnce(&Self) -> (Question, u8)) -> Program {
+        if let Some(id) = self.known.get(self.key.as_str()) {
             return Program::Ask(*id);
         }
         let (question, cost) = make(self);
         let Some(slot) = self.projection.slot(field.path()) else { return Program::Any(Box::default()) };
         let cost = cost + if self.projection.is_lazy(slot) { 30 } else { 0 };
-        self.add(key, Predicate { asks: Asks::Path { slot, field: field.clone(), question, of }, cost })
+        self.add(Predicate { asks: Asks::Path { slot, field: field.clone(), question, of }, cost })
     }
 
-    fn whole(&mut self, key: String, test: &Test) -> Program {
-        match self.known.get(&key) {
+    fn whole(&mut self, test: &Test) -> Program {
+        match self.known.get(self.key.as_str()) {
             Some(id) => Program::Ask(*id),
-            None => self.add(key, Predicate { asks: Asks::Whole(test.clone()), cost: WHOLE_COST }),
+            None => self.add(Predicate { asks: Asks::Whole(test.clone()), cost: WHOLE_COST }),
         }
     }
 
-    fn add(&mut self, key: String, predicate: Predicate) -> Program {
+    fn add(&mut self, predicate: Predicate) -> Program {
         let id = PredicateId::try_from(self.predicates.len()).unwrap_or(PredicateId::MAX);
         self.predicates.push(predicate);
-        self.known.insert(key, id);
+        self.known.insert(self.key.as_str().into(), id);
         Program::Ask(id)
     }
 }

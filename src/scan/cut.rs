@@ -3,7 +3,7 @@
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 
-use super::Input;
+use super::{Failure, Input};
 use crate::event::{compress, frame};
 
 /// Lines are looked at in blocks of about this many bytes.
@@ -32,9 +32,8 @@ impl Blocks {
         Self { inputs: inputs.into_iter(), current: None }
     }
 
-    /// The next block, in the memory of `buffer` where there is one; or the name of an input that cannot be read further,
-    /// and the reason; none when all are read.
-    pub(super) fn next(&mut self, buffer: &mut Vec<u8>) -> Option<Result<Block, (String, String)>> {
+    /// The next block, in the memory of `buffer` where there is one; none when all are read.
+    pub(super) fn next(&mut self, buffer: &mut Vec<u8>) -> Option<Result<Block, Failure>> {
         loop {
             if self.current.is_none() {
                 let input = self.inputs.next()?;

@@ -119,7 +119,10 @@ impl Scan {
 }
 
 /// What came of a block; or an input that cannot be read further, and why.
-type Outcome = Result<Found, (String, String)>;
+type Outcome = Result<Found, Failure>;
+
+/// The name of an input that cannot be read further, and why.
+type Failure = (String, String);
 
 /// What was found in a block.
 struct Found {
@@ -179,7 +182,7 @@ struct Feed {
 }
 
 impl Feed {
-    fn next(&mut self, buffer: &mut Vec<u8>) -> Option<(u64, Result<Block, (String, String)>)> {
+    fn next(&mut self, buffer: &mut Vec<u8>) -> Option<(u64, Result<Block, Failure>)> {
         // Who waits here holds the lock; the block that everybody waits for is out already.
         self.permitted.recv().ok()?;
         let block = self.blocks.next(buffer)?;

@@ -184,7 +184,9 @@ pub(super) fn logsource(document: &Node) -> Vec<(String, String)> {
 /// Hash of a document's content.
 #[must_use]
 pub fn fingerprint(document: &Node) -> u64 {
-    hash::short(&[document.to_json().to_string().as_bytes()])
+    let mut bytes = Vec::with_capacity(1024);
+    document.canonical(&mut bytes);
+    hash::short(&[&bytes])
 }
 
 /// The search identifiers of a mapping, put together by its condition. `called`: the key that the mapping is under.
