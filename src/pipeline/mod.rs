@@ -80,13 +80,7 @@ struct Inner {
     /// Set when the store has refused a batch for want of room, until it is found to have some.
     full: AtomicBool,
     /// Scratches that no batch is using.
-    pool: Mutex<Vec<Worker>>,
-}
-
-#[derive(Default)]
-struct Worker {
-    detector: Detector,
-    detected: Detected,
+    pool: Mutex<Vec<Detector>>,
 }
 
 impl Ingest {
@@ -114,31 +108,23 @@ impl Ingest {
         origin: &Origin,
         position: Option<FilePosition>,
     ) -> Result<Receipt, IngestError> {
-        let mut worker = self.worker();
-        let outcome = self.detect(body, encoding, origin, &mut worker);
-        let bytes = match outcome {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                self.give_back(worker);
-                return Err(error);
-            }
-        };
-        let matches = std::mem::take(&mut worker.detected.matches);
+        // Nobody holds a scratch while a disk is waited for: they are large, and a thousand batches may wait at once.
+        let mut detector = self.detector();
+        let outcome = self.detect(body, encoding, origin, &mut detector);
+        self.give_back(detector);
+        let (mut detected, bytes) = outcome?;
+        let matches = std::mem::take(&mut detected.matches);
         let bound = clock::now().plus(SKEW_MAX);
         let ahead = matches.iter().filter(|found| found.time > bound).count() as u64;
-        let receipt = Receipt {
-            events: worker.detected.events,
-            rejected: worker.detected.rejects.len() as u64,
-            matches: matches.len() as u64,
-        };
+        let receipt =
+            Receipt { events: detected.events, rejected: detected.rejects.len() as u64, matches: matches.len() as u64 };
         let outcome = self.inner.store.append(Append { matches, position }).await;
         if matches!(outcome, Err(StoreError::Full(_))) {
             self.inner.full.store(true, Ordering::Relaxed);
         }
         if outcome.is_ok() {
-            self.count(&worker.detected, bytes, ahead, origin);
+            self.count(&detected, bytes, ahead, origin);
         }
-        self.give_back(worker);
         match outcome {
             Ok(()) => Ok(receipt),
             Err(error @ (StoreError::Full(_) | StoreError::Closed)) => Err(IngestError::NoRoom(error.to_string())),
@@ -162,26 +148,24 @@ impl Ingest {
         full
     }
 
-    /// Finds the matches of a body; returns its size after decompression.
+    /// Finds the matches of a body; returns also its size after decompression.
     fn detect(
         &self,
         body: &[u8],
         encoding: Encoding,
         origin: &Origin,
-        worker: &mut Worker,
-    ) -> Result<u64, IngestError> {
+        detector: &mut Detector,
+    ) -> Result<(Detected, u64), IngestError> {
         let body = decompress(body, encoding, origin.max_body).map_err(|error| match error {
             DecompressError::TooLarge(limit) => IngestError::TooLarge { limit },
             corrupt @ DecompressError::Corrupt(..) => IngestError::NotAudit(format!("the body is {corrupt}")),
         })?;
-        worker.detected.clear();
+        let mut detected = Detected::default();
         let rules = self.inner.rules.load();
-        let looked = catch_unwind(AssertUnwindSafe(|| {
-            worker.detector.body(&rules, &origin.cluster, &body, &mut worker.detected)
-        }));
+        let looked = catch_unwind(AssertUnwindSafe(|| detector.body(&rules, &origin.cluster, &body, &mut detected)));
         // A mistake in here costs one batch: were it sent again, the next answer would be the same.
         let Ok(looked) = looked else {
-            *worker = Worker::default();
+            *detector = Detector::default();
             tracing::error!(
                 source = &*origin.source,
                 bytes = body.len(),
@@ -190,10 +174,10 @@ impl Ingest {
             return Err(IngestError::NotAudit("internal error, please report".to_owned()));
         };
         looked.map_err(|error| IngestError::NotAudit(error.to_string()))?;
-        for found in &mut worker.detected.matches {
+        for found in &mut detected.matches {
             found.source = Arc::clone(&origin.source);
         }
-        Ok(body.len() as u64)
+        Ok((detected, body.len() as u64))
     }
 
     /// Counts an accepted batch, and keeps what was rejected in it.
@@ -223,14 +207,14 @@ impl Ingest {
         rejects.keep(&detected.rejects, origin);
     }
 
-    fn worker(&self) -> Worker {
+    fn detector(&self) -> Detector {
         self.inner.pool.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
-    fn give_back(&self, worker: Worker) {
+    fn give_back(&self, detector: Detector) {
         let mut pool = self.inner.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if pool.len() < POOL_MAX {
-            pool.push(worker);
+            pool.push(detector);
         }
     }
 }
