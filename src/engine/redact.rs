@@ -12,7 +12,7 @@ use super::credentials::{self, arguments, named};
 use crate::event::FieldPath;
 use crate::event::path::Found;
 use crate::rule::field::{Derived, Field};
-use crate::rule::make::{Apply, Make};
+use crate::rule::make::{Apply, Items, Make};
 
 const VALUE_MAX: usize = 256;
 /// Of a longer text only the beginning is looked at: more of it is never shown.
@@ -82,34 +82,100 @@ fn show_derived(derived: &Derived, value: &Value, event: &Value) -> Value {
     if derived.reads.iter().any(|path| is_secret(path.path(), event)) {
         return REDACTED.into();
     }
-    match (&derived.make, derived.reads.first()) {
-        (Make::Parameter(name), _) => show_parameter(name, value),
+    let (Value::String(text), Some(first)) = (value, derived.reads.first()) else {
+        return if derived.reads.is_empty() { REDACTED.into() } else { value.clone() };
+    };
+    match &derived.make {
+        Make::Parameter(name) => show_parameter(name, value),
         // Decoded, a credential could not be told from what is around it any more.
-        (Make::Apply(Apply::Decoded, _), Some(path)) => {
-            path.resolve(event).into_iter().next().map_or(REDACTED.into(), |found| match found {
-                Found::Scalar(value) => show_path(path, value, event),
+        Make::Apply(Apply::Decoded, _) => {
+            first.resolve(event).into_iter().next().map_or(REDACTED.into(), |found| match found {
+                Found::Scalar(value) => show_path(first, value, event),
                 Found::Container => REDACTED.into(),
             })
         }
-        (Make::Json(_), Some(path)) => show_made(path.path(), value, event),
-        (make, Some(path)) if !cuts_objects(make, event) => show_made(path.path(), value, event),
-        _ => REDACTED.into(),
+        Make::Json(pointer) if is_flagged(pointer, event) => REDACTED.into(),
+        Make::Items(items) if follows_flag_of(items, text, event) => REDACTED.into(),
+        make @ (Make::Json(_) | Make::Items(_)) => show_made_of(make, first.path(), value, event),
+        make if hides(make, event) => REDACTED.into(),
+        make => show_made_of(make, first.path(), value, event),
     }
 }
 
-/// Whether something is cut out of, or joined to, the JSON text of a whole object: what is in it cannot be told apart then.
-fn cuts_objects(make: &Make, event: &Value) -> bool {
+fn show_made_of(make: &Make, path: &str, value: &Value, event: &Value) -> Value {
     match make {
-        Make::Json(pointer) => event.pointer(pointer).is_some_and(|value| value.is_object() || value.is_array()),
-        Make::Event => true,
-        Make::Apply(_, inner) => cuts_objects(inner, event),
-        Make::Join(between, list) => cuts_objects(between, event) || cuts_objects(list, event),
-        Make::First(makes) | Make::List(makes) | Make::Concat(makes) => {
-            makes.iter().any(|make| cuts_objects(make, event))
+        // The path says where the list is, not what is taken of its elements.
+        Make::Items(items) => show_made(&format!("{path}{}", items.below.replace('/', ".")), value, event),
+        _ => show_made(path, value, event),
+    }
+}
+
+/// Whether something of what a value is made of must not be shown. Cut, joined, or in other letters, it would not be known
+/// any more.
+fn hides(make: &Make, event: &Value) -> bool {
+    let at = |pointer: &str| event.pointer(pointer);
+    match make {
+        Make::Json(pointer) => {
+            is_flagged(pointer, event) || at(pointer).is_some_and(|value| changes(pointer, value, event))
         }
-        Make::Options { arguments, .. } => cuts_objects(arguments, event),
+        Make::Items(items) => at(items.list).and_then(Value::as_array).into_iter().flatten().any(|item| {
+            let below = item.pointer(items.below);
+            below.is_some_and(|value| match value {
+                Value::Array(list) if list.iter().all(Value::is_string) => {
+                    let words: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
+                    arguments(words.iter().copied()) != words
+                }
+                value => changes(&format!("{}{}", items.list, items.below), value, event),
+            })
+        }),
+        Make::Path(path) => path.resolve(event).into_iter().any(|found| match found {
+            Found::Scalar(value) => changes(&format!(".{}", path.path()), value, event),
+            Found::Container => true,
+        }),
+        Make::Event => true,
+        Make::Parameter(name) => at("/requestURI").is_some_and(|uri| named(name) || changes("/requestURI", uri, event)),
+        Make::Apply(_, inner) => hides(inner, event),
+        Make::Join(between, list) => hides(between, event) || hides(list, event),
+        Make::First(makes) | Make::List(makes) | Make::Concat(makes) => makes.iter().any(|make| hides(make, event)),
+        Make::Options { arguments, .. } => hides(arguments, event),
+        Make::Text(_) | Make::Time | Make::PodName => false,
+    }
+}
+
+/// Whether a value would not be shown as it is. Objects never are.
+fn changes(pointer: &str, value: &Value, event: &Value) -> bool {
+    match value {
+        Value::Object(_) | Value::Array(_) => true,
+        Value::String(text) => {
+            let path = patched_path("", pointer);
+            let path = path.trim_start_matches('.');
+            show_text(path, text, event) != shorten(text, VALUE_MAX, str::to_owned)
+        }
         _ => false,
     }
+}
+
+/// Whether a pointer leads to an argument that follows an option which takes a credential.
+fn is_flagged(pointer: &str, event: &Value) -> bool {
+    let Some((list, index)) = pointer.rsplit_once('/') else { return false };
+    let Ok(index) = index.parse::<usize>() else { return false };
+    is_arguments(&patched_path("", list)) && event.pointer(list).is_some_and(|list| hidden_words(list).contains(&index))
+}
+
+/// Whether a word stands so in one of the lists that are taken.
+fn follows_flag_of(items: &Items, word: &str, event: &Value) -> bool {
+    let elements = event.pointer(items.list).and_then(Value::as_array).into_iter().flatten();
+    is_arguments(&items.below.replace('/', "."))
+        && elements
+            .filter_map(|element| element.pointer(items.below))
+            .any(|list| hidden_words(list).into_iter().any(|at| list.get(at).and_then(Value::as_str) == Some(word)))
+}
+
+/// Which words of a list of arguments are hidden for the ones before them.
+fn hidden_words(list: &Value) -> Vec<usize> {
+    let words = list.as_array().into_iter().flatten().map(|word| word.as_str().unwrap_or_default());
+    let shown = arguments(words).into_iter().enumerate();
+    shown.filter(|(_, shown)| shown == REDACTED).map(|(at, _)| at).collect()
 }
 
 /// A parameter of the request's URI.
@@ -446,9 +512,24 @@ mod tests {
         let json = || Make::Json(pointer.to_owned());
         let cut = derived(Make::Apply(Apply::Basename, Box::new(json())));
         assert_eq!(show_derived(&cut, &"x\"}]}]}".into(), &event), REDACTED);
-        assert_eq!(show_derived(&cut, &3.into(), &event), REDACTED);
+        assert_eq!(show_derived(&cut, &3.into(), &event), 3);
         let whole = show_derived(&derived(json()), &event["requestObject"]["spec"].to_string().into(), &event);
         assert_eq!(whole, r#"{"containers":[{"env":[{"value":"[redacted]"}]}]}"#);
+    }
+
+    #[test]
+    fn a_credential_is_known_before_it_is_changed() {
+        let event = json!({"requestObject": {"spec": {"note": "eyJhbGciOiJSUzI1NiJ9", "plain": "Abc"}},
+            "spec": {"containers": [{"args": ["--token", "x"]}]}});
+        let lower = |pointer: &str| Derived {
+            name: "f".into(),
+            reads: vec![FieldPath::parse(patched_path("", pointer).trim_start_matches('.')).unwrap()],
+            make: Make::Apply(Apply::Lower, Box::new(Make::Json(pointer.to_owned()))),
+        };
+        let shown = |pointer: &str, text: &str| show_derived(&lower(pointer), &text.into(), &event);
+        assert_eq!(shown("/requestObject/spec/note", "eyjhbgcioijsuzi1nij9"), REDACTED);
+        assert_eq!(shown("/requestObject/spec/plain", "abc"), "abc");
+        assert_eq!(shown("/spec/containers/0/args/1", "x"), REDACTED);
     }
 
     #[test]

@@ -280,15 +280,17 @@ fn places(value: &Value, mark: &str, path: &str, pointer: &str, found: &mut BTre
     }
 }
 
-/// Rules that do with the planted places all that rules can do with a place.
-fn rules(home: &Path, planted: &[(Value, String)]) -> (PathBuf, usize) {
+/// Rules that do with the planted places all that rules can do with a place; their folder, and which rule asks about which
+/// path or pointer.
+fn rules(home: &Path, planted: &[(Value, String)]) -> (PathBuf, Vec<(String, String)>) {
     let mut found = BTreeSet::new();
     for (event, mark) in planted {
         let before = found.len();
         places(event, mark, "", "", &mut found);
         assert!(found.len() > before || !mark.is_empty());
     }
-    let paths: BTreeSet<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
+    let paths: BTreeSet<&str> =
+        found.iter().map(|(path, _)| path.as_str()).filter(|path| !path.contains("..")).collect();
     let mut sigma = Vec::new();
     for (n, path) in paths.iter().enumerate() {
         sigma.push(format!(
@@ -320,7 +322,10 @@ fn rules(home: &Path, planted: &[(Value, String)]) -> (PathBuf, usize) {
     std::fs::create_dir_all(&folder).expect("made");
     std::fs::write(folder.join("sigma.yml"), sigma.join("---\n")).expect("written");
     std::fs::write(folder.join("falco.yaml"), falco.concat()).expect("written");
-    (folder, paths.len())
+    let by_path = paths.iter().enumerate().map(|(n, path)| ((*path).to_owned(), format!("place-{n}")));
+    let by_pointer = found.iter().enumerate().map(|(n, (_, pointer))| (pointer.clone(), format!("pointer {n}")));
+    let asking = by_path.chain(by_pointer).collect();
+    (folder, asking)
 }
 
 /// What is looked for, in a text of which upper and lower case are one.
@@ -350,7 +355,8 @@ impl Needles {
     /// The markers that are in what the program gave away, as it is and percent-decoded.
     fn found(&self, output: &[u8]) -> BTreeSet<&str> {
         let output = output.to_ascii_lowercase();
-        let decoded: Vec<u8> = percent_encoding::percent_decode(&output).collect();
+        let decoded: Vec<u8> =
+            percent_encoding::percent_decode(&output).map(|byte| byte.to_ascii_lowercase()).collect();
         let inside = |form: &[u8]| {
             memchr::memmem::find(&output, form).is_some() || memchr::memmem::find(&decoded, form).is_some()
         };
@@ -446,8 +452,8 @@ fn a_secret_would_be_found_in_every_encoding() {
 fn commands_give_no_secret_away() {
     let home = tempfile::tempdir().expect("a folder");
     let planted = planted();
-    let (folder, places) = rules(home.path(), &planted);
-    assert!(places > 30, "{places}");
+    let (folder, asking) = rules(home.path(), &planted);
+    assert!(asking.len() > 80, "{}", asking.len());
     let rules = folder.display().to_string();
     let events: Vec<String> = planted.iter().map(|(event, _)| event.to_string()).collect();
     let broken: Vec<String> = events.iter().map(|event| event[..event.len() - 30].to_owned()).collect();
@@ -460,29 +466,51 @@ fn commands_give_no_secret_away() {
     }
     given.shows("--format json", &public());
     let file = home.path().join("event.json");
-    for (n, event) in events.iter().enumerate() {
-        std::fs::write(&file, event).expect("written");
+    for (event, mark) in &planted {
+        std::fs::write(&file, event.to_string()).expect("written");
         let file = file.display().to_string();
-        given.command(&["rules", "explain", "--rules", &rules, "--no-builtin", "--event", &file], b"");
-        if n % 8 == 0 {
-            given.command(&["rules", "explain", "--rules", &rules, "--event", &file, "--rule", "keyword"], b"");
+        let mut found = BTreeSet::new();
+        places(event, mark, "", "", &mut found);
+        for place in &found {
+            let named = asking.iter().filter(|(path, _)| *path == place.0 || *path == place.1).map(|(_, rule)| rule);
+            for rule in named {
+                given.command(
+                    &["rules", "explain", "--rules", &rules, "--no-builtin", "--event", &file, "--rule", rule],
+                    b"",
+                );
+            }
         }
     }
+    given.command(&["rules", "explain", "--rules", &rules, "--event", &file.display().to_string()], b"");
     given.shows("rules explain", &public());
     std::fs::write(&file, &broken[0]).expect("written");
     given.command(&["rules", "explain", "--event", &file.display().to_string()], b"");
-    for (n, (event, _)) in planted.iter().enumerate().take(HIDDEN.len()) {
-        let rule =
-            "title: T\nid: t\nlogsource: {product: kubernetes}\ndetection:\n  sel: {verb: nothing}\n  condition: sel\n";
-        let case = json!({"cases": [{"name": format!("case {n}"), "rule": "T", "event": event, "fires": true}]});
-        std::fs::create_dir_all(home.path().join("cases")).expect("made");
-        std::fs::write(home.path().join("cases/t.yml"), rule).expect("written");
-        std::fs::write(home.path().join("cases/t.test.yml"), case.to_string()).expect("written");
-        if n % 6 == 0 {
-            given.command(&["rules", "test", &home.path().join("cases").display().to_string()], b"");
+    let cases = home.path().join("cases");
+    failing_cases(&cases, &planted);
+    let (code, text) = given.command(&["rules", "test", &cases.display().to_string()], b"");
+    assert_eq!(code, 1, "{text}");
+    given.shows("rules test", &public()[..SHOWN.len()]);
+    given.check();
+}
+
+/// Cases that fail, so that it is told what their events have where the rule looks.
+fn failing_cases(folder: &Path, planted: &[(Value, String)]) {
+    let (mut rules, mut cases) = (Vec::new(), Vec::new());
+    for (n, (event, mark)) in planted.iter().enumerate() {
+        let mut found = BTreeSet::new();
+        places(event, mark, "", "", &mut found);
+        for (path, _) in found.iter().filter(|(path, _)| !path.contains("..")) {
+            rules.push(format!(
+                "title: case {n}\nid: case-{n}\nlogsource: {{product: kubernetes}}\ndetection:\n  sel: {{'{path}': nothing}}\n  condition: sel\n"
+            ));
+            cases.push(
+                json!({"name": format!("it fails {n}"), "rule": format!("case {n}"), "event": event, "fires": true}),
+            );
         }
     }
-    given.check();
+    std::fs::create_dir_all(folder).expect("made");
+    std::fs::write(folder.join("t.yml"), rules.join("---\n")).expect("written");
+    std::fs::write(folder.join("t.test.yml"), json!({"cases": cases}).to_string()).expect("written");
 }
 
 /// A configuration with a secret in every place that takes one.
