@@ -51,7 +51,7 @@ pub(super) fn show_path(field: &FieldPath, value: &Value, event: &Value) -> Valu
 
 fn show_text(path: &str, text: &str, event: &Value) -> Value {
     if path.eq_ignore_ascii_case("requestURI") {
-        return shorten(text, VALUE_MAX, |text| credentials::uri(text)).into();
+        return shorten(text, VALUE_MAX, credentials::uri).into();
     }
     if is_identity(path) {
         return shorten(text, VALUE_MAX, |text| credentials::without_shapes(text).into_owned()).into();

@@ -11,10 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::fake::slack::{self, Slack};
-use super::fake::{Receiver, Reply};
-use super::support::{
-    Daemon, answered, by_id, client, configure, end_of_story, event_list, kubesiren, run, text_at, until,
-};
+use super::fake::{self, Receiver, Reply};
+use super::support::{Daemon, answered, client, configure, end_of_story, event_list, kubesiren, run, text_at, until};
 
 /// Places whose values must not be shown, each as what it adds to an event.
 const HIDDEN: &[(&str, &str)] = &[
@@ -271,7 +269,7 @@ fn places(value: &Value, mark: &str, path: &str, pointer: &str, found: &mut BTre
             places(value, mark, &path, &pointer, found);
         }),
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(n, item)| places(item, mark, path, &format!("{pointer}/{n}"), found))
+            items.iter().enumerate().for_each(|(n, item)| places(item, mark, path, &format!("{pointer}/{n}"), found));
         }
         Value::String(text) if text.contains(mark) || text.contains(&STANDARD.encode(mark)) && path != "auditID" => {
             found.insert((path.to_owned(), pointer.to_owned()));
@@ -345,7 +343,7 @@ impl Needles {
                 // Without the characters that hold bits of what is around it.
                 let from = [0, 2, 3][before];
                 let to = padded.len() * 8 / 6;
-                forms.push(text[from..to].as_bytes().to_vec());
+                forms.push(text.as_bytes()[from..to].to_vec());
             }
             all.extend(forms.into_iter().map(|form| (mark.clone(), form.to_ascii_lowercase())));
         }
@@ -527,6 +525,7 @@ sinks:
   - {{name: console, type: stdout}}
   - {{name: good, type: webhook, url: '{with_user}?key={}', headers: {{X-Key: {}}}}}
   - {{name: picky, type: webhook, url: '{}', bearer_token: {}}}
+  - {{name: down, type: webhook, url: 'http://u:{}@127.0.0.1:1/x?key={}'}}
   - {{name: oncall, type: slack, webhook_url_file: {home}/slack}}
   - {{name: bot, type: slack, token: {}, channel: '#alerts', api_url: '{}'}}
   - {{name: am, type: alertmanager, urls: ['{}']}}
@@ -535,6 +534,8 @@ sinks:
         OWN[2],
         hooks[1],
         OWN[5],
+        OWN[3],
+        OWN[4],
         slack::TOKEN,
         hooks[3],
         hooks[4],
@@ -543,113 +544,128 @@ sinks:
     )
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_daemon_gives_no_secret_away() {
-    let home = tempfile::tempdir().expect("a folder");
-    let planted = planted();
-    let (rules, _) = rules(home.path(), &planted);
-    let good = Receiver::start(|_| Reply::new(200, "")).await;
-    // It repeats what it was given, credentials too.
-    let picky =
-        Receiver::start(|request| Reply::new(400, format!("no: {} {}", request.header("authorization"), request.path)))
-            .await;
-    let am = Receiver::start(|_| Reply::new(200, "")).await;
-    let slack = Slack::start().await;
-    let hooks = [good.url("/"), picky.url("/p"), slack.hook(), slack.api(), am.url("/")];
-    let config = config(home.path(), &rules, &hooks);
-    let environment = [("KUBESIREN_SINKS__1__HEADERS__X_OTHER", OWN[6])];
-    let admin_token = home.path().join("admin").display().to_string();
-    let environment = [environment[0], ("KUBESIREN_ADMIN__TOKEN_FILE", &admin_token)];
-    let daemon = Daemon::start_in(home.path(), &config, &[], &environment).await;
-    let mut given = Given::default();
+/// Where alerts go.
+struct Sinks {
+    good: Receiver,
+    /// Repeats what it was given, credentials too.
+    picky: Receiver,
+    am: Receiver,
+    slack: Slack,
+}
 
+impl Sinks {
+    async fn start() -> Self {
+        let repeat = |request: &fake::Request| {
+            Reply::new(400, format!("no: {} {}", request.header("authorization"), request.path))
+        };
+        Self {
+            good: Receiver::start(|_| Reply::new(200, "")).await,
+            picky: Receiver::start(repeat).await,
+            am: Receiver::start(|_| Reply::new(200, "")).await,
+            slack: Slack::start().await,
+        }
+    }
+
+    fn hooks(&self) -> [String; 5] {
+        [self.good.url("/"), self.picky.url("/p"), self.slack.hook(), self.slack.api(), self.am.url("/")]
+    }
+
+    async fn told(&self, daemon: &Daemon, alerts: usize) {
+        until("every sink was told, one refused, and one is not there", async || {
+            let told = [&self.good, &self.picky, &self.am, &self.slack.http].map(|sink| sink.requests().len());
+            let dead = daemon.metric("kubesiren_deliveries_total", "picky").await;
+            let down = daemon.process.err.all().iter().any(|line| line.contains("\"sink\":\"down\""));
+            let all = told[0] >= alerts && told.iter().all(|told| *told > 0) && dead >= 1.0 && down;
+            if all { Ok(()) } else { Err(format!("{told:?} of {alerts}, dead: {dead}, down: {down}")) }
+        })
+        .await;
+    }
+
+    fn give(&self, given: &mut Given) {
+        let sinks = [("good", &self.good), ("picky", &self.picky), ("am", &self.am), ("slack", &self.slack.http)];
+        for (name, sink) in sinks {
+            sink.requests().into_iter().for_each(|request| given.add(format!("sent to {name}"), request.body));
+        }
+    }
+}
+
+/// Sends the events whole, odd and cut off, and keeps the answers.
+async fn feed(daemon: &Daemon, planted: &[(Value, String)], given: &mut Given) {
     let mut events: Vec<String> = planted.iter().map(|(event, _)| event.to_string()).collect();
-    let post = async |body: String| answered(client().post(daemon.hook()).bearer_auth(OWN[0]).body(body)).await;
-    let odd =
-        events.iter().map(|event| event.replacen("\"auditID\":\"", "\"auditID\":7,\"was\":\"", 1)).collect::<Vec<_>>();
-    for body in [
-        event_list(&odd),
-        events.iter().map(|event| &event[..event.len() - 30]).collect::<Vec<_>>().join("\n"),
-        events[0][20..].to_owned(),
-    ] {
-        let (status, text) = post(body).await;
+    let request = |token: &str, body: String| client().post(daemon.hook()).bearer_auth(token).body(body);
+    let odd = |event: &String| event.replacen("\"auditID\":\"", "\"auditID\":7,\"was\":\"", 1);
+    let cut: Vec<&str> = events.iter().map(|event| &event[..event.len() - 30]).collect();
+    let odd = event_list(&events.iter().map(odd).collect::<Vec<_>>());
+    for (token, body) in
+        [(OWN[0], odd), (OWN[0], cut.join("\n")), (OWN[0], events[0][20..].to_owned()), ("x", events[0].clone())]
+    {
+        let (status, text) = answered(request(token, body)).await;
+        assert_eq!(status == 401, token == "x", "{text}");
         given.add(format!("the webhook's answer {status}"), text);
     }
-    let (status, text) = answered(client().post(daemon.hook()).bearer_auth("wrong").body(events[0].clone())).await;
-    assert_eq!(status, 401);
-    given.add("the webhook's answer 401", text);
     events.push(end_of_story());
     for batch in events.chunks(10) {
-        let (status, text) = post(event_list(batch)).await;
+        let (status, text) = answered(request(OWN[0], event_list(batch))).await;
         assert_eq!(status, 200, "{text}");
         given.add("the webhook's answer 200", text);
     }
-    let alerts = until("every place has an alert", async || {
-        let alerts = daemon.alerts().await;
-        let text = json!(alerts).to_string();
-        let missing: Vec<String> = public().into_iter().filter(|mark| !text.contains(mark.as_str())).collect();
-        if alerts.len() > 100 && missing.is_empty() {
-            Ok(alerts)
-        } else {
-            Err(format!("{}, {missing:?}", alerts.len()))
-        }
-    })
-    .await;
-    until("every sink was told, and one refused", async || {
-        let told = [good.requests().len(), picky.requests().len(), am.requests().len(), slack.messages().len()];
-        let dead = daemon.metric("kubesiren_deliveries_total", "picky").await;
-        if told[0] >= alerts.len() && told.iter().all(|told| *told > 0) && dead >= 1.0 {
-            Ok(())
-        } else {
-            Err(format!("{told:?} {dead}"))
-        }
-    })
-    .await;
-    let outbox = |args: &[&str], given: &mut Given| {
-        let file = home.path().join("config.yaml").display().to_string();
-        given.command(&[&["outbox", "list", "--config", &file], args].concat(), b"");
-    };
-    outbox(&["--format", "table"], &mut given);
-    outbox(&["--format", "json", "--state", "dead"], &mut given);
-    for path in [
-        "/metrics",
-        "/livez",
-        "/readyz",
-        "/",
-        "/api/v1/alerts?limit=1000",
-        "/api/v1/rules",
-        "/api/v1/status",
-        "/api/v1/alerts?x=1",
-        "/x",
-    ] {
+}
+
+/// Asks the admin listener for everything.
+async fn ask(daemon: &Daemon, given: &mut Given) {
+    let of_alerts = ["/api/v1/alerts?limit=1000", "/api/v1/alerts?x=1"];
+    for path in
+        ["/metrics", "/livez", "/readyz", "/", "/api/v1/rules", "/api/v1/status", "/x"].into_iter().chain(of_alerts)
+    {
         given.add(format!("GET {path}"), daemon.get(path).await.1);
     }
     given.add("POST reload without the token", daemon.ask("/api/v1/reload").await.1);
     let reload = client().post(format!("http://{}/api/v1/reload", daemon.admin)).bearer_auth(OWN[1]);
     given.add("POST reload", answered(reload).await.1);
-    for (sink, requests) in [
-        ("good", good.requests()),
-        ("picky", picky.requests()),
-        ("am", am.requests()),
-        ("slack", slack.http.requests()),
-    ] {
-        requests.iter().for_each(|request| given.add(format!("sent to {sink}"), request.body.clone()));
-    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_daemon_gives_no_secret_away() {
+    let home = tempfile::tempdir().expect("a folder");
+    let planted = planted();
+    let (rules, _) = rules(home.path(), &planted);
+    let sinks = Sinks::start().await;
+    let config = config(home.path(), &rules, &sinks.hooks());
+    let admin_token = home.path().join("admin").display().to_string();
+    let environment = [("KUBESIREN_SINKS__1__HEADERS__X_OTHER", OWN[6]), ("KUBESIREN_ADMIN__TOKEN_FILE", &admin_token)];
+    let daemon = Daemon::start_in(home.path(), &config, &[], &environment).await;
+    let mut given = Given::default();
+    feed(&daemon, &planted, &mut given).await;
+    let alerts = until("every place has an alert", async || {
+        let alerts = daemon.alerts().await;
+        let text = json!(alerts).to_string();
+        let missing: Vec<String> = public().into_iter().filter(|mark| !text.contains(mark.as_str())).collect();
+        let all = alerts.len() > 100 && missing.is_empty();
+        if all { Ok(alerts) } else { Err(format!("{}, without {missing:?}", alerts.len())) }
+    })
+    .await;
+    sinks.told(&daemon, alerts.len()).await;
+    let file = home.path().join("config.yaml").display().to_string();
+    given.command(&["outbox", "list", "--config", &file, "--format", "table"], b"");
+    given.command(&["outbox", "list", "--config", &file, "--format", "json"], b"");
+    ask(&daemon, &mut given).await;
+    sinks.give(&mut given);
     given.files(&home.path().join("state"));
-    given.add("the daemon's log", daemon.process.err.all().join("\n"));
-    given.add("the daemon's lines", daemon.process.out.all().join("\n"));
+    let (log, lines) = (daemon.process.err.clone(), daemon.process.out.clone());
     daemon.stop().await;
     given.files(&home.path().join("state"));
+    given.add("the daemon's log", log.all().join("\n"));
+    given.add("the daemon's lines", lines.all().join("\n"));
 
     for place in ["GET /api/v1/alerts?limit", "sent to good", "the daemon's lines", "state.db"] {
         given.shows(place, &public());
     }
-    for place in ["sent to slack", "sent to am", "outbox list"] {
+    for place in ["sent to slack", "sent to am", "sent to picky", "outbox list"] {
         given.shows(place, &["h4rml3ss".to_owned()]);
     }
-    assert!(!given.of("rejects.jsonl").is_empty() && !given.of("the daemon's log").is_empty());
-    let ids = by_id(alerts.into_values().collect());
-    assert!(ids.values().any(|alert| text_at(alert, "/summary").contains("[redacted]")));
+    given.shows("the daemon's log", &["\"level\":\"TRACE\"".to_owned(), "it is kept as a dead letter".to_owned()]);
+    assert!(!given.of("rejects.jsonl").is_empty());
+    assert!(alerts.values().any(|alert| text_at(alert, "/summary").contains("[redacted]")));
     given.check();
 }
 
