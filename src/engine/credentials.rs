@@ -47,22 +47,25 @@ pub(super) fn named(name: &str) -> bool {
             .any(|word| WORDS.contains(&word) && !matches!(&*name, "pwd" | "oldpwd"))
 }
 
+/// Bytes of the shortest credential that is told by its looks, but for passwords in URLs.
+const SHAPE_MIN: usize = 12;
+
 /// What looks like a credential wherever it stands. The groups say what has to be looked at twice.
 static SHAPES: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(concat!(
         // JSON in base64, which is how a JWT or a registry's login begins; the second one is that once more encoded.
-        r"(?:\beyJ|\bZXlK)[A-Za-z0-9_-]{10,}[A-Za-z0-9_.=+/-]*",
+        r"(?:(?-u:\b)eyJ|(?-u:\b)ZXlK)[A-Za-z0-9_-]{10,}[A-Za-z0-9_.=+/-]*",
         r"|(?P<url>://[^\s/:@\x22'\\]*:)[^\s/\x22'\\]+@|(?P<user>://)[^\s/:@\x22'\\]{20,}@",
         r"|-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\z)",
         r"|(?P<pem>LS0tLS1CRUdJTi[A-Za-z0-9+/=_-]*)",
-        r"|(?P<scheme>\b(?i:bearer|basic)\s+)(?P<borne>[A-Za-z0-9._~+/=-]{8,})",
-        r"|\b[a-z0-9]{6}\.(?P<bootstrap>[a-z0-9]{16})\b",
+        r"|(?P<scheme>(?-u:\b)(?i:bearer|basic)\s+)(?P<borne>[A-Za-z0-9._~+/=-]{8,})",
+        r"|(?-u:\b)[a-z0-9]{6}\.(?P<bootstrap>[a-z0-9]{16})(?-u:\b)",
         // Amazon, Google, GitHub, GitLab, Slack, Stripe, npm, Vault, DigitalOcean, SendGrid, OpenAI, age.
-        r"|\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b|\bAIza[A-Za-z0-9_-]{30,}|\bya29\.[A-Za-z0-9._-]{10,}|\bGOCSPX-[A-Za-z0-9_-]+",
-        r"|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}|\bglpat-[A-Za-z0-9_-]{16,}",
-        r"|\bxox[a-z]-[A-Za-z0-9-]{8,}|\bxapp-[A-Za-z0-9-]{8,}|hooks\.slack\.com/[a-z]+/[A-Za-z0-9/_-]+",
-        r"|\b[rs]k_(?:live|test)_[A-Za-z0-9]{10,}|\bnpm_[A-Za-z0-9]{30,}|\bhv[sbr]\.[A-Za-z0-9_-]{20,}",
-        r"|\bdop_v1_[a-f0-9]{30,}|\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]+|\bsk-[A-Za-z0-9_-]{20,}|\bAGE-SECRET-KEY-[A-Z0-9]+",
+        r"|(?-u:\b)(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?-u:\b)|(?-u:\b)AIza[A-Za-z0-9_-]{30,}|(?-u:\b)ya29\.[A-Za-z0-9._-]{10,}|(?-u:\b)GOCSPX-[A-Za-z0-9_-]+",
+        r"|(?-u:\b)gh[pousr]_[A-Za-z0-9]{20,}|(?-u:\b)github_pat_[A-Za-z0-9_]{20,}|(?-u:\b)glpat-[A-Za-z0-9_-]{16,}",
+        r"|(?-u:\b)xox[a-z]-[A-Za-z0-9-]{8,}|(?-u:\b)xapp-[A-Za-z0-9-]{8,}|hooks\.slack\.com/[a-z]+/[A-Za-z0-9/_-]+",
+        r"|(?-u:\b)[rs]k_(?:live|test)_[A-Za-z0-9]{10,}|(?-u:\b)npm_[A-Za-z0-9]{30,}|(?-u:\b)hv[sbr]\.[A-Za-z0-9_-]{20,}",
+        r"|(?-u:\b)dop_v1_[a-f0-9]{30,}|(?-u:\b)SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]+|(?-u:\b)sk-[A-Za-z0-9_-]{20,}|(?-u:\b)AGE-SECRET-KEY-[A-Z0-9]+",
     ))
     .ok()
 });
@@ -80,6 +83,10 @@ static ASSIGNED: LazyLock<Option<Regex>> = LazyLock::new(|| {
 
 /// A text without what looks like a credential. For names and identities, in which a word before a colon says nothing.
 pub(super) fn without_shapes(text: &str) -> Cow<'_, str> {
+    // Verbs, addresses and most names are too short for any of them.
+    if text.len() < SHAPE_MIN && !text.contains("://") {
+        return text.into();
+    }
     let Some(shapes) = &*SHAPES else { return REDACTED.into() };
     shapes.replace_all(text, |found: &Captures<'_>| {
         let group = |name| found.name(name).map_or("", |group| group.as_str());
