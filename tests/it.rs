@@ -48,6 +48,8 @@ mod reload;
 mod rules;
 #[path = "it/scan.rs"]
 mod scan;
+#[path = "it/secrets.rs"]
+mod secrets;
 #[path = "it/semantics.rs"]
 mod semantics;
 #[path = "it/support.rs"]

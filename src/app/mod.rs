@@ -40,7 +40,7 @@ use reload::{Delivery, Reloader, Shared};
 /// Deliveries that wait when the daemon stops get this long; what is left is sent after the next start.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
 
-/// How often the store's room is looked at.
+/// How often it is looked at how the store does.
 const HEALTH_EVERY: Duration = Duration::from_millis(500);
 
 /// Where the configuration comes from, so that it can be read again.
@@ -186,7 +186,8 @@ impl Daemon {
             sources.spawn(follower.run(start, stop_sources.clone()));
         }
         let watching = tokio::spawn(watch::watch(Arc::clone(&self.reloader), stop.clone()));
-        let health = tokio::spawn(watch_room(self.ingest.clone(), Arc::clone(&self.health), stop.clone()));
+        let health =
+            tokio::spawn(watch_store(self.ingest.clone(), self.store.clone(), Arc::clone(&self.health), stop.clone()));
         let ended = run_until(&stop, &mut correlating, &mut sources).await;
 
         tracing::info!("stopping: no more events are taken, what was taken is finished");
@@ -239,6 +240,7 @@ impl Daemon {
             health: Arc::clone(&self.health),
             store: self.store.clone(),
             tokens: self.admin_tokens.clone(),
+            hosts: self.config.admin.hosts.clone(),
             rules: Box::new(move || rules.rules_view()),
             status: Box::new(move || status.status_view()),
             reload: Box::new(move || {
@@ -365,12 +367,16 @@ fn prepare(metrics: &Metrics, config: &Config, loaded: &Loaded) {
 }
 
 /// Tells on `/readyz` while nothing can be made durable.
-async fn watch_room(ingest: Ingest, health: Arc<Health>, stop: CancellationToken) {
+async fn watch_store(ingest: Ingest, store: Store, health: Arc<Health>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(HEALTH_EVERY)).await.is_some() {
         if ingest.is_full().await {
             health.set(Unready::JournalFull, "no room in the state directory: batches are refused");
         } else {
             health.clear(Unready::JournalFull);
+        }
+        match store.trouble().await {
+            Some(words) => health.set(Unready::Database, words),
+            None => health.clear(Unready::Database),
         }
     }
 }

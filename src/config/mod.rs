@@ -177,6 +177,9 @@ pub struct AdminConfig {
     /// File that holds it; several lines are several tokens, all of them valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// Names under which it may be asked, such as that of a Service or an Ingress, beside localhost and its address.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
     /// Allows plain HTTP off loopback.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub insecure: bool,
@@ -184,7 +187,13 @@ pub struct AdminConfig {
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9766)), token: None, token_file: None, insecure: false }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9766)),
+            token: None,
+            token_file: None,
+            hosts: Vec::new(),
+            insecure: false,
+        }
     }
 }
 

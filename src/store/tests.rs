@@ -4,6 +4,7 @@ mod by_hand;
 mod clock;
 mod full;
 mod model;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::fs;
