@@ -98,6 +98,11 @@ impl Store {
         self.inner.readers.run(move |connection| journal::after(connection, seq, limit)).await
     }
 
+    /// The newest record ever appended: once the cursor is there, everything that is acknowledged now is correlated.
+    pub async fn journal_last(&self) -> Result<i64, StoreError> {
+        self.inner.readers.run(|connection| Ok(journal::last(connection)?)).await
+    }
+
     /// When the newest batch that is kept was received.
     pub async fn journal_newest(&self) -> Result<Option<Timestamp>, StoreError> {
         self.inner.readers.run(journal::newest).await
@@ -194,6 +199,12 @@ impl Store {
             Outcome::Retired(count) => Ok(count),
             Outcome::Pruned(_) | Outcome::Done => Ok(0),
         }
+    }
+
+    /// Whether `sink` has been told that an alert fires.
+    pub async fn was_told(&self, sink: &str, alert_id: &str) -> Result<bool, StoreError> {
+        let (sink, alert_id) = (sink.to_owned(), alert_id.to_owned());
+        self.inner.readers.run(move |connection| Ok(outbox::was_told(connection, &sink, &alert_id)?)).await
     }
 
     /// How much waits for `sink`.

@@ -109,6 +109,14 @@ pub(super) fn waiting(connection: &Connection, sink: &str) -> rusqlite::Result<u
     Ok(u64::try_from(waiting).unwrap_or(0))
 }
 
+/// Whether `sink` took the first message of an alert.
+pub(super) fn was_told(connection: &Connection, sink: &str, alert_id: &str) -> rusqlite::Result<bool> {
+    let mut sent = connection.prepare_cached(
+        "SELECT 1 FROM deliveries WHERE alert_id = ?1 AND sink = ?2 AND kind = 'firing' AND state = 'sent'",
+    )?;
+    sent.exists([alert_id, sink])
+}
+
 /// How many deliveries wait per sink, counted at most once per commit.
 #[derive(Default)]
 struct Waiting {
