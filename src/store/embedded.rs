@@ -15,8 +15,8 @@ use super::outbox::{Handed, Settled};
 use super::readers::Readers;
 use super::writer::{Outcome, Work, Writer};
 use super::{
-    AlertQuery, Append, Backlog, Commit, DeadLetter, Delivery, FilePosition, JournalBatch, Limits, Pruned, Settlement,
-    StoreError, alerts, baselines, journal, outbox, schema,
+    AlertQuery, Append, Backlog, Commit, DeadLetter, Delivery, FilePosition, JournalBatch, Limits, Progress, Pruned,
+    Settlement, StoreError, alerts, baselines, journal, outbox, schema,
 };
 use crate::alert::Alert;
 use crate::clock::Timestamp;
@@ -201,10 +201,10 @@ impl Store {
         }
     }
 
-    /// Whether `sink` has been told that an alert fires.
-    pub async fn was_told(&self, sink: &str, alert_id: &str) -> Result<bool, StoreError> {
+    /// What became of telling `sink` that an alert fires.
+    pub async fn progress(&self, sink: &str, alert_id: &str) -> Result<Progress, StoreError> {
         let (sink, alert_id) = (sink.to_owned(), alert_id.to_owned());
-        self.inner.readers.run(move |connection| Ok(outbox::was_told(connection, &sink, &alert_id)?)).await
+        self.inner.readers.run(move |connection| Ok(outbox::progress(connection, &sink, &alert_id)?)).await
     }
 
     /// How much waits for `sink`.

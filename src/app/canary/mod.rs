@@ -25,7 +25,7 @@ use crate::metrics::{CanaryFailure, Metrics, Source};
 use crate::pipeline::canary::Canaries;
 use crate::pipeline::pulse::Pulse;
 use crate::source::webhook::{Tls, WebhookConfig, client_config};
-use crate::store::Store;
+use crate::store::{Progress, Store};
 use crate::text::shorten;
 use crate::units::Secret;
 
@@ -80,7 +80,7 @@ pub(super) fn spawn(
     for through in listeners {
         shared.metrics.prepare_canary(&through.source.name, shared.config.every.0);
         shared.pulse.expect_canary(&through.source.name);
-        let canary = Canary { shared: shared.clone(), through };
+        let mut canary = Canary { shared: shared.clone(), through, waits: None };
         let (ready, stop) = (ready.clone(), stop.clone());
         tasks.spawn(async move {
             stop.run_until_cancelled(async {
@@ -96,10 +96,12 @@ pub(super) fn spawn(
 struct Canary {
     shared: Shared,
     through: Through,
+    /// The alert that the sink did not take in time. No other is sent meanwhile: they would pile up for it.
+    waits: Option<String>,
 }
 
 impl Canary {
-    async fn run(&self) {
+    async fn run(&mut self) {
         let mut telling = self.shared.tell.about(&self.through.source.name);
         let mut wait = FIRST;
         loop {
@@ -135,23 +137,39 @@ impl Canary {
     }
 
     /// Sends one and awaits it; how long it took.
-    async fn send(&self) -> Result<Duration, Lost> {
-        let Shared { config, canaries, store, mark, .. } = &self.shared;
-        let (started, deadline) = (Instant::now(), Instant::now() + config.timeout.0);
+    async fn send(&mut self) -> Result<Duration, Lost> {
+        let (started, deadline) = (Instant::now(), Instant::now() + self.shared.config.timeout.0);
+        let sink = self.shared.canaries.sinks().into_iter().next();
+        if let (Some(sink), Some(alert)) = (&sink, &self.waits) {
+            let progress = self.delivered(sink, alert, deadline).await?;
+            self.in_time(sink, progress)?;
+        }
+        self.waits = None;
+        let alert = self.round(deadline).await?;
+        if let Some(sink) = &sink {
+            let progress = self.delivered(sink, &alert, deadline).await?;
+            if progress == Progress::GivenUp {
+                return Err(lost("deliver", format!("the sink {sink} refused it, or its outbox is full")));
+            }
+            self.waits = Some(alert);
+            self.in_time(sink, progress)?;
+        }
+        Ok(started.elapsed())
+    }
+
+    /// Sends one and awaits its alert.
+    async fn round(&self, deadline: Instant) -> Result<String, Lost> {
+        let Shared { canaries, store, mark, .. } = &self.shared;
         let audit_id = event::audit_id().map_err(|error| lost("connect", error))?;
         let awaited = canaries.expect(&audit_id);
         let posted = timeout_at(deadline, self.post(mark.event(&audit_id, clock::now()))).await;
         posted.unwrap_or_else(|_| Err(lost("connect", self.too_long())))?;
         // What it needs is in the journal by now: it comes before this place.
         let place = store.journal_last().await.map_err(|error| lost("correlate", error.to_string()))?;
-        let alert = match timeout_at(deadline, awaited).await {
-            Ok(Ok(alert)) => alert,
-            _ => return Err(self.lost_after(place).await),
-        };
-        if let Some(sink) = canaries.sinks().first() {
-            self.delivered(sink, &alert, deadline).await?;
+        match timeout_at(deadline, awaited).await {
+            Ok(Ok(alert)) => Ok(alert),
+            _ => Err(self.lost_after(place).await),
         }
-        Ok(started.elapsed())
     }
 
     async fn post(&self, body: String) -> Result<(), Lost> {
@@ -198,14 +216,23 @@ impl Canary {
         }
     }
 
-    async fn delivered(&self, sink: &str, alert: &str, deadline: Instant) -> Result<(), Lost> {
-        while !self.shared.store.was_told(sink, alert).await.map_err(|error| lost("deliver", error.to_string()))? {
-            if Instant::now() >= deadline {
-                return Err(lost("deliver", format!("the sink {sink} did not take it; {}", self.too_long())));
+    /// What has become of an alert, at the latest when the time is up.
+    async fn delivered(&self, sink: &str, alert: &str, deadline: Instant) -> Result<Progress, Lost> {
+        loop {
+            let progress = self.shared.store.progress(sink, alert).await;
+            let progress = progress.map_err(|error| lost("deliver", error.to_string()))?;
+            if progress != Progress::Waits || Instant::now() >= deadline {
+                return Ok(progress);
             }
             sleep_until(deadline.min(Instant::now() + POLL)).await;
         }
-        Ok(())
+    }
+
+    fn in_time(&self, sink: &str, progress: Progress) -> Result<(), Lost> {
+        match progress {
+            Progress::Waits => Err(lost("deliver", format!("the sink {sink} did not take it; {}", self.too_long()))),
+            Progress::Sent | Progress::GivenUp => Ok(()),
+        }
     }
 
     fn too_long(&self) -> String {

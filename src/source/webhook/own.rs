@@ -15,7 +15,7 @@ use super::tls::{Tls, certificates};
 /// What a client of this listener needs; `client` names the files of its certificate and key, read anew.
 pub fn client_config(tls: &Arc<Tls>, client: Option<(&Path, &Path)>) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = OwnCertificate { tls: Arc::clone(tls), provider: Arc::clone(&provider) };
+    let verifier = OwnCertificate { tls: Arc::clone(tls), before: tls.leaf(), provider: Arc::clone(&provider) };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
@@ -35,6 +35,8 @@ pub fn client_config(tls: &Arc<Tls>, client: Option<(&Path, &Path)>) -> Result<C
 /// of this certificate is the listener. One that has ended is refused, as every client would.
 struct OwnCertificate {
     tls: Arc<Tls>,
+    /// What it had before the handshake: it may be replaced in the middle of one.
+    before: Arc<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -53,7 +55,8 @@ impl ServerCertVerifier for OwnCertificate {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if end_entity.as_ref() != self.tls.leaf().as_ref().as_ref() {
+        let is = |own: Arc<CertificateDer<'static>>| own.as_ref().as_ref() == end_entity.as_ref();
+        if !is(Arc::clone(&self.before)) && !is(self.tls.leaf()) {
             return Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
         }
         let parsed = x509_parser::parse_x509_certificate(end_entity);

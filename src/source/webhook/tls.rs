@@ -168,8 +168,9 @@ impl Tls {
         }
         *seen = Some(files.digest());
         let loaded = files.load(&self.config)?;
-        self.current.store(loaded.server);
+        // First: whoever is shown the new certificate must be able to know it.
         self.leaf.store(Arc::new(loaded.leaf));
+        self.current.store(loaded.server);
         self.show_expiry(loaded.expires);
         Ok(true)
     }
