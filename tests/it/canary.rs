@@ -268,3 +268,15 @@ async fn a_reload_keeps_the_canary_alive() {
     daemon.stop().await;
     assert!(started.elapsed() < Duration::from_secs(10), "a canary holds up no stop");
 }
+
+#[tokio::test]
+async fn a_canary_that_makes_no_alert_is_lost_where_rules_are_asked() {
+    let home = tempfile::tempdir().expect("a folder");
+    let config = format!("{WEBHOOK}canary: {{every: 1s, timeout: 1s}}\ndetections: {{disable: [kubesiren-canary]}}\n");
+    let daemon = Daemon::start(home.path(), &config).await;
+    until("canaries are lost", async || {
+        let lost = daemon.metric("kubesiren_canary_failures_total", "stage=\"detect\"").await;
+        if lost >= 1.0 { Ok(()) } else { Err(daemon.process.err.all().join("\n")) }
+    })
+    .await;
+}
