@@ -8,6 +8,8 @@ mod faults;
 mod alertmanager;
 #[path = "it/answers.rs"]
 mod answers;
+#[path = "it/canary.rs"]
+mod canary;
 #[path = "it/cli.rs"]
 mod cli;
 #[path = "it/corpora.rs"]
@@ -52,6 +54,8 @@ mod scan;
 mod secrets;
 #[path = "it/semantics.rs"]
 mod semantics;
+#[path = "it/silence.rs"]
+mod silence;
 #[path = "it/support.rs"]
 mod support;
 #[path = "it/vocabulary.rs"]

@@ -231,7 +231,7 @@ mod tests {
 
     fn chat() -> Traits {
         let rate = Some(Rate { every: Duration::from_secs(1), burst: 10 });
-        Traits { takes_updates: true, for_people: true, batch_max: 100, resend: None, rate }
+        Traits { takes_updates: true, for_people: true, batch_max: 100, resend: None, rate, watchdog: None }
     }
 
     fn machine() -> Traits {

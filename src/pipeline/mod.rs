@@ -1,7 +1,10 @@
 //! The way in and what follows it: [`Ingest::ingest`] journals matches and acknowledges, [`correlating`] turns the
 //! journal into alerts.
 
+pub mod canary;
 pub mod correlating;
+pub mod newest;
+pub mod pulse;
 pub mod rejects;
 pub mod watermarks;
 
@@ -11,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use crate::alert::CANARY;
 use crate::clock;
 use crate::correlate::SKEW_MAX;
 use crate::engine::{Detected, Detector, RuleSet};
@@ -18,6 +22,7 @@ use crate::event::compress::{DecompressError, decompress};
 use crate::metrics::{Metrics, Rejected as RejectedLabel, Source, SourceCluster};
 use crate::store::{Append, FilePosition, Store, StoreError};
 
+use newest::Newest;
 use rejects::Rejects;
 use watermarks::Watermarks;
 
@@ -77,6 +82,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     watermarks: Arc<Watermarks>,
     rejects: Rejects,
+    newest: Newest,
     /// Set when the store has refused a batch for want of room, until it is found to have some.
     full: AtomicBool,
     /// Scratches that no batch is using.
@@ -93,10 +99,8 @@ impl Ingest {
         watermarks: Arc<Watermarks>,
         rejects: Rejects,
     ) -> Self {
-        let pool = Mutex::new(Vec::new());
-        Self {
-            inner: Arc::new(Inner { rules, store, metrics, watermarks, rejects, full: AtomicBool::new(false), pool }),
-        }
+        let (newest, full, pool) = (Newest::default(), AtomicBool::new(false), Mutex::new(Vec::new()));
+        Self { inner: Arc::new(Inner { rules, store, metrics, watermarks, rejects, newest, full, pool }) }
     }
 
     /// Takes one batch: decompresses, frames, matches, journals. Returns when everything that an alert may need is
@@ -118,12 +122,17 @@ impl Ingest {
         let ahead = matches.iter().filter(|found| found.time > bound).count() as u64;
         let receipt =
             Receipt { events: detected.events, rejected: detected.rejects.len() as u64, matches: matches.len() as u64 };
+        // The rule of canaries cannot be true of what others send.
+        let own = receipt.events == 1 && matches.iter().any(|found| &*found.rule == CANARY);
         let outcome = self.inner.store.append(Append { matches, position }).await;
         if matches!(outcome, Err(StoreError::Full(_))) {
             self.inner.full.store(true, Ordering::Relaxed);
         }
         if outcome.is_ok() {
-            self.count(&detected, bytes, ahead, origin);
+            self.seen(&detected, origin, own);
+            if !own {
+                self.count(&detected, bytes, ahead, origin);
+            }
         }
         match outcome {
             Ok(()) => Ok(receipt),
@@ -133,6 +142,12 @@ impl Ingest {
                 Err(IngestError::NoRoom(error.to_string()))
             }
         }
+    }
+
+    /// The newest event of each source and cluster.
+    #[must_use]
+    pub fn newest(&self) -> &Newest {
+        &self.inner.newest
     }
 
     /// Whether a batch was refused for want of room and there is none still. The store is asked, because what is taken
@@ -180,26 +195,32 @@ impl Ingest {
         Ok((detected, body.len() as u64))
     }
 
+    /// Notes how far event time has come. The daemon's own canary is not counted as an event: a cluster that is silent
+    /// must not look as if it were not.
+    fn seen(&self, detected: &Detected, origin: &Origin, own: bool) {
+        let Inner { metrics, watermarks, newest: seen, .. } = &*self.inner;
+        let Some(newest) = detected.newest else { return };
+        let now = clock::now();
+        // One event from the far future would otherwise hide for good that no more come.
+        let newest = newest.min(now.plus(SKEW_MAX));
+        if !own {
+            let cluster = metrics.clusters.label(&origin.cluster);
+            let labels = SourceCluster { source: origin.source.to_string(), cluster: cluster.to_string() };
+            let newest = seen.note(&origin.source, &cluster, newest);
+            metrics.last_event.get_or_create(&labels).set(newest.as_seconds());
+        }
+        watermarks.seen(&origin.cluster, newest, now, clock::steady());
+    }
+
     /// Counts an accepted batch, and keeps what was rejected in it.
     fn count(&self, detected: &Detected, bytes: u64, ahead: u64, origin: &Origin) {
-        let Inner { metrics, watermarks, rejects, .. } = &*self.inner;
+        let Inner { metrics, rejects, .. } = &*self.inner;
         let source = origin.source.to_string();
         let cluster = metrics.clusters.label(&origin.cluster).to_string();
         let labels = SourceCluster { source: source.clone(), cluster };
         metrics.events.get_or_create(&labels).inc_by(detected.events);
         metrics.event_bytes.get_or_create(&Source { source: source.clone() }).inc_by(bytes);
         metrics.events_ahead.get_or_create(&Source { source: source.clone() }).inc_by(ahead);
-        if let Some(newest) = detected.newest {
-            let now = clock::now();
-            // One event from the far future would otherwise hide for good that no more come.
-            let newest = newest.min(now.plus(SKEW_MAX));
-            let gauge = metrics.last_event.get_or_create(&labels);
-            if newest.as_seconds() > gauge.get() {
-                gauge.set(newest.as_seconds());
-            }
-            drop(gauge);
-            watermarks.seen(&origin.cluster, newest, now, clock::steady());
-        }
         for reject in &detected.rejects {
             let labels = RejectedLabel { source: source.clone(), reason: reject.reason.to_owned() };
             metrics.events_rejected.get_or_create(&labels).inc();

@@ -15,8 +15,8 @@ use super::outbox::{Handed, Settled};
 use super::readers::Readers;
 use super::writer::{Outcome, Work, Writer};
 use super::{
-    AlertQuery, Append, Backlog, Commit, DeadLetter, Delivery, FilePosition, JournalBatch, Limits, Pruned, Settlement,
-    StoreError, alerts, baselines, journal, outbox, schema,
+    AlertQuery, Append, Backlog, Commit, DeadLetter, Delivery, FilePosition, JournalBatch, Limits, Progress, Pruned,
+    Settlement, StoreError, alerts, baselines, journal, outbox, schema,
 };
 use crate::alert::Alert;
 use crate::clock::Timestamp;
@@ -151,6 +151,11 @@ impl Store {
         self.inner.went(Part::Read, read)
     }
 
+    /// The newest record ever appended: once the cursor is there, everything that is acknowledged now is correlated.
+    pub async fn journal_last(&self) -> Result<i64, StoreError> {
+        self.inner.readers.run(|connection| Ok(journal::last(connection)?)).await
+    }
+
     /// When the newest batch that is kept was received.
     pub async fn journal_newest(&self) -> Result<Option<Timestamp>, StoreError> {
         self.inner.readers.run(journal::newest).await
@@ -248,6 +253,12 @@ impl Store {
             Outcome::Retired(count) => Ok(count),
             Outcome::Pruned(_) | Outcome::Done => Ok(0),
         }
+    }
+
+    /// What became of telling `sink` that an alert fires.
+    pub async fn progress(&self, sink: &str, alert_id: &str) -> Result<Progress, StoreError> {
+        let (sink, alert_id) = (sink.to_owned(), alert_id.to_owned());
+        self.inner.readers.run(move |connection| Ok(outbox::progress(connection, &sink, &alert_id)?)).await
     }
 
     /// How much waits for `sink`.

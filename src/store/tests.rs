@@ -1,6 +1,7 @@
 //! What the store promises, one promise a test.
 
 mod by_hand;
+mod canary;
 mod clock;
 mod full;
 mod model;

@@ -6,6 +6,7 @@
 mod answer;
 mod body;
 mod connection;
+mod own;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -36,6 +37,7 @@ use tokio_util::task::TaskTracker;
 use self::answer::Receiver;
 pub use self::body::Budget;
 use self::connection::{Activity, Watched};
+pub use self::own::client_config;
 pub use self::tls::{Loaded, RELOAD_INTERVAL, Tls, load_tls};
 use super::Intake;
 use crate::clock;
@@ -227,7 +229,7 @@ impl<I: Intake> Webhook<I> {
         self
     }
 
-    /// The certificate in use, for reloading it at once.
+    /// The certificate in use, for reloading it at once, and for whoever is to trust it.
     #[must_use]
     pub fn tls(&self) -> Option<Arc<Tls>> {
         self.tls.clone()
