@@ -151,6 +151,8 @@ metrics! {
     events: Family<SourceCluster, Counter>, "events", "Good events taken";
     event_bytes: Family<Source, Counter>, "event_bytes", "Bytes of events taken, after decompression";
     events_rejected: Family<Rejected, Counter>, "events_rejected", "Events refused one by one, kept in the rejects file";
+    events_truncated: Family<Source, Counter>, "events_truncated", "Good events that were cut off on their way, of which what was left was looked at";
+    records_skipped: Family<Source, Counter>, "records_skipped", "Records of a provider's envelope that are no audit events and need not be";
     events_duplicate: Family<Source, Counter>, "events_duplicate", "Matching events that had been delivered before";
     events_late: Family<Source, Counter>, "events_late", "Matching events older than the lateness bound";
     events_ahead: Family<Source, Counter>, "events_ahead", "Matching events dated more than five minutes after the clock; they count as of then";
@@ -195,7 +197,8 @@ impl Default for Metrics {
 pub const REQUEST_CODES: [u16; 9] = [200, 400, 401, 404, 405, 408, 413, 415, 503];
 /// Why single events are refused, as `events_rejected_total` counts them: the reasons of framing, and two of followed files
 /// (a block that is no audit log at all, a line beyond every bound).
-pub const REJECT_REASONS: [&str; 6] = ["syntax", "kind", "shape", "duplicate_key", "not_audit", "too_large"];
+pub const REJECT_REASONS: [&str; 7] =
+    ["syntax", "kind", "shape", "duplicate_key", "truncated", "not_audit", "too_large"];
 /// Bounds of a webhook, as `bounds_reached_total` counts them.
 pub const WEBHOOK_BOUNDS: [&str; 6] =
     ["connections", "bytes_in_flight", "turns", "max_body", "read_time", "handshake_time"];
@@ -275,6 +278,8 @@ impl Metrics {
             touch(&self.event_bytes, &label);
             touch(&self.events_duplicate, &label);
             touch(&self.events_late, &label);
+            touch(&self.events_truncated, &label);
+            touch(&self.records_skipped, &label);
             touch(&self.events_ahead, &label);
             for reason in REJECT_REASONS {
                 touch(&self.events_rejected, &Rejected { source: source.clone(), reason: reason.to_owned() });

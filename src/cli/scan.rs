@@ -216,7 +216,7 @@ fn report(args: &Args, globals: Globals, scanned: &Scanned) -> Result<(), Failur
             None => out::error(&format!("{name}: {reason}")),
         }
     }
-    let Stats { events, rejected, alerts, seconds, .. } = scanned.stats;
+    let Stats { events, rejected, truncated, skipped, alerts, seconds, .. } = scanned.stats;
     if globals.quiet == 0 {
         for (name, reject) in &scanned.rejects {
             writeln!(err, "\x1b[33mrejected\x1b[0m {name}: {}: {}", reject.place, reject.detail)?;
@@ -228,8 +228,10 @@ fn report(args: &Args, globals: Globals, scanned: &Scanned) -> Result<(), Failur
     }
     if globals.quiet == 0 && args.stats.is_none() {
         let count = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        let bad = if rejected > 0 { format!(", {rejected} rejected") } else { String::new() };
-        writeln!(err, "{} in {}{bad}, {seconds:.2} s", count(alerts, "alert"), count(events, "event"))?;
+        let also = [(rejected, "rejected"), (truncated, "cut off"), (skipped, "other records skipped")];
+        let also = also.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!(", {n} {what}"));
+        let also: String = also.collect();
+        writeln!(err, "{} in {}{also}, {seconds:.2} s", count(alerts, "alert"), count(events, "event"))?;
     }
     if args.stats.is_some() {
         writeln!(err, "{}", serde_json::to_string(&scanned.stats)?)?;

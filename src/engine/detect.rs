@@ -51,22 +51,61 @@ pub struct Match {
 pub struct Detected {
     /// Good events.
     pub events: u64,
-    /// Their newest `stageTimestamp`.
+    /// Those of them that were cut off, of which only what was left could be looked at.
+    pub truncated: u64,
+    /// Records of envelopes that are no audit events and need not be.
+    pub skipped: u64,
+    /// The newest `stageTimestamp` of those whose envelope names no cluster.
     pub newest: Option<Timestamp>,
+    /// Those of which an envelope says which cluster they are from.
+    pub named: BTreeMap<Arc<str>, Seen>,
     /// Matches, in the order of the events.
     pub matches: Vec<Match>,
     /// Pieces that were refused.
     pub rejects: Vec<Rejected>,
 }
 
+/// Events of one cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// How many.
+    pub events: u64,
+    /// Their newest `stageTimestamp`.
+    pub newest: Option<Timestamp>,
+}
+
 impl Detected {
     /// Forgets everything, keeps the memory.
     pub fn clear(&mut self) {
         self.events = 0;
+        self.truncated = 0;
+        self.skipped = 0;
         self.newest = None;
+        self.named.clear();
         self.matches.clear();
         self.rejects.clear();
     }
+
+    /// What there is of each cluster; `own` is that of the events that name none.
+    pub fn by_cluster<'d>(&'d self, own: &'d Arc<str>) -> impl Iterator<Item = (&'d Arc<str>, Seen)> {
+        let named: u64 = self.named.values().map(|seen| seen.events).sum();
+        let rest = Seen { events: self.events.saturating_sub(named), newest: self.newest };
+        let rest = (rest.events > 0 || self.named.is_empty()).then_some((own, rest));
+        rest.into_iter().chain(self.named.iter().map(|(cluster, seen)| (cluster, *seen)))
+    }
+
+    /// The label for a name; made once for each.
+    fn label(&self, name: &str) -> Arc<str> {
+        self.named.get_key_value(name).map_or_else(|| name.into(), |(label, _)| Arc::clone(label))
+    }
+}
+
+/// How the events of a body are labelled.
+#[derive(Clone, Copy)]
+struct Label<'c> {
+    name: &'c Arc<str>,
+    /// It holds whatever their envelopes say.
+    is_certain: bool,
 }
 
 /// A refused piece, as the rejects file keeps it: never its content.
@@ -93,8 +132,9 @@ pub struct Detector {
 }
 
 impl Detector {
-    /// Looks at every event of a body and adds what it finds to `found`. An error means that the body as a whole is
-    /// not what it should be; what was refused in it is in `found` nevertheless.
+    /// Looks at every event of a body and adds what it finds to `found`. Its cluster is that of its envelope, or else
+    /// `cluster`. An error means that the body as a whole is not what it should be; what was refused in it is in `found`
+    /// nevertheless.
     pub fn body(
         &mut self,
         rules: &RuleSet,
@@ -103,6 +143,17 @@ impl Detector {
         found: &mut Detected,
     ) -> Result<(), FrameError> {
         self.lines(rules, cluster, body, 0, found)
+    }
+
+    /// Like [`Self::body`], of which it is known that all events are from this cluster, whatever their envelopes call it.
+    pub fn body_of(
+        &mut self,
+        rules: &RuleSet,
+        cluster: &Arc<str>,
+        body: &[u8],
+        found: &mut Detected,
+    ) -> Result<(), FrameError> {
+        self.pieces(rules, Label { name: cluster, is_certain: true }, body, 0, found)
     }
 
     /// Like [`Self::body`], for a block of lines that follows `lines_before` others.
@@ -114,15 +165,31 @@ impl Detector {
         lines_before: usize,
         found: &mut Detected,
     ) -> Result<(), FrameError> {
-        let framed = frame_from(block, lines_before, |piece| match piece {
-            Framed::Event(bytes) => self.look(rules, cluster, bytes, found),
-            Framed::First(bytes) => self.look_at_first(rules, cluster, bytes, found),
+        self.pieces(rules, Label { name: cluster, is_certain: false }, block, lines_before, found)
+    }
+
+    fn pieces(
+        &mut self,
+        rules: &RuleSet,
+        label: Label<'_>,
+        block: &[u8],
+        lines_before: usize,
+        found: &mut Detected,
+    ) -> Result<(), FrameError> {
+        let framed = frame_from(block, lines_before, |piece, named| match piece {
+            Framed::Event(bytes) => match named.filter(|_| !label.is_certain) {
+                Some(name) => self.look_at_named(rules, name, bytes, found),
+                None => self.look(rules, label.name, bytes, found),
+            },
+            Framed::First(bytes) => self.look_at_first(rules, label.name, bytes, found),
             Framed::Bad(reject) => {
                 found.rejects.push(rejected(&reject));
                 Ok(0)
             }
-        });
-        framed.map(drop)
+        })?;
+        found.truncated += framed.truncated;
+        found.skipped += framed.skipped;
+        Ok(())
     }
 
     /// Looks at one event.
@@ -137,6 +204,19 @@ impl Detector {
         let text = self.scratch.load(&rules.projection, bytes).map_err(refused)?;
         self.decide(rules, cluster, text, found)?;
         Ok(bytes.len())
+    }
+
+    /// Looks at an event whose envelope names its cluster.
+    fn look_at_named(&mut self, rules: &RuleSet, name: &str, bytes: &[u8], found: &mut Detected) -> Taken {
+        let label = found.label(name);
+        let others = found.newest.take();
+        let taken = self.look(rules, &label, bytes, found);
+        let newest = std::mem::replace(&mut found.newest, others);
+        if taken.is_ok() {
+            let seen = found.named.entry(label).or_default();
+            *seen = Seen { events: seen.events + 1, newest: seen.newest.max(newest) };
+        }
+        taken
     }
 
     /// Looks at the event that `bytes` begin with. An error only says that it has to be told apart from what follows

@@ -10,5 +10,5 @@ mod redact;
 mod simplify;
 
 pub use compile::{Consumer, RuleSet};
-pub use detect::{Detected, Detector, Match, Rejected};
+pub use detect::{Detected, Detector, Match, Rejected, Seen};
 pub use redact::{REDACTED, show};

@@ -40,8 +40,19 @@ pub enum DecompressError {
     Corrupt(&'static str, io::Error),
 }
 
-/// Unpacks a body; never holds more than `limit` bytes of it.
+/// Unpacks a body; never holds more than `limit` bytes of it. What is packed twice is unpacked twice: CloudWatch packs what
+/// Firehose packs again, and a client may pack a file that was.
 pub fn decompress(body: &[u8], encoding: Encoding, limit: u64) -> Result<Cow<'_, [u8]>, DecompressError> {
+    let unpacked = decompress_once(body, encoding, limit)?;
+    match &unpacked {
+        Cow::Owned(inner) if Encoding::of(inner) == Encoding::Gzip => {
+            decompress_once(inner, Encoding::Gzip, limit).map(|inner| Cow::Owned(inner.into_owned()))
+        }
+        _ => Ok(unpacked),
+    }
+}
+
+fn decompress_once(body: &[u8], encoding: Encoding, limit: u64) -> Result<Cow<'_, [u8]>, DecompressError> {
     let encoding = if encoding == Encoding::Detect { Encoding::of(body) } else { encoding };
     match encoding {
         Encoding::Detect | Encoding::Identity if body.len() as u64 > limit => Err(DecompressError::TooLarge(limit)),
@@ -64,11 +75,40 @@ fn read_all(reader: impl Read, format: &'static str, limit: u64) -> Result<Vec<u
 
 /// A reader that unpacks what it finds by its first bytes; for files and standard input.
 pub fn reader<'r>(mut input: impl BufRead + Send + 'r) -> io::Result<Box<dyn Read + Send + 'r>> {
-    Ok(match Encoding::of(input.fill_buf()?) {
+    let unpacked: Box<dyn Read + Send + 'r> = match Encoding::of(input.fill_buf()?) {
         Encoding::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
         Encoding::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(input)?),
-        Encoding::Detect | Encoding::Identity => Box::new(input),
-    })
+        Encoding::Detect | Encoding::Identity => return Ok(Box::new(input)),
+    };
+    Ok(Box::new(Inner::Unknown(unpacked)))
+}
+
+/// What was packed, of which the first bytes tell whether it is packed once more.
+enum Inner<'r> {
+    Unknown(Box<dyn Read + Send + 'r>),
+    Plain(io::Chain<io::Cursor<Vec<u8>>, Box<dyn Read + Send + 'r>>),
+    Packed(Box<flate2::read::MultiGzDecoder<io::Chain<io::Cursor<Vec<u8>>, Box<dyn Read + Send + 'r>>>>),
+}
+
+impl Read for Inner<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Self::Unknown(unpacked) = self {
+            let mut unpacked = std::mem::replace(unpacked, Box::new(io::empty()));
+            let mut first = Vec::new();
+            unpacked.by_ref().take(2).read_to_end(&mut first)?;
+            let packed = Encoding::of(&first) == Encoding::Gzip;
+            let whole = io::Cursor::new(first).chain(unpacked);
+            *self = match packed {
+                true => Self::Packed(Box::new(flate2::read::MultiGzDecoder::new(whole))),
+                false => Self::Plain(whole),
+            };
+        }
+        match self {
+            Self::Unknown(_) => Ok(0),
+            Self::Plain(unpacked) => unpacked.read(buffer),
+            Self::Packed(unpacked) => unpacked.read(buffer),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -90,6 +130,26 @@ mod tests {
             reader(&body[..]).expect("opens").read_to_end(&mut read).expect("reads");
             assert_eq!(read, text);
         }
+    }
+
+    #[test]
+    fn what_is_packed_twice_is_unpacked_twice_and_bounded() {
+        let pack = |bytes: &[u8]| {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            gzip.write_all(bytes).expect("memory");
+            gzip.finish().expect("memory")
+        };
+        let text = b"{}".repeat(1000);
+        let twice = [pack(&pack(&text)), zstd::encode_all(&pack(&text)[..], 1).expect("memory")];
+        for body in twice {
+            assert_eq!(decompress(&body, Encoding::Detect, 2000).expect("fits").as_ref(), text);
+            assert!(matches!(decompress(&body, Encoding::Detect, 1999), Err(DecompressError::TooLarge(1999))));
+            let mut read = Vec::new();
+            reader(&body[..]).expect("opens").read_to_end(&mut read).expect("reads");
+            assert_eq!(read, text);
+        }
+        let thrice = pack(&pack(&pack(&text)));
+        assert_eq!(decompress(&thrice, Encoding::Detect, 2000).expect("fits").as_ref(), pack(&text));
     }
 
     #[test]

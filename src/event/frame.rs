@@ -2,16 +2,19 @@
 //!
 //! What it is told by its content: one Event, an EventList, a JSON array of either, or lines (or any sequence) of these;
 //! a wrapper that holds an event under `log`, `message`, `value`, `event` or `kubernetes.audit`, as object or as text, is
-//! opened.
+//! opened, and so are the envelopes of the clouds (`docs/envelopes.md`).
 //! One bad event never hides its neighbours: it is handed out as [`Framed::Bad`] with its place and the reason.
 
-use std::borrow::Cow;
+mod open;
+mod shape;
+
 use std::ops::Range;
 
-use serde::Deserialize;
-use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use self::open::Context;
+use self::shape::{Head, NESTING_MAX, Shape};
 use super::skip;
 
 /// The version that kube-apiservers send since 1.12.
@@ -21,13 +24,6 @@ pub const API_VERSION: &str = "audit.k8s.io/v1";
 fn is_audit(version: Option<&str>) -> bool {
     matches!(version, Some(API_VERSION | "audit.k8s.io/v1beta1"))
 }
-
-/// Wrappers inside wrappers that are opened.
-const NESTING_MAX: u32 = 4;
-
-/// Keys under which log shippers put an event, as object or as text, in the order in which they are tried; the last is
-/// looked for inside `kubernetes`.
-const WRAPPERS: [&str; 7] = ["log", "message", "value", "event", "kubernetes.audit", "kubernetes", "audit"];
 
 /// Lines after a torn one that tell whether it is lines that follow.
 const LINES_LOOKED_AT: usize = 64;
@@ -68,11 +64,13 @@ pub enum Reason {
     Shape,
     /// A key of the envelope comes twice.
     Duplicate,
+    /// Cut off before what every event has.
+    Truncated,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 4] = [Self::Syntax, Self::Kind, Self::Shape, Self::Duplicate];
+    pub const ALL: [Self; 5] = [Self::Syntax, Self::Kind, Self::Shape, Self::Duplicate, Self::Truncated];
 
     /// The label's value.
     #[must_use]
@@ -82,6 +80,7 @@ impl Reason {
             Self::Kind => "kind",
             Self::Shape => "shape",
             Self::Duplicate => "duplicate_key",
+            Self::Truncated => "truncated",
         }
     }
 }
@@ -107,6 +106,10 @@ pub struct Frame {
     pub events: u64,
     /// Bad pieces handed out.
     pub bad: u64,
+    /// Those of the events that were cut off: what is left of them was handed out.
+    pub truncated: u64,
+    /// Records of an envelope that are about something else, as it says itself: other logs, other services, health checks.
+    pub skipped: u64,
 }
 
 /// Why a piece was refused: as a label, and in words.
@@ -126,19 +129,20 @@ pub fn told_apart() -> Refusal {
 /// [`Framed::Bad`] with its place.
 ///
 /// An error means that nothing was taken as an event: the body as a whole is not what it should be.
-pub fn frame(body: &[u8], each: impl FnMut(Framed<'_>) -> Taken) -> Result<Frame, FrameError> {
-    frame_from(body, 0, each)
+pub fn frame(body: &[u8], mut each: impl FnMut(Framed<'_>) -> Taken) -> Result<Frame, FrameError> {
+    frame_from(body, 0, |piece, _| each(piece))
 }
 
-/// Like [`frame`], for a block of lines that follows `lines_before` others.
+/// Like [`frame`], for a block of lines that follows `lines_before` others; `each` is also told the cluster of a piece, if
+/// its envelope names one.
 pub fn frame_from(
     body: &[u8],
     lines_before: usize,
-    mut each: impl FnMut(Framed<'_>) -> Taken,
+    mut each: impl FnMut(Framed<'_>, Option<&str>) -> Taken,
 ) -> Result<Frame, FrameError> {
     let start = body.iter().position(|b| !b.is_ascii_whitespace()).ok_or(FrameError::Empty)?;
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body[start..]);
-    let mut framer = Framer { found: Frame::default(), declared: false, first_bad: None, each: &mut each };
+    let mut framer = Framer::new(body.len(), &mut each);
     if lines_before == 0
         && let Some(end) = framer.event_list(body)
     {
@@ -201,7 +205,11 @@ struct Framer<'f> {
     declared: bool,
     /// What to say of the first bad piece if nothing good follows.
     first_bad: Option<FrameError>,
-    each: &'f mut dyn FnMut(Framed<'_>) -> Taken,
+    /// What the envelopes around a piece say of it.
+    context: Context,
+    /// Bytes that packed records may have yet, unpacked.
+    unpacked_left: usize,
+    each: &'f mut dyn FnMut(Framed<'_>, Option<&str>) -> Taken,
 }
 
 /// Where in the body a piece is, told only if it must be.
@@ -212,7 +220,19 @@ enum Place {
     Item(usize),
 }
 
-impl Framer<'_> {
+impl<'f> Framer<'f> {
+    fn new(body_len: usize, each: &'f mut dyn FnMut(Framed<'_>, Option<&str>) -> Taken) -> Self {
+        let unpacked_left = open::unpacked_max(body_len);
+        Self {
+            found: Frame::default(),
+            declared: false,
+            first_bad: None,
+            context: Context::default(),
+            unpacked_left,
+            each,
+        }
+    }
+
     fn lines(&mut self, body: &[u8], lines_before: usize) {
         let mut rest = body;
         let mut number = lines_before;
@@ -233,16 +253,16 @@ impl Framer<'_> {
         if looks_like_event(bytes) {
             let Err((reason, detail)) = self.try_event(bytes) else { return };
             return match split_first(bytes) {
-                Some((_, rest)) if !rest.is_empty() => self.several(bytes, place),
+                Some((_, rest)) if !rest.is_empty() => self.several(bytes, place, 0),
                 _ => self.refused(bytes, place, reason, detail),
             };
         }
         if let Some(end) = self.event_list(bytes) {
-            return self.several(bytes[end..].trim_ascii_start(), place);
+            return self.several(bytes[end..].trim_ascii_start(), place, 0);
         }
         match serde_json::from_slice::<Shape<'_>>(bytes) {
             Ok(shape) => self.shape(bytes, shape, place, 0),
-            Err(_) => self.several(bytes, place),
+            Err(_) => self.several(bytes, place, 0),
         }
     }
 
@@ -269,7 +289,7 @@ impl Framer<'_> {
 
     /// Takes the item that `rest` begins with; returns its length.
     fn first_item(&mut self, rest: &[u8], number: usize) -> usize {
-        if let Ok(len) = (self.each)(Framed::First(rest)) {
+        if let Ok(len) = (self.each)(Framed::First(rest), None) {
             self.found.events += 1;
             return len;
         }
@@ -300,11 +320,11 @@ impl Framer<'_> {
     }
 
     /// Texts one after the other on a line, of which the last may be broken.
-    fn several(&mut self, bytes: &[u8], place: Place) {
+    fn several(&mut self, bytes: &[u8], place: Place, nesting: u32) {
         let mut rest = bytes;
         while !rest.is_empty() {
             let Some((text, after)) = split_first(rest) else { return self.broken(rest, place) };
-            self.document(text, place, 0);
+            self.document(text, place, nesting);
             rest = after;
         }
     }
@@ -349,6 +369,7 @@ impl Framer<'_> {
     }
 
     fn object(&mut self, bytes: &[u8], head: Head<'_>, place: Place, nesting: u32) {
+        let outer = self.enter(&head);
         let version = head.api_version.as_deref();
         match (head.kind.as_deref(), version) {
             (Some("EventList"), version) if is_audit(version) => match head.items {
@@ -367,13 +388,9 @@ impl Framer<'_> {
                 let version = version.map_or("none", |_| "another");
                 self.bad(bytes, place, Reason::Kind, format!("apiVersion must be {API_VERSION}, it has {version}"));
             }
-            _ => match head.unwrap(nesting) {
-                Some(inner) => self.document(inner.as_bytes(), place, nesting + 1),
-                None => {
-                    self.bad(bytes, place, Reason::Kind, format!("kind must be Event or EventList of {API_VERSION}"));
-                }
-            },
+            _ => self.open(bytes, &head, place, nesting),
         }
+        self.context = outer;
     }
 
     /// The items of a list from the `first` on. In an EventList they are events whatever they call themselves, for that is
@@ -401,6 +418,9 @@ impl Framer<'_> {
     /// ones count. Nothing is salvaged inside an item, so every byte is looked at once.
     fn broken(&mut self, bytes: &[u8], place: Place) {
         let Err(error) = serde_json::from_slice::<&RawValue>(bytes) else { return };
+        if self.after_prefix(bytes, place) {
+            return;
+        }
         let items = if looks_like_event(bytes) { Vec::new() } else { salvage_items(bytes) };
         if items.len() < 2 {
             return self.bad(bytes, place, Reason::Syntax, describe(&error));
@@ -415,13 +435,13 @@ impl Framer<'_> {
     }
 
     fn event(&mut self, bytes: &[u8], place: Place) {
-        if let Err((reason, detail)) = self.try_event(bytes) {
+        if let Err((reason, detail)) = self.try_event(bytes).or_else(|refusal| self.what_is_left(bytes, refusal)) {
             self.refused(bytes, place, reason, detail);
         }
     }
 
     fn try_event(&mut self, bytes: &[u8]) -> Taken {
-        let taken = (self.each)(Framed::Event(bytes));
+        let taken = (self.each)(Framed::Event(bytes), self.context.cluster.as_deref());
         self.found.events += u64::from(taken.is_ok());
         taken
     }
@@ -432,22 +452,28 @@ impl Framer<'_> {
     }
 
     fn bad(&mut self, bytes: &[u8], place: Place, reason: Reason, detail: String) {
+        if self.context.is_other && reason == Reason::Kind {
+            return self.skip();
+        }
         self.found.bad += 1;
-        let place_text = match place {
+        let mut place_text = match place {
             Place::Byte(at) => format!("byte {at}"),
             Place::Line(number) => format!("line {number}"),
             Place::Item(number) => format!("item {number}"),
         };
+        if let Some(number) = self.context.record {
+            place_text.push_str(&format!(", record {number}"));
+        }
         if self.first_bad.is_none() {
-            let told = match place {
-                Place::Byte(_) => detail.clone(),
+            let told = match (place, self.context.record) {
+                (Place::Byte(_), None) => detail.clone(),
                 _ => format!("{place_text}: {detail}"),
             };
             let error = if reason == Reason::Syntax { FrameError::NotJson(told) } else { FrameError::NotAudit(told) };
             self.first_bad = Some(error);
         }
         // There is nothing to refuse in what is refused.
-        let _ = (self.each)(Framed::Bad(Reject { bytes, place: place_text, reason, detail }));
+        let _ = (self.each)(Framed::Bad(Reject { bytes, place: place_text, reason, detail }), None);
     }
 }
 
@@ -531,7 +557,7 @@ fn salvage_items(bytes: &[u8]) -> Vec<Range<usize>> {
 
 /// The length of the object that `bytes` begin with, told by braces and quotes alone: other brackets that do not match
 /// must not take its neighbours with them.
-fn end_of_object(bytes: &[u8]) -> Option<usize> {
+pub(super) fn end_of_object(bytes: &[u8]) -> Option<usize> {
     let (mut depth, mut at) = (0_usize, 0);
     while at < bytes.len() {
         match bytes[at] {
@@ -557,196 +583,6 @@ fn end_of_string(bytes: &[u8], at: usize) -> usize {
         at += 2;
     }
     bytes.len()
-}
-
-/// What a JSON text is, without looking deeper than it must.
-enum Shape<'b> {
-    Object(Head<'b>),
-    List(Vec<&'b RawValue>),
-    Other(&'static str),
-}
-
-/// The keys of an object that tell what it is.
-#[derive(Default)]
-struct Head<'b> {
-    kind: Option<Cow<'b, str>>,
-    api_version: Option<Cow<'b, str>>,
-    items: Option<Vec<&'b RawValue>>,
-    /// The values of [`WRAPPERS`].
-    wrapped: [Option<&'b RawValue>; WRAPPERS.len()],
-    audit_id: bool,
-}
-
-impl<'b> Head<'b> {
-    /// What the first wrapper key holds that holds audit events. A log shipper adds keys of its own, before or after.
-    fn unwrap(&self, nesting: u32) -> Option<Cow<'b, str>> {
-        if nesting >= NESTING_MAX {
-            return None;
-        }
-        let mut texts = self.wrapped.iter().flatten().filter_map(|value| inner_text(value));
-        texts.find(|text| holds_audit(text, nesting + 1, false))
-    }
-}
-
-/// The JSON text in a wrapper: an object or list as it is, or printed into a string.
-fn inner_text(value: &RawValue) -> Option<Cow<'_, str>> {
-    let text = value.get();
-    let text = match text.as_bytes().first()? {
-        b'{' | b'[' => Cow::Borrowed(text),
-        b'"' => Cow::Owned(serde_json::from_str::<String>(text).ok()?.trim_ascii().to_owned()),
-        _ => return None,
-    };
-    text.starts_with(['{', '[']).then_some(text)
-}
-
-/// Whether a text is an audit event or a list of them, or wraps one.
-fn holds_audit(text: &str, nesting: u32, in_list: bool) -> bool {
-    if looks_like_event(text.as_bytes()) {
-        return true;
-    }
-    match serde_json::from_str::<Shape<'_>>(text) {
-        Ok(Shape::List(items)) => {
-            nesting < NESTING_MAX && items.iter().any(|item| holds_audit(item.get(), nesting + 1, true))
-        }
-        Ok(Shape::Object(head)) => match (head.kind.as_deref(), head.api_version.as_deref()) {
-            (Some("Event"), None) => head.audit_id,
-            (Some("Event" | "EventList"), version) => is_audit(version),
-            (None, None) if head.audit_id && in_list => true,
-            _ => head.unwrap(nesting).is_some(),
-        },
-        Ok(Shape::Other(_)) | Err(_) => false,
-    }
-}
-
-impl<'de> Deserialize<'de> for Shape<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ShapeVisitor)
-    }
-}
-
-struct ShapeVisitor;
-
-impl<'de> Visitor<'de> for ShapeVisitor {
-    type Value = Shape<'de>;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an audit event or a list of them")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut head = Head::default();
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            match &*key {
-                "kind" => head.kind = text(map.next_value()?),
-                "apiVersion" => head.api_version = text(map.next_value()?),
-                "items" => head.items = map.next_value::<MaybeList<'de>>()?.0,
-                "auditID" => {
-                    head.audit_id = true;
-                    map.next_value::<IgnoredAny>()?;
-                }
-                key => match WRAPPERS.iter().position(|wrapper| *wrapper == key) {
-                    Some(wrapper) => head.wrapped[wrapper] = Some(map.next_value()?),
-                    None => {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                },
-            }
-        }
-        Ok(Shape::Object(head))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            items.push(item);
-        }
-        Ok(Shape::List(items))
-    }
-
-    fn visit_str<E: de::Error>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(Shape::Other("a string"))
-    }
-
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Shape::Other("a boolean"))
-    }
-
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Shape::Other("a number"))
-    }
-
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Shape::Other("a number"))
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Shape::Other("a number"))
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(Shape::Other("null"))
-    }
-}
-
-fn text(value: &RawValue) -> Option<Cow<'_, str>> {
-    serde_json::from_str(value.get()).ok()
-}
-
-/// The items of an array, or nothing if it is something else. Go writes an empty list as null, too.
-struct MaybeList<'b>(Option<Vec<&'b RawValue>>);
-
-impl<'de> Deserialize<'de> for MaybeList<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ListVisitor)
-    }
-}
-
-/// Does not look into anything but an array's items, so that lists within lists cost no stack.
-struct ListVisitor;
-
-impl<'de> Visitor<'de> for ListVisitor {
-    type Value = MaybeList<'de>;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a list")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            items.push(item);
-        }
-        Ok(MaybeList(Some(items)))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(MaybeList(None))
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(MaybeList(Some(Vec::new())))
-    }
-
-    fn visit_str<E: de::Error>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(MaybeList(None))
-    }
-
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(MaybeList(None))
-    }
-
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(MaybeList(None))
-    }
-
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(MaybeList(None))
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(MaybeList(None))
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! Audit events as bytes: framing a body into events, and projecting an event onto the paths that rules read.
 
 pub mod compress;
+mod cut;
 pub mod frame;
+mod google;
+mod packed;
 pub mod path;
 pub mod project;
 mod pruned;

@@ -38,6 +38,8 @@ pub struct Origin {
     pub source: Arc<str>,
     /// The cluster label for events that name none.
     pub cluster: Arc<str>,
+    /// The source itself says which cluster that is: then it holds whatever an envelope calls it.
+    pub names_cluster: bool,
     /// Bytes that a body may have after decompression.
     pub max_body: u64,
 }
@@ -177,7 +179,10 @@ impl Ingest {
         })?;
         let mut detected = Detected::default();
         let rules = self.inner.rules.load();
-        let looked = catch_unwind(AssertUnwindSafe(|| detector.body(&rules, &origin.cluster, &body, &mut detected)));
+        let looked = catch_unwind(AssertUnwindSafe(|| match origin.names_cluster {
+            true => detector.body_of(&rules, &origin.cluster, &body, &mut detected),
+            false => detector.body(&rules, &origin.cluster, &body, &mut detected),
+        }));
         // A mistake in here costs one batch: were it sent again, the next answer would be the same.
         let Ok(looked) = looked else {
             *detector = Detector::default();
@@ -198,9 +203,14 @@ impl Ingest {
     /// Notes how far event time has come; one event from the far future must not carry it there.
     fn advance(&self, detected: &mut Detected, origin: &Origin) {
         let now = clock::now();
-        detected.newest = detected.newest.map(|newest| newest.min(now.plus(SKEW_MAX)));
-        if let Some(newest) = detected.newest {
-            self.inner.watermarks.seen(&origin.cluster, newest, now, clock::steady());
+        let named = detected.named.values_mut().map(|seen| &mut seen.newest);
+        for newest in named.chain([&mut detected.newest]).flatten() {
+            *newest = (*newest).min(now.plus(SKEW_MAX));
+        }
+        for (cluster, seen) in detected.by_cluster(&origin.cluster) {
+            if let Some(newest) = seen.newest {
+                self.inner.watermarks.seen(cluster, newest, now, clock::steady());
+            }
         }
     }
 
@@ -209,15 +219,20 @@ impl Ingest {
     fn count(&self, detected: &Detected, bytes: u64, ahead: u64, origin: &Origin) {
         let Inner { metrics, rejects, newest: seen, .. } = &*self.inner;
         let source = origin.source.to_string();
-        let cluster = metrics.clusters.label(&origin.cluster);
-        let labels = SourceCluster { source: source.clone(), cluster: cluster.to_string() };
-        if let Some(newest) = detected.newest {
-            let newest = seen.note(&origin.source, &cluster, newest);
-            metrics.last_event.get_or_create(&labels).set(newest.as_seconds());
+        for (cluster, of_cluster) in detected.by_cluster(&origin.cluster) {
+            let cluster = metrics.clusters.label(cluster);
+            let labels = SourceCluster { source: source.clone(), cluster: cluster.to_string() };
+            if let Some(newest) = of_cluster.newest {
+                let newest = seen.note(&origin.source, &cluster, newest);
+                metrics.last_event.get_or_create(&labels).set(newest.as_seconds());
+            }
+            metrics.events.get_or_create(&labels).inc_by(of_cluster.events);
         }
-        metrics.events.get_or_create(&labels).inc_by(detected.events);
-        metrics.event_bytes.get_or_create(&Source { source: source.clone() }).inc_by(bytes);
-        metrics.events_ahead.get_or_create(&Source { source: source.clone() }).inc_by(ahead);
+        let of_source = Source { source: source.clone() };
+        metrics.event_bytes.get_or_create(&of_source).inc_by(bytes);
+        metrics.events_ahead.get_or_create(&of_source).inc_by(ahead);
+        metrics.events_truncated.get_or_create(&of_source).inc_by(detected.truncated);
+        metrics.records_skipped.get_or_create(&of_source).inc_by(detected.skipped);
         for reject in &detected.rejects {
             let labels = RejectedLabel { source: source.clone(), reason: reject.reason.to_owned() };
             metrics.events_rejected.get_or_create(&labels).inc();
@@ -252,7 +267,8 @@ mod tests {
         let rules = Arc::new(ArcSwap::from_pointee(RuleSet::compile(loaded.rules, std::time::Duration::ZERO)));
         let (metrics, watermarks) = (Arc::new(Metrics::new()), Arc::new(Watermarks::default()));
         let ingest = Ingest::new(rules, store.clone(), metrics, watermarks, Rejects::new(dir.path()));
-        let origin = Origin { source: "webhook".into(), cluster: "prod".into(), max_body: 1 << 20 };
+        let origin =
+            Origin { source: "webhook".into(), cluster: "prod".into(), names_cluster: false, max_body: 1 << 20 };
         let post = async |verb: &str| {
             let event = serde_json::json!({"kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata",
                 "auditID": "a", "stage": "ResponseComplete", "verb": verb, "requestURI": "/",

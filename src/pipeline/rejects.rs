@@ -93,7 +93,7 @@ mod tests {
     fn place_and_reason_are_kept_and_the_file_is_bounded() {
         let dir = tempfile::tempdir().unwrap();
         let rejects = Rejects::new(dir.path());
-        let origin = Origin { source: "webhook".into(), cluster: "prod".into(), max_body: 1 };
+        let origin = Origin { source: "webhook".into(), cluster: "prod".into(), names_cluster: false, max_body: 1 };
         let one = Rejected {
             place: "item 3".to_owned(),
             reason: "shape",

@@ -47,7 +47,7 @@ impl<'s> Gather<'s> {
             self.input_ends();
             self.current = Some(Arc::clone(&found.name));
         }
-        let Detected { events, newest, matches, rejects } = found.detected;
+        let Detected { events, truncated, skipped, newest, named, matches, rejects } = found.detected;
         self.events += events;
         if found.failed && self.scanned.failures.last().is_none_or(|(name, _)| **name != *found.name) {
             self.scanned.failures.push((found.name.to_string(), INTERNAL.to_owned()));
@@ -59,18 +59,22 @@ impl<'s> Gather<'s> {
         stats.events += events;
         stats.bytes += found.bytes;
         stats.rejected += rejects.len() as u64;
+        stats.truncated += truncated;
+        stats.skipped += skipped;
         let room = REJECTS_SHOWN.saturating_sub(self.scanned.rejects.len());
         self.scanned.rejects.extend(rejects.into_iter().take(room).map(|reject| (found.name.to_string(), reject)));
         self.correlator.take(&matches, None);
-        if let Some(newest) = newest {
-            self.advance(newest);
+        let own = (Arc::clone(&self.scan.cluster), newest);
+        for (cluster, newest) in named.into_iter().map(|(name, seen)| (name, seen.newest)).chain([own]) {
+            self.advance(&cluster, newest);
         }
         self.collect();
     }
 
-    fn advance(&mut self, newest: Timestamp) {
-        let cluster = Arc::clone(&self.scan.cluster);
-        self.correlator.advance(&cluster, newest);
+    fn advance(&mut self, cluster: &Arc<str>, newest: Option<Timestamp>) {
+        if let Some(newest) = newest {
+            self.correlator.advance(cluster, newest);
+        }
     }
 
     fn collect(&mut self) {

@@ -58,6 +58,10 @@ pub struct Stats {
     pub bytes: u64,
     /// Refused pieces.
     pub rejected: u64,
+    /// Events that were cut off, of which what was left was looked at.
+    pub truncated: u64,
+    /// Records of envelopes that are no audit events and need not be.
+    pub skipped: u64,
     /// Matching events that were there twice.
     pub duplicates: u64,
     /// Requests of which a rule was true, summed over the rules.

@@ -13,8 +13,8 @@ use super::{ExplainArgs, find, load};
 use crate::cli::{Failure, Outcome, out};
 use crate::engine::{self, Detected, Detector, RuleSet};
 use crate::event::compress::{Encoding, decompress};
-use crate::event::frame::told_apart;
-use crate::event::{FieldPath, Framed, frame, label, value};
+use crate::event::frame::{frame_from, told_apart};
+use crate::event::{FieldPath, Framed, label, value};
 use crate::rule::explain::{Explanation, Show, explain, quoted};
 use crate::rule::{Rule, Rules};
 
@@ -33,11 +33,11 @@ pub(super) fn run(args: &ExplainArgs) -> Outcome {
     let events = events(&body, &args.event)?;
     let set = RuleSet::compile(rules.clone(), Duration::from_secs(1));
     let mut out = out::stdout();
-    for (number, bytes) in events.iter().enumerate().take(EVENTS_MAX) {
+    for (number, (bytes, cluster)) in events.iter().enumerate().take(EVENTS_MAX) {
         if number > 0 {
             writeln!(out)?;
         }
-        one_event(&mut out, &rules, only.as_deref(), &set, bytes)?;
+        one_event(&mut out, &rules, only.as_deref(), &set, (bytes, cluster))?;
     }
     if events.len() > EVENTS_MAX {
         let _ = writeln!(out::stderr(), "{} more events are not explained", events.len() - EVENTS_MAX);
@@ -63,12 +63,12 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(body.into_owned())
 }
 
-/// The events of a file, out of whatever wraps them.
-fn events(body: &[u8], path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+/// The events of a file, out of whatever wraps them, with the labels of their clusters.
+fn events(body: &[u8], path: &Path) -> Result<Vec<(Vec<u8>, Arc<str>)>, Failure> {
     let mut events = Vec::new();
-    let framed = frame(body, |piece| {
+    let framed = frame_from(body, 0, |piece, cluster| {
         match piece {
-            Framed::Event(bytes) => events.push(bytes.to_vec()),
+            Framed::Event(bytes) => events.push((bytes.to_vec(), cluster.unwrap_or("default").into())),
             Framed::First(_) => return Err(told_apart()),
             Framed::Bad(reject) => {
                 let _ = writeln!(out::stderr(), "{}: {} is no event: {}", path.display(), reject.place, reject.detail);
@@ -88,18 +88,17 @@ fn one_event(
     rules: &Rules,
     only: Option<&[Arc<str>]>,
     set: &RuleSet,
-    bytes: &[u8],
+    (bytes, cluster): (&[u8], &Arc<str>),
 ) -> Result<(), Failure> {
     let mut event: Value = value(bytes).unwrap_or_default();
     writeln!(out, "{}", headline(&event))?;
-    let cluster: Arc<str> = "default".into();
     let mut found = Detected::default();
-    Detector::default().event(set, &cluster, bytes, &mut found);
+    Detector::default().event(set, cluster, bytes, &mut found);
     if let Some(reject) = found.rejects.first() {
         writeln!(out, "The event is refused, no rule is asked about it: {}", reject.detail)?;
         return Ok(());
     }
-    label(&mut event, &cluster);
+    label(&mut event, cluster);
     match only {
         Some(only) => {
             for rule in rules.rules.iter().filter(|rule| only.iter().any(|id| **id == *rule.info.id)) {

@@ -1,5 +1,11 @@
 //! Every shape of body, whole, torn and hostile.
 
+use std::io::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
 use super::*;
 
 const EVENT: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"a"}"#;
@@ -251,4 +257,234 @@ fn a_list_cut_anywhere_ends() {
         }
     }
     assert_eq!(run_with(&list, true).map(|(events, _)| events.len()), Ok(2));
+}
+
+const TIME: &str = "2026-01-01T00:00:00.000000Z";
+
+/// What an envelope holds: events with their clusters, bad pieces, and the counts.
+#[derive(Debug, Default, PartialEq)]
+struct Opened {
+    events: Vec<(Option<String>, Value)>,
+    bad: Vec<String>,
+    truncated: u64,
+    skipped: u64,
+}
+
+/// Takes what is JSON, as [`run`] does.
+fn opened(body: &str) -> Opened {
+    let mut opened = Opened::default();
+    let found = frame_from(body.as_bytes(), 0, |framed, cluster| {
+        match framed {
+            Framed::Event(bytes) => {
+                let event = serde_json::from_slice(bytes).map_err(|_| (Reason::Syntax, "torn".to_owned()))?;
+                opened.events.push((cluster.map(str::to_owned), event));
+            }
+            Framed::First(_) => return Err(told_apart()),
+            Framed::Bad(reject) => opened.bad.push(format!("{}: {}", reject.place, reject.detail)),
+        }
+        Ok(0)
+    });
+    let found = found.unwrap_or_else(|error| panic!("{error}: {body}"));
+    assert_eq!((found.events as usize, found.bad as usize), (opened.events.len(), opened.bad.len()), "{body}");
+    Opened { truncated: found.truncated, skipped: found.skipped, ..opened }
+}
+
+fn bare() -> Value {
+    serde_json::from_str(EVENT).expect("JSON")
+}
+
+fn subscription(stream: &str, messages: &[&str]) -> Value {
+    let events: Vec<_> =
+        messages.iter().map(|text| json!({"id": "1", "timestamp": 1_767_225_600_000_u64, "message": text})).collect();
+    json!({"messageType": "DATA_MESSAGE", "owner": "1", "logGroup": "/aws/eks/prod/cluster", "logStream": stream,
+        "subscriptionFilters": ["f"], "logEvents": events})
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(text.as_bytes()).expect("memory");
+    gzip.finish().expect("memory")
+}
+
+#[test]
+fn cloudwatch_holds_events_beside_other_logs() {
+    let audit = subscription("kube-apiserver-audit-1", &[EVENT, EVENT]);
+    let named = |count| vec![(Some("prod".to_owned()), bare()); count];
+    let data = STANDARD.encode(gzip(&audit.to_string()));
+    for body in [
+        audit.to_string(),
+        serde_json::to_string_pretty(&audit).expect("JSON"),
+        json!({"message": audit.to_string()}).to_string(),
+        json!({"awslogs": {"data": data}}).to_string(),
+        json!({"Records": [{"kinesis": {"data": data}, "eventSource": "aws:kinesis"}]}).to_string(),
+        json!({"requestId": "1", "timestamp": 1, "records": [{"data": data}]}).to_string(),
+        json!({"message": json!({"Records": [{"kinesis": {"data": data}}]})}).to_string(),
+        json!([{"@timestamp": "2026-01-01 00:00:00.000", "@message": EVENT, "@log": "1:/aws/eks/prod/cluster"},
+            {"@timestamp": "2026-01-01 00:00:00.000", "@message": bare(), "@log": "1:/aws/eks/prod/cluster"}])
+        .to_string(),
+        [EVENT; 2]
+            .map(|text| {
+                json!({"message": text, "log_group": "/aws/eks/prod/cluster", "log_stream": "kube-apiserver-audit-1"})
+                    .to_string()
+            })
+            .join("\n"),
+    ] {
+        assert_eq!(opened(&body), Opened { events: named(2), ..Opened::default() }, "{body}");
+    }
+    let twice = format!("{audit}{audit}");
+    assert_eq!(opened(&twice).events, named(4), "Firehose puts nothing between records");
+    let other = subscription("authenticator-1", &["time=\"x\" level=info", "{\"a\":1}"]);
+    let mut control = subscription("", &["CWL CONTROL MESSAGE: Checking health of destination"]);
+    control["messageType"] = json!("CONTROL_MESSAGE");
+    for (body, skipped) in [(other.to_string(), 2), (control.to_string(), 1), (format!("{control}\n{other}"), 3)] {
+        assert_eq!(opened(&body), Opened { skipped, ..Opened::default() }, "{body}");
+    }
+    let bad = subscription("kube-apiserver-audit-1", &[EVENT, "hello", EVENT]);
+    let found = opened(&format!("{EVENT}\n{bad}"));
+    assert_eq!(
+        (found.events.len(), found.bad),
+        (3, vec!["line 2, record 1: the record holds no audit event of audit.k8s.io/v1".to_owned()])
+    );
+}
+
+#[test]
+fn what_the_clouds_export_as_files_is_read() {
+    for body in [
+        format!("2026-01-01T00:00:00.000Z {EVENT}\n2026-01-01T00:00:00.000Z {EVENT}\n"),
+        format!("node-1 {EVENT}\nnode-2 {EVENT}"),
+        format!("2026-01-01T00:00:00.1Z stdout F {EVENT}\n<13>1 2026-01-01T00:00:00Z h app 1 - - {EVENT}"),
+        json!({"events": [{"logStreamName": "kube-apiserver-audit-1", "timestamp": 1, "message": EVENT}, {"message": EVENT}]})
+            .to_string(),
+    ] {
+        let found = opened(&body);
+        assert_eq!((found.events.len(), found.bad.len()), (2, 0), "{body} {found:?}");
+    }
+    let found = opened(&format!("{EVENT}\nnode-1 hello {{\n[1] {EVENT}\n"));
+    assert_eq!((found.events.len(), found.bad.len()), (2, 2), "{found:?}");
+    assert_eq!(opened(&json!({"events": [], "searchedLogStreams": []}).to_string()), Opened::default());
+}
+
+#[test]
+fn lines_that_are_cut_off_are_salvaged_if_their_time_is_known() {
+    let long = format!(
+        r#"{},"verb":"create","user":{{"username":"bob"}},"requestObject":{{"a":"xxx"#,
+        &EVENT[..EVENT.len() - 1]
+    );
+    let aks =
+        json!({"records": [{"category": "kube-audit", "resourceId": "/x", "time": TIME, "properties": {"log": long}}]});
+    for body in [
+        subscription("kube-apiserver-audit-1", &[&long]).to_string(),
+        subscription("kube-apiserver-audit-1", &[&format!("{long}[Truncated...]")]).to_string(),
+        format!("2026-01-01T00:00:00.000Z {long}\n"),
+        json!({"message": long, "@timestamp": TIME}).to_string(),
+        aks.to_string(),
+    ] {
+        let found = opened(&body);
+        assert_eq!((found.events.len(), found.bad.len(), found.truncated), (1, 0, 1), "{body} {found:?}");
+        let event = &found.events[0].1;
+        assert_eq!((&event["verb"], &event["user"]["username"]), (&json!("create"), &json!("bob")));
+        assert_eq!(event["stageTimestamp"], json!(TIME));
+        assert_eq!(
+            (event.get("requestObject"), &event["annotations"]),
+            (None, &json!({"audit.k8s.io/truncated": "true"}))
+        );
+    }
+    assert!(
+        frame(long.as_bytes(), |framed| if let Framed::Event(_) = framed {
+            Err((Reason::Syntax, String::new()))
+        } else {
+            Ok(0)
+        })
+        .is_err()
+    );
+}
+
+#[test]
+fn azure_holds_events_beside_other_logs() {
+    let record = |category: &str, log: Value| {
+        json!({"category": category, "operationName": "x", "time": TIME, "properties": {"log": log, "stream": "stdout", "pod": "p"},
+            "resourceId": "/SUBSCRIPTIONS/S/RESOURCEGROUPS/G/PROVIDERS/MICROSOFT.CONTAINERSERVICE/MANAGEDCLUSTERS/PROD-1"})
+    };
+    let audit = [
+        record("kube-audit", json!(format!("{EVENT}\n"))),
+        record("kube-audit-admin", bare()),
+        record("kube-apiserver", json!("I0101 12:00:00 1 klog.go] hello {\"a\":1}")),
+        record("guard", json!("{\"level\":\"info\"}")),
+    ];
+    let named = vec![(Some("prod-1".to_owned()), bare()); 2];
+    let expected = Opened { events: named, skipped: 2, ..Opened::default() };
+    for body in [
+        json!({"records": audit}).to_string(),
+        json!(audit).to_string(),
+        audit.clone().map(|record| record.to_string()).join("\n"),
+        json!({"value": json!({"records": audit}).to_string()}).to_string(),
+    ] {
+        assert_eq!(opened(&body), expected, "{body}");
+    }
+    let mut mixed = record("kube-audit", json!("hello"));
+    mixed["resourceId"] = json!("/subscriptions/s/managedClusters/Prod");
+    let found = opened(&format!("{EVENT}\n{mixed}\n{}", record("kube-audit", json!(&EVENT[..30]))));
+    assert_eq!(found.bad.len(), 2, "{found:?}");
+    mixed["properties"]["log"] = bare();
+    assert_eq!(opened(&mixed.to_string()).events, [(Some("Prod".to_owned()), bare())]);
+}
+
+#[test]
+fn google_holds_events_beside_other_logs() {
+    let entry = json!({"insertId": "i", "timestamp": TIME, "logName": "projects/p/logs/cloudaudit.googleapis.com%2Factivity",
+        "resource": {"type": "k8s_cluster", "labels": {"project_id": "p", "location": "l", "cluster_name": "c"}},
+        "protoPayload": {"serviceName": "k8s.io", "methodName": "io.k8s.core.v1.pods.create", "resourceName": "core/v1/namespaces/a/pods/b"}});
+    let mut container = entry.clone();
+    container["protoPayload"]["serviceName"] = json!("container.googleapis.com");
+    let node =
+        json!({"insertId": "i", "timestamp": TIME, "logName": "projects/p/logs/kubelet", "textPayload": "hello"});
+    let push = json!({"message": {"data": STANDARD.encode(entry.to_string()), "messageId": "1"}, "subscription": "s"});
+    for (body, skipped) in [
+        (entry.to_string(), 0),
+        (json!([entry, container, node]).to_string(), 2),
+        (json!({"entries": [entry, node]}).to_string(), 1),
+        (json!({"message": entry.to_string()}).to_string(), 0),
+        (push.to_string(), 0),
+        (json!([{"ackId": "1", "message": push["message"]}]).to_string(), 0),
+        (format!("{container}\n{entry}\n{node}"), 2),
+    ] {
+        let found = opened(&body);
+        assert_eq!((found.events.len(), found.bad.len(), found.skipped), (1, 0, skipped), "{body} {found:?}");
+        assert_eq!((found.events[0].0.as_deref(), &found.events[0].1["verb"]), (Some("p/l/c"), &json!("create")));
+    }
+    let mut bad = entry.clone();
+    bad["protoPayload"]["methodName"] = json!(null);
+    let found = opened(&json!({"entries": [entry, bad]}).to_string());
+    assert_eq!(found.bad, ["byte 0, record 1: the log entry has no `methodName`"]);
+}
+
+#[test]
+fn openshift_adds_to_events() {
+    let mut event = bare();
+    event["@timestamp"] = json!(TIME);
+    event["openshift"] = json!({"cluster_id": "e1e2", "sequence": 1});
+    event["k8s_audit_level"] = json!("Metadata");
+    for body in [event.to_string(), json!({"structured": event, "openshift": {"sequence": 2}}).to_string()] {
+        assert_eq!(opened(&body).events, [(Some("e1e2".to_owned()), event.clone())], "{body}");
+    }
+    let auditd = json!({"@timestamp": TIME, "message": "type=LOGIN", "log_source": "auditd", "log_type": "audit"});
+    let found = opened(&format!("{event}\n{auditd}"));
+    assert_eq!((found.events.len(), found.bad.len(), found.skipped), (1, 0, 1), "{found:?}");
+}
+
+#[test]
+fn what_is_packed_in_a_body_is_bounded_as_a_whole() {
+    let bomb = STANDARD.encode(gzip(&format!("[{}]", " ".repeat(30 << 20))));
+    let records: Vec<_> = (0..4).map(|_| json!({"data": bomb})).collect();
+    let body = json!({"records": records, "x": EVENT}).to_string();
+    let mut told = Vec::new();
+    let _ = frame(body.as_bytes(), |framed| {
+        if let Framed::Bad(reject) = framed {
+            if reject.reason == Reason::Syntax {
+                told.push(reject.detail);
+            }
+        }
+        Ok(0)
+    });
+    assert!(!told.is_empty() && told[0].starts_with("`data` is larger than"), "{told:?}");
 }

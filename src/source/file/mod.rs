@@ -35,7 +35,7 @@ pub struct FileConfig {
     pub name: String,
     /// The file; it may appear later.
     pub path: PathBuf,
-    /// The cluster label of its events; the global `cluster` otherwise.
+    /// The cluster label of its events; otherwise their envelope's, or the global `cluster`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
 }
@@ -94,11 +94,12 @@ enum Left {
 impl<I: Intake> Follower<I> {
     /// `cluster` is the label where the source names none.
     pub fn new(config: &FileConfig, cluster: &str, ingest: I, metrics: Arc<Metrics>) -> Self {
-        let cluster = config.cluster.as_deref().unwrap_or(cluster).into();
+        let names_cluster = config.cluster.is_some();
+        let (source, cluster) = (config.name.as_str().into(), config.cluster.as_deref().unwrap_or(cluster).into());
         Self {
             path: config.path.clone(),
             key: config.path.to_string_lossy().into_owned(),
-            origin: Origin { source: config.name.as_str().into(), cluster, max_body: (LINE_MAX + BLOCK) as u64 },
+            origin: Origin { source, cluster, names_cluster, max_body: (LINE_MAX + BLOCK) as u64 },
             ingest,
             metrics,
             pace: Pace::default(),

@@ -117,6 +117,8 @@ pub(super) struct Receiver<I> {
     pub(super) source: Arc<str>,
     /// The cluster label where the path names none.
     pub(super) cluster: Arc<str>,
+    /// The source's configuration names it.
+    pub(super) names_cluster: bool,
     pub(super) tokens: Option<Arc<Tokens>>,
     pub(super) max_body: u64,
     pub(super) limits: Limits,
@@ -176,6 +178,7 @@ impl<I: Intake> Receiver<I> {
         let start = Instant::now();
         let origin = Origin {
             source: self.source.clone(),
+            names_cluster: self.names_cluster || cluster.is_some(),
             cluster: cluster.map_or_else(|| self.cluster.clone(), |name| name.into()),
             max_body: self.max_body,
         };
@@ -243,6 +246,7 @@ mod tests {
         Receiver {
             source: "webhook".into(),
             cluster: "home".into(),
+            names_cluster: false,
             tokens: None,
             max_body: 1 << 10,
             limits: Limits::default(),

@@ -65,7 +65,7 @@ pub struct WebhookConfig {
     pub bearer_token_file: Option<PathBuf>,
     /// Largest body, before and after decompression.
     pub max_body: ByteSize,
-    /// The cluster label of events whose path names none; the global `cluster` otherwise.
+    /// The cluster label of events whose path names none; otherwise their envelope's, or the global `cluster`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
     /// Allows plain HTTP off loopback.
@@ -211,6 +211,7 @@ impl<I: Intake> Webhook<I> {
         let receiver = Receiver {
             source: config.name.as_str().into(),
             cluster: config.cluster.as_deref().unwrap_or(cluster).into(),
+            names_cluster: config.cluster.is_some(),
             tokens: tokens.map(Arc::new),
             max_body: config.max_body.0,
             limits: Limits::default(),
