@@ -24,6 +24,8 @@ mod deploy;
 mod disk;
 #[path = "it/docs.rs"]
 mod docs;
+#[path = "it/envelopes.rs"]
+mod envelopes;
 #[path = "it/evasion.rs"]
 mod evasion;
 #[path = "it/falco.rs"]
@@ -58,5 +60,7 @@ mod semantics;
 mod silence;
 #[path = "it/support.rs"]
 mod support;
+#[path = "it/unwrap.rs"]
+mod unwrap;
 #[path = "it/vocabulary.rs"]
 mod vocabulary;

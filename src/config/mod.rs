@@ -42,7 +42,7 @@ pub const DEFAULT_YAML: &str = include_str!("default.yaml");
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The label of events whose source names no cluster.
+    /// The label of events of which neither source nor envelope names a cluster.
     pub cluster: String,
     /// Where the state database and the rejects file live.
     #[schemars(extend("default" = "/var/lib/kubesiren"))]

@@ -83,11 +83,14 @@ pub fn reader<'r>(mut input: impl BufRead + Send + 'r) -> io::Result<Box<dyn Rea
     Ok(Box::new(Inner::Unknown(unpacked)))
 }
 
+/// All of what was packed, its first bytes read before.
+type Whole<'r> = io::Chain<io::Cursor<Vec<u8>>, Box<dyn Read + Send + 'r>>;
+
 /// What was packed, of which the first bytes tell whether it is packed once more.
 enum Inner<'r> {
     Unknown(Box<dyn Read + Send + 'r>),
-    Plain(io::Chain<io::Cursor<Vec<u8>>, Box<dyn Read + Send + 'r>>),
-    Packed(Box<flate2::read::MultiGzDecoder<io::Chain<io::Cursor<Vec<u8>>, Box<dyn Read + Send + 'r>>>>),
+    Plain(Whole<'r>),
+    Packed(Box<flate2::read::MultiGzDecoder<Whole<'r>>>),
 }
 
 impl Read for Inner<'_> {

@@ -363,19 +363,19 @@ impl<'f> Framer<'f> {
     fn shape(&mut self, bytes: &[u8], shape: Shape<'_>, place: Place, nesting: u32) {
         match shape {
             Shape::List(items) => self.items_from(&items, 0, nesting, false),
-            Shape::Object(head) => self.object(bytes, head, place, nesting),
+            Shape::Object(head) => self.object(bytes, &head, place, nesting),
             Shape::Other(kind) => self.bad(bytes, place, Reason::Kind, format!("{kind} is no event")),
         }
     }
 
-    fn object(&mut self, bytes: &[u8], head: Head<'_>, place: Place, nesting: u32) {
-        let outer = self.enter(&head);
+    fn object(&mut self, bytes: &[u8], head: &Head<'_>, place: Place, nesting: u32) {
+        let outer = self.enter(head);
         let version = head.api_version.as_deref();
         match (head.kind.as_deref(), version) {
-            (Some("EventList"), version) if is_audit(version) => match head.items {
+            (Some("EventList"), version) if is_audit(version) => match &head.items {
                 Some(items) => {
                     self.declared = true;
-                    self.items_from(&items, 0, nesting, true);
+                    self.items_from(items, 0, nesting, true);
                 }
                 None => self.bad(bytes, place, Reason::Shape, "an EventList without items".to_owned()),
             },
@@ -388,7 +388,7 @@ impl<'f> Framer<'f> {
                 let version = version.map_or("none", |_| "another");
                 self.bad(bytes, place, Reason::Kind, format!("apiVersion must be {API_VERSION}, it has {version}"));
             }
-            _ => self.open(bytes, &head, place, nesting),
+            _ => self.open(bytes, head, place, nesting),
         }
         self.context = outer;
     }

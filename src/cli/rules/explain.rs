@@ -63,8 +63,11 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(body.into_owned())
 }
 
-/// The events of a file, out of whatever wraps them, with the labels of their clusters.
-fn events(body: &[u8], path: &Path) -> Result<Vec<(Vec<u8>, Arc<str>)>, Failure> {
+/// An event and the label of its cluster.
+type Labelled = (Vec<u8>, Arc<str>);
+
+/// The events of a file, out of whatever wraps them.
+fn events(body: &[u8], path: &Path) -> Result<Vec<Labelled>, Failure> {
     let mut events = Vec::new();
     let framed = frame_from(body, 0, |piece, cluster| {
         match piece {

@@ -18,7 +18,7 @@ const CLUSTER_NAME_MAX: usize = 253;
 
 /// Bytes that the packed records of one body may have, unpacked, and how many times its own size.
 const UNPACKED_MAX: usize = 64 << 20;
-const UNPACKED_FACTOR: usize = 8;
+const UNPACKED_FACTOR: usize = 4;
 
 /// What EKS names log groups, before and after the cluster.
 const EKS_GROUP: (&str, &str) = ("/aws/eks/", "/cluster");
@@ -83,8 +83,8 @@ impl Framer<'_> {
                 return self.unpack(bytes, data, place, nesting);
             }
         }
-        let only =
-            if head.is_providers() { "the record holds no audit event" } else { "kind must be Event or EventList" };
+        let is_record = head.is_providers() || self.context.record.is_some();
+        let only = if is_record { "the record holds no audit event" } else { "kind must be Event or EventList" };
         self.bad(bytes, place, Reason::Kind, format!("{only} of {}", super::API_VERSION));
     }
 

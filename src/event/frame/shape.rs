@@ -99,7 +99,7 @@ const TOLD_KINDS: usize = Told::OpenShift as usize + 1;
 
 /// What a JSON text is, without looking deeper than it must.
 pub(super) enum Shape<'b> {
-    Object(Head<'b>),
+    Object(Box<Head<'b>>),
     List(Vec<&'b RawValue>),
     Other(&'static str),
 }
@@ -219,7 +219,7 @@ impl<'de> Visitor<'de> for ShapeVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut head = Head::default();
+        let mut head = Box::<Head<'_>>::default();
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match &*key {
                 "kind" => head.kind = text(map.next_value()?),

@@ -479,10 +479,10 @@ fn what_is_packed_in_a_body_is_bounded_as_a_whole() {
     let body = json!({"records": records, "x": EVENT}).to_string();
     let mut told = Vec::new();
     let _ = frame(body.as_bytes(), |framed| {
-        if let Framed::Bad(reject) = framed {
-            if reject.reason == Reason::Syntax {
-                told.push(reject.detail);
-            }
+        if let Framed::Bad(reject) = framed
+            && reject.reason == Reason::Syntax
+        {
+            told.push(reject.detail);
         }
         Ok(0)
     });
