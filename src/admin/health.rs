@@ -14,6 +14,8 @@ pub enum Unready {
     ReloadFailed,
     /// Nothing can be acknowledged, because nothing more can be made durable.
     JournalFull,
+    /// The source of this number has never been reached since the start.
+    Source(usize),
 }
 
 /// What holds against being ready. Set by whoever knows, read by `/readyz` and `/api/v1/status`.

@@ -31,7 +31,7 @@ pub(super) fn item_nodes(parts: &Parts) -> impl Iterator<Item = &Node> {
 }
 
 /// Where a key's value is written, or the mapping's head.
-fn place(node: &Node, key: &str) -> Span {
+pub(super) fn place(node: &Node, key: &str) -> Span {
     node.get(key).map_or_else(|| head(node), |value| value.span)
 }
 
@@ -52,6 +52,10 @@ fn sources(parts: &Parts, tree: &mut Tree) {
                 (&webhook.name, "listen")
             }
             SourceConfig::File(file) => (&file.name, "path"),
+            SourceConfig::Kafka(kafka) => {
+                super::kafka::source(node, kafka, tree);
+                (&kafka.name, "brokers")
+            }
         };
         if names.insert(name.clone(), ()).is_some() {
             let span = node.get("name").map_or_else(|| place(node, key), |name| name.span);
@@ -146,6 +150,7 @@ fn sink_kind(node: &Node, kind: &SinkKind, tree: &mut Tree) {
             }
             zero(tree, alertmanager.resend, place(node, "resend"), "resend");
         }
+        SinkKind::Kafka(kafka) => super::kafka::sink(node, kafka, tree),
         SinkKind::Stdout(_) | SinkKind::Webhook(_) => {}
     }
 }

@@ -5,6 +5,7 @@ pub mod correlating;
 pub mod rejects;
 pub mod watermarks;
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,7 @@ use arc_swap::ArcSwap;
 
 use crate::clock;
 use crate::correlate::SKEW_MAX;
-use crate::engine::{Detected, Detector, RuleSet};
+use crate::engine::{Detected, Detector, Match, Rejected, RuleSet};
 use crate::event::compress::{DecompressError, decompress};
 use crate::metrics::{Metrics, Rejected as RejectedLabel, Source, SourceCluster};
 use crate::store::{Append, FilePosition, Store, StoreError};
@@ -35,6 +36,17 @@ pub struct Origin {
     pub cluster: Arc<str>,
     /// Bytes that a body may have after decompression.
     pub max_body: u64,
+}
+
+/// One of several bodies that are taken together: a message of a topic.
+#[derive(Clone, Copy)]
+pub struct Part<'b> {
+    /// Its bytes; their compression is told from the first ones.
+    pub body: &'b [u8],
+    /// The cluster label for events that name none.
+    pub cluster: &'b Arc<str>,
+    /// Where it came from, for whoever reads the rejects file.
+    pub place: &'b (dyn fmt::Display + Sync),
 }
 
 /// What an accepted batch held.
@@ -115,8 +127,8 @@ impl Ingest {
         position: Option<FilePosition>,
     ) -> Result<Receipt, IngestError> {
         let mut worker = self.worker();
-        let outcome = self.detect(body, encoding, origin, &mut worker);
-        let bytes = match outcome {
+        worker.detected.clear();
+        let bytes = match self.detect(body, encoding, origin, &mut worker) {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.give_back(worker);
@@ -124,26 +136,91 @@ impl Ingest {
             }
         };
         let matches = std::mem::take(&mut worker.detected.matches);
-        let bound = clock::now().plus(SKEW_MAX);
-        let ahead = matches.iter().filter(|found| found.time > bound).count() as u64;
         let receipt = Receipt {
             events: worker.detected.events,
             rejected: worker.detected.rejects.len() as u64,
             matches: matches.len() as u64,
         };
-        let outcome = self.inner.store.append(Append { matches, position }).await;
-        if matches!(outcome, Err(StoreError::Full(_))) {
-            self.inner.full.store(true, Ordering::Relaxed);
-        }
+        let ahead = ahead(&matches);
+        let outcome = self.append(matches, position, &origin.source).await;
         if outcome.is_ok() {
             self.count(&worker.detected, bytes, ahead, origin);
         }
         self.give_back(worker);
+        outcome.map(|()| receipt)
+    }
+
+    /// Takes several bodies as one batch: one that is no audit log costs its neighbours nothing, and is rejected with its
+    /// place. All are durable when this returns, or none has left a trace. Neighbours of one cluster are counted together.
+    /// The only error is [`IngestError::NoRoom`].
+    pub async fn ingest_all(
+        &self,
+        parts: &[Part<'_>],
+        source: &Arc<str>,
+        max_body: u64,
+    ) -> Result<Receipt, IngestError> {
+        let (mut worker, mut matches) = (self.worker(), Vec::new());
+        let (mut receipt, mut seen) = (Receipt::default(), Vec::new());
+        for run in parts.chunk_by(|a, b| a.cluster == b.cluster) {
+            let origin = Origin { source: Arc::clone(source), cluster: Arc::clone(run[0].cluster), max_body };
+            worker.detected.clear();
+            let bytes = run.iter().map(|part| self.detect_part(part, &origin, &mut worker)).sum();
+            let ahead = ahead(&worker.detected.matches);
+            matches.append(&mut worker.detected.matches);
+            receipt.events += worker.detected.events;
+            receipt.rejected += worker.detected.rejects.len() as u64;
+            seen.push((std::mem::take(&mut worker.detected), bytes, ahead, origin));
+        }
+        receipt.matches = matches.len() as u64;
+        let outcome = self.append(matches, None, source).await;
+        if outcome.is_ok() {
+            for (detected, bytes, ahead, origin) in &seen {
+                self.count(detected, *bytes, *ahead, origin);
+            }
+        }
+        self.give_back(worker);
+        outcome.map(|()| receipt)
+    }
+
+    /// Looks at one of several bodies; its size after decompression. Whatever is wrong with it is a reject of its own.
+    fn detect_part(&self, part: &Part<'_>, origin: &Origin, worker: &mut Worker) -> u64 {
+        let before = worker.detected.rejects.len();
+        let outcome = self.detect(part.body, Encoding::Detect, origin, worker);
+        for reject in &mut worker.detected.rejects[before..] {
+            reject.place = format!("{}: {}", part.place, reject.place);
+        }
+        let error = match outcome {
+            Ok(bytes) => return bytes,
+            Err(error) => error,
+        };
+        // Where pieces were refused, they say it better.
+        if worker.detected.rejects.len() == before {
+            worker.detected.rejects.push(Rejected {
+                place: part.place.to_string(),
+                reason: if matches!(error, IngestError::TooLarge { .. }) { "too_large" } else { "not_audit" },
+                detail: error.to_string(),
+                bytes: part.body.len(),
+                hash: blake3::hash(part.body).to_hex()[..16].to_owned(),
+            });
+        }
+        0
+    }
+
+    async fn append(
+        &self,
+        matches: Vec<Match>,
+        position: Option<FilePosition>,
+        source: &str,
+    ) -> Result<(), IngestError> {
+        let outcome = self.inner.store.append(Append { matches, position }).await;
+        if matches!(outcome, Err(StoreError::Full(_))) {
+            self.inner.full.store(true, Ordering::Relaxed);
+        }
         match outcome {
-            Ok(()) => Ok(receipt),
+            Ok(()) => Ok(()),
             Err(error @ (StoreError::Full(_) | StoreError::Closed)) => Err(IngestError::NoRoom(error.to_string())),
             Err(error) => {
-                tracing::error!(%error, source = &*origin.source, "a batch could not be journaled; it was refused");
+                tracing::error!(%error, source, "a batch could not be journaled; it was refused");
                 Err(IngestError::NoRoom(error.to_string()))
             }
         }
@@ -162,7 +239,7 @@ impl Ingest {
         full
     }
 
-    /// Finds the matches of a body; returns its size after decompression.
+    /// Adds what it finds in a body to what the worker has; returns the body's size after decompression.
     fn detect(
         &self,
         body: &[u8],
@@ -174,14 +251,16 @@ impl Ingest {
             DecompressError::TooLarge(limit) => IngestError::TooLarge { limit },
             corrupt @ DecompressError::Corrupt(..) => IngestError::NotAudit(format!("the body is {corrupt}")),
         })?;
-        worker.detected.clear();
+        let Worker { detector, detected } = worker;
+        let (events, matches, rejects) = (detected.events, detected.matches.len(), detected.rejects.len());
         let rules = self.inner.rules.load();
-        let looked = catch_unwind(AssertUnwindSafe(|| {
-            worker.detector.body(&rules, &origin.cluster, &body, &mut worker.detected)
-        }));
-        // A mistake in here costs one batch: were it sent again, the next answer would be the same.
+        let looked = catch_unwind(AssertUnwindSafe(|| detector.body(&rules, &origin.cluster, &body, detected)));
+        // A mistake in here costs one body: were it sent again, the next answer would be the same.
         let Ok(looked) = looked else {
-            *worker = Worker::default();
+            *detector = Detector::default();
+            detected.events = events;
+            detected.matches.truncate(matches);
+            detected.rejects.truncate(rejects);
             tracing::error!(
                 source = &*origin.source,
                 bytes = body.len(),
@@ -190,7 +269,7 @@ impl Ingest {
             return Err(IngestError::NotAudit("internal error, please report".to_owned()));
         };
         looked.map_err(|error| IngestError::NotAudit(error.to_string()))?;
-        for found in &mut worker.detected.matches {
+        for found in &mut detected.matches[matches..] {
             found.source = Arc::clone(&origin.source);
         }
         Ok(body.len() as u64)
@@ -233,6 +312,12 @@ impl Ingest {
             pool.push(worker);
         }
     }
+}
+
+/// Matches dated further ahead of the clock than clocks differ.
+fn ahead(matches: &[Match]) -> u64 {
+    let bound = clock::now().plus(SKEW_MAX);
+    matches.iter().filter(|found| found.time > bound).count() as u64
 }
 
 #[cfg(test)]

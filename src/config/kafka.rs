@@ -1,0 +1,69 @@
+//! What is wrong with a source or sink of Kafka, each mistake at its place.
+
+use super::tree::Tree;
+use super::validate::place;
+use crate::diagnose::Span;
+use crate::kafka::{Connection, Owned, wrong_brokers};
+use crate::sink::kafka::KafkaConfig as SinkConfig;
+use crate::source::kafka::KafkaConfig as SourceConfig;
+use crate::yaml::{Node, Value};
+
+pub(super) fn source(node: &Node, config: &SourceConfig, tree: &mut Tree) {
+    connection(node, config.connection(), &SourceConfig::owned(), tree);
+    for (at, message) in config.wrong_topics() {
+        tree.report(item(node, "topics", at), message, None);
+    }
+    if config.group.trim().is_empty() {
+        tree.report(place(node, "group"), "`group` is empty: offsets are kept under its name", None);
+    }
+    if config.max_body.0 == 0 {
+        tree.report(place(node, "max_body"), "`max_body` is 0: no event would fit", None);
+    }
+}
+
+pub(super) fn sink(node: &Node, config: &SinkConfig, tree: &mut Tree) {
+    connection(node, config.connection(), &SinkConfig::owned(), tree);
+    if let Some(why) = crate::kafka::wrong_topic(&config.topic) {
+        tree.report(place(node, "topic"), format!("`topic`: {why}"), None);
+    }
+}
+
+fn connection(node: &Node, connection: Connection<'_>, owned: &[Owned], tree: &mut Tree) {
+    for (at, message) in wrong_brokers(connection.brokers) {
+        tree.report(item(node, "brokers", at), message, None);
+    }
+    let Some(written) = node.get("properties").and_then(Node::as_map) else { return };
+    let span =
+        |name: &str| written.iter().find(|(key, _)| key.text == name).map_or_else(Span::default, |(key, _)| key.span);
+    for name in connection.properties.names() {
+        if let Some((_, instead)) = owned.iter().find(|(owned, _)| *owned == name) {
+            tree.report(span(name), format!("`{name}` is not to be set here"), Some((*instead).to_owned()));
+        }
+    }
+    for (name, message, help) in properties(connection) {
+        tree.report(span(&name), message, Some(help));
+    }
+}
+
+const PROPERTIES: &str = "the properties are those of librdkafka's CONFIGURATION.md";
+
+#[cfg(feature = "kafka")]
+fn properties(connection: Connection<'_>) -> Vec<(String, String, String)> {
+    let wrong = crate::kafka::client::wrong_properties(connection.properties).into_iter();
+    wrong.map(|(name, message)| (name, message, PROPERTIES.to_owned())).collect()
+}
+
+/// Nobody here knows them.
+#[cfg(not(feature = "kafka"))]
+fn properties(_: Connection<'_>) -> Vec<(String, String, String)> {
+    Vec::new()
+}
+
+/// Where an item of a list is written, or the list.
+fn item(node: &Node, key: &str, at: Option<usize>) -> Span {
+    let item = node.get(key).and_then(|list| match &list.value {
+        Value::Seq(items) => items.get(at?),
+        _ => None,
+    });
+    item.map_or_else(|| place(node, key), |item| item.span)
+}

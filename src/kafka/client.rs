@@ -1,0 +1,196 @@
+//! librdkafka's clients: made from [`Settings`], their properties looked at before, their errors told once.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, ClientContext};
+
+use super::explain::{Explained, explain};
+use super::{Properties, Settings, is_secret};
+
+/// The same words are logged again after this time, if they still hold.
+const TOLD_EVERY: Duration = Duration::from_secs(300);
+/// Different words that are kept apart; the oldest makes way.
+const TOLD_MAX: usize = 16;
+
+/// The settings as rdkafka takes them.
+#[must_use]
+pub fn config(settings: &Settings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    for (name, value) in settings.iter() {
+        config.set(name, value);
+    }
+    // Its lines repeat what comes as errors; whoever asks for debugging gets them.
+    config.set_log_level(RDKafkaLogLevel::Info);
+    config
+}
+
+/// What librdkafka does not take of these properties, each with its name as it is written. Secrets in files are not read.
+#[must_use]
+pub fn wrong_properties(properties: &Properties) -> Vec<(String, String)> {
+    let mut wrong = Vec::new();
+    for name in properties.names() {
+        let (bare, value) = match name.strip_suffix("_file") {
+            Some(bare) => (bare, "text"),
+            None => (name, properties.get(name).unwrap_or_default()),
+        };
+        let mut config = ClientConfig::new();
+        config.set(bare, value);
+        if let Err(error) = config.create_native_config().map(drop) {
+            wrong.push((name.to_owned(), of_property(bare, error)));
+        }
+    }
+    wrong
+}
+
+/// Why a property is not taken; the value of a secret is not repeated.
+fn of_property(name: &str, error: KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, words, ..) if words.starts_with("No such configuration property") => {
+            format!("librdkafka has no property `{name}`")
+        }
+        KafkaError::ClientConfig(..) if is_secret(name) => format!("librdkafka does not take the value of `{name}`"),
+        KafkaError::ClientConfig(_, words, ..) => words,
+        error => error.to_string(),
+    }
+}
+
+/// Lets librdkafka look at everything it is told, certificates too, without connecting to anybody for longer than that.
+pub fn look_at(settings: &Settings) -> Result<(), String> {
+    let made = config(settings).create_with_context::<_, BaseConsumer<Silent>>(Silent);
+    made.map(drop).map_err(|error| of_creation(settings, error))
+}
+
+/// Says nothing: what cannot be reached is not what is looked at.
+struct Silent;
+
+impl ClientContext for Silent {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ConsumerContext for Silent {}
+
+/// Why a client cannot be made, in words without secrets.
+#[must_use]
+pub fn of_creation(settings: &Settings, error: KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, _, name, _) if is_secret(&name) => {
+            format!("librdkafka does not take the value of `{name}`")
+        }
+        KafkaError::ClientConfig(_, words, ..) | KafkaError::ClientCreation(words) => settings.without_secrets(&words),
+        error => settings.without_secrets(&error.to_string()),
+    }
+}
+
+/// Logs what goes wrong with one client: each thing once, and again if it lasts.
+pub struct Teller {
+    /// `source audit`, `sink soc`.
+    who: String,
+    settings: Settings,
+    told: Mutex<Vec<(String, Instant)>>,
+}
+
+impl Teller {
+    /// For `who`, as logs name it.
+    #[must_use]
+    pub fn new(who: impl Into<String>, settings: Settings) -> Self {
+        Self { who: who.into(), settings, told: Mutex::default() }
+    }
+
+    /// What the client was told.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Puts an error into words, without secrets.
+    #[must_use]
+    pub fn explain(&self, code: RDKafkaErrorCode, reason: &str) -> Explained {
+        explain(code, &self.settings.without_secrets(reason))
+    }
+
+    /// The same, and logs them, unless it was done a while ago.
+    pub fn tell(&self, code: RDKafkaErrorCode, reason: &str) -> Explained {
+        let explained = self.explain(code, reason);
+        if !self.is_new(code, &explained.words) {
+            tracing::debug!(who = %self.who, "Kafka: {}", explained.words);
+        } else if explained.must_act {
+            tracing::error!(who = %self.who, "Kafka: {}", explained.words);
+        } else {
+            tracing::warn!(who = %self.who, "Kafka: {}", explained.words);
+        }
+        explained
+    }
+
+    /// It works: whatever goes wrong next is news.
+    pub fn works(&self) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// A line of librdkafka's own log.
+    pub fn log(&self, facility: &str, line: &str) {
+        tracing::debug!(who = %self.who, facility, "librdkafka: {}", self.settings.without_secrets(line));
+    }
+
+    fn is_new(&self, code: RDKafkaErrorCode, words: &str) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|(_, at)| at.elapsed() < TOLD_EVERY);
+        // That every broker is down follows each failure of the only one, and says less.
+        if code == RDKafkaErrorCode::AllBrokersDown && !told.is_empty() {
+            return false;
+        }
+        let key = without_numbers(words);
+        if told.iter().any(|(known, _)| *known == key) {
+            return false;
+        }
+        if told.len() >= TOLD_MAX {
+            told.remove(0);
+        }
+        told.push((key, Instant::now()));
+        true
+    }
+}
+
+/// Words without what differs from one time to the next: `(after 3ms in state CONNECT, 12 identical error(s) suppressed)`.
+fn without_numbers(words: &str) -> String {
+    words.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::Connection;
+
+    fn properties(json: &str) -> Properties {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn properties_that_librdkafka_does_not_know_are_named() {
+        let wrong = wrong_properties(&properties(
+            r#"{"sasl.passwort": "x", "linger.ms": "soon", "security.protocol": "SASL_SSL", "sasl.password_file": "/p",
+                "sasl.mechanism": "SCRAM-SHA-512", "ssl.passwort_file": "/p", "group.protocol": "consumer"}"#,
+        ));
+        let names: Vec<&str> = wrong.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["linger.ms", "sasl.passwort", "ssl.passwort_file"], "{wrong:?}");
+    }
+
+    #[test]
+    fn what_is_told_again_and_again_is_told_once() {
+        let properties = properties(r#"{"sasl.password": "pass-4711"}"#);
+        let settings = Connection { brokers: &[], properties: &properties }.settings(&[], &[]).unwrap();
+        let teller = Teller::new("source a", settings);
+        let refused = |n: u32| format!("a:9092: Connection refused (after {n}ms in state CONNECT)");
+        assert!(teller.is_new(RDKafkaErrorCode::BrokerTransportFailure, &refused(1)));
+        assert!(!teller.is_new(RDKafkaErrorCode::BrokerTransportFailure, &refused(22)));
+        assert!(!teller.is_new(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down"));
+        assert!(teller.is_new(RDKafkaErrorCode::SSL, "handshake"));
+        teller.works();
+        assert!(teller.is_new(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down"));
+        assert!(!teller.tell(RDKafkaErrorCode::Authentication, "no such user: pass-4711").words.contains("4711"));
+    }
+}
