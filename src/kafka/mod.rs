@@ -58,12 +58,8 @@ impl Connection<'_> {
         values.insert("client.id".to_owned(), "kubesiren".to_owned());
         let (written, files) = self.properties.load()?;
         // OpenSSL is linked in and knows no folder of certificates by itself: without this nobody would be trusted.
-        let trust = ["ssl.ca.location", "ssl.ca.pem"];
-        if !trust.iter().any(|name| written.contains_key(*name)) {
+        if !["ssl.ca.location", "ssl.ca.pem"].iter().any(|name| written.contains_key(*name)) {
             values.insert("ssl.ca.location".to_owned(), "probe".to_owned());
-        }
-        if !["https.ca.location", "https.ca.pem"].iter().any(|name| written.contains_key(*name)) {
-            values.insert("https.ca.location".to_owned(), "probe".to_owned());
         }
         values.extend(written);
         values.extend(own(fixed));

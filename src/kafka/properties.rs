@@ -24,8 +24,8 @@ pub fn is_secret(name: &str) -> bool {
 }
 
 /// Properties that name a file which may be replaced while we run.
-const LOCATIONS: [&str; 5] =
-    ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location", "https.ca.location"];
+const LOCATIONS: [&str; 4] =
+    ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location"];
 
 impl Properties {
     /// Whether there are none.

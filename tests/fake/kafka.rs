@@ -115,8 +115,7 @@ impl Broker {
         for (key, value) in settings {
             topic = topic.set(key, value);
         }
-        let made = admin.create_topics(&[topic], &AdminOptions::new().operation_timeout(Some(PATIENCE)));
-        let made = block_on(made).expect("an answer");
+        let made = block_on(admin.create_topics(&[topic], &AdminOptions::new())).expect("an answer");
         assert!(made.iter().all(Result::is_ok), "{made:?}");
     }
 
