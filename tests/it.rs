@@ -4,6 +4,10 @@ mod fake;
 #[allow(dead_code, reason = "what only the example uses")]
 mod faults;
 
+#[cfg(feature = "kafka")]
+#[path = "fake/kafka.rs"]
+mod broker;
+
 #[path = "it/alertmanager.rs"]
 mod alertmanager;
 #[path = "it/answers.rs"]
@@ -30,6 +34,12 @@ mod falco;
 mod file;
 #[path = "it/judge.rs"]
 mod judge;
+#[cfg(feature = "kafka")]
+#[path = "it/kafka.rs"]
+mod kafka;
+#[cfg(feature = "kafka")]
+#[path = "it/kafka_real.rs"]
+mod kafka_real;
 #[path = "it/killed.rs"]
 mod killed;
 #[path = "it/listener.rs"]

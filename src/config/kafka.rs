@@ -1,10 +1,15 @@
 //! What is wrong with a source or sink of Kafka, each mistake at its place.
 
+use super::read::Parts;
+#[cfg(feature = "kafka")]
+use super::read::head;
 use super::tree::Tree;
 use super::validate::place;
 use crate::diagnose::Span;
 use crate::kafka::{Connection, Owned, wrong_brokers};
 use crate::sink::kafka::KafkaConfig as SinkConfig;
+#[cfg(feature = "kafka")]
+use crate::sink::{Sink, SinkKind};
 use crate::source::kafka::KafkaConfig as SourceConfig;
 use crate::yaml::{Node, Value};
 
@@ -44,6 +49,28 @@ fn connection(node: &Node, connection: Connection<'_>, owned: &[Owned], tree: &m
         tree.report(span(&name), message, Some(help));
     }
 }
+
+/// Lets librdkafka look at each source and sink as a whole: what is missing, what does not go together, certificates.
+#[cfg(feature = "kafka")]
+pub(super) fn clients(parts: &Parts, tree: &mut Tree) {
+    for item in parts.sources.iter().flatten() {
+        if let Some(crate::source::SourceConfig::Kafka(source)) = &item.value
+            && let Err(message) = source.look_at()
+        {
+            tree.report(head(&item.node), message, None);
+        }
+    }
+    for item in parts.sinks.iter().flatten() {
+        if let Some(sink) = item.value.as_ref().filter(|sink| matches!(sink.kind, SinkKind::Kafka(_)))
+            && let Err(message) = Sink::build(sink)
+        {
+            tree.report(head(&item.node), message, None);
+        }
+    }
+}
+
+#[cfg(not(feature = "kafka"))]
+pub(super) fn clients(_: &Parts, _: &mut Tree) {}
 
 const PROPERTIES: &str = "the properties are those of librdkafka's CONFIGURATION.md";
 

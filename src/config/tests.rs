@@ -167,11 +167,81 @@ fn insecure_listeners_are_allowed_when_asked_for() {
 }
 
 #[test]
-fn kafka_is_not_built_and_says_so() {
-    let found = check("journal: {type: kafka, brokers: [a]}\nsources: [{type: kafka}]\n");
-    assert_eq!(found.len(), 2, "{found:?}");
+fn a_kafka_journal_is_not_built_and_says_so() {
+    let found = check("journal: {type: kafka, brokers: [a]}\n");
+    assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("c.yml:1:17: `type: kafka` is not built yet: this version has no Kafka journal"));
-    assert!(found[1].contains("this version has no Kafka source"));
+}
+
+#[test]
+fn mistakes_about_kafka_are_told_at_their_places() {
+    let text = r#"
+sources:
+  - type: kafka
+    brokers: [kafka-0:9092, "kafka://b"]
+    topics: [good, "b ad", "^a("]
+    group: " "
+    max_body: 0
+    properties:
+      group.id: mine
+      enable.auto.commit: true
+  - {type: kafka, name: b, brokers: [], topics: []}
+sinks:
+  - {name: a, type: kafka, brokers: [a:1], topic: "a/b", properties: {acks: 1}}
+"#;
+    let found = check(text).join("\n");
+    for part in [
+        "c.yml:4:29: `kafka://b` is no broker: write host:port",
+        "c.yml:5:20: `b ad` is no topic",
+        "c.yml:5:28: `^a(` is no pattern",
+        "c.yml:6:12: `group` is empty",
+        "c.yml:7:15: `max_body` is 0",
+        "c.yml:9:7: `group.id` is not to be set here (name it under `group`)",
+        "c.yml:10:7: `enable.auto.commit` is not to be set here",
+        "c.yml:11:37: `brokers` is empty",
+        "c.yml:11:49: `topics` is empty",
+        "c.yml:13:51: `topic`: a topic's name has letters",
+        "c.yml:13:71: `acks` is not to be set here",
+    ] {
+        assert!(found.contains(part), "{part}\nis not in\n{found}");
+    }
+    assert_eq!(found.lines().count(), 11, "{found}");
+}
+
+#[cfg(feature = "kafka")]
+#[test]
+fn properties_are_librdkafkas_and_secrets_among_them_are_covered() {
+    let text = "sources: [{type: kafka, brokers: [a:1], topics: [t], properties: {\n\
+        sasl.passwort: hunter2, linger.ms: soon, sasl.password: hunter2,\n\
+        ssl.key.password: [hunter2], ssl.key.pem: hunter2, sasl.oauthbearer.config: hunter2}}]\n";
+    let findings = read(text, &[]).expect_err("mistakes");
+    let shown: String = findings.iter().map(|finding| format!("{finding}\n{}\n", finding.render(false))).collect();
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let text = text.replace("[hunter2]", "hunter2");
+    let found = check(&text).join("\n");
+    assert!(found.contains("c.yml:2:1: librdkafka has no property `sasl.passwort`"), "{found}");
+    assert!(found.contains("c.yml:2:25: Invalid value"), "{found}");
+    assert_eq!(found.lines().count(), 2, "{found}");
+}
+
+#[test]
+fn the_environment_sets_properties_by_names_without_dots() {
+    let environment = [
+        ("KUBESIREN_SOURCES__0__PROPERTIES__SASL_PASSWORD_FILE", "/secrets/p"),
+        ("KUBESIREN_SOURCES__0__PROPERTIES__GROUP_INSTANCE_ID", "kubesiren-0"),
+        ("KUBESIREN_SOURCES__0__BROKERS", "[b:1, c:2]"),
+    ];
+    let text = "sources: [{type: kafka, brokers: [a:1], topics: [t], properties: {group.instance.id: x, acks: all}}]\n";
+    let config = read(text, &environment).expect("fine");
+    let properties = json(&config)["sources"][0]["properties"].clone();
+    assert_eq!(
+        properties,
+        serde_json::json!({"acks": "all", "group.instance.id": "kubesiren-0", "sasl.password_file": "/secrets/p"})
+    );
+    assert_eq!(json(&config)["sources"][0]["brokers"], serde_json::json!(["b:1", "c:2"]));
+    let secret = [("KUBESIREN_SOURCES__0__PROPERTIES__SASL_PASSWORD", "hunter2: x")];
+    let config = read(text, &secret).expect("a secret is taken as it is");
+    assert!(!format!("{config:?}{}", json(&config)).contains("hunter2"));
 }
 
 #[test]
@@ -327,7 +397,7 @@ fn the_schema_and_the_reader_know_the_same_types() {
         sinks.iter().filter_map(|v| Some(v["properties"]["type"]["const"].as_str()?.to_owned())).collect();
     let sources = consts("SourceConfig");
     let journals = consts("JournalConfig");
-    assert!(sinks.len() >= 4 && sources.len() >= 2 && !journals.is_empty(), "{sinks:?} {sources:?} {journals:?}");
+    assert!(sinks.len() >= 5 && sources.len() >= 3 && !journals.is_empty(), "{sinks:?} {sources:?} {journals:?}");
     for name in sinks {
         let found = check(&format!("sinks: [{{name: x, type: {name}}}]")).join("\n");
         assert!(!found.contains("there is no sink of type"), "{found}");

@@ -143,21 +143,15 @@ impl Teller {
         if code == RDKafkaErrorCode::AllBrokersDown && !told.is_empty() {
             return false;
         }
-        let key = without_numbers(words);
-        if told.iter().any(|(known, _)| *known == key) {
+        if told.iter().any(|(known, _)| known == words) {
             return false;
         }
         if told.len() >= TOLD_MAX {
             told.remove(0);
         }
-        told.push((key, Instant::now()));
+        told.push((words.to_owned(), Instant::now()));
         true
     }
-}
-
-/// Words without what differs from one time to the next: `(after 3ms in state CONNECT, 12 identical error(s) suppressed)`.
-fn without_numbers(words: &str) -> String {
-    words.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
 #[cfg(test)]
@@ -184,9 +178,9 @@ mod tests {
         let properties = properties(r#"{"sasl.password": "pass-4711"}"#);
         let settings = Connection { brokers: &[], properties: &properties }.settings(&[], &[]).unwrap();
         let teller = Teller::new("source a", settings);
-        let refused = |n: u32| format!("a:9092: Connection refused (after {n}ms in state CONNECT)");
-        assert!(teller.is_new(RDKafkaErrorCode::BrokerTransportFailure, &refused(1)));
-        assert!(!teller.is_new(RDKafkaErrorCode::BrokerTransportFailure, &refused(22)));
+        let refused = "a:9092: Connection refused";
+        assert!(teller.is_new(RDKafkaErrorCode::BrokerTransportFailure, refused));
+        assert!(!teller.is_new(RDKafkaErrorCode::BrokerTransportFailure, refused));
         assert!(!teller.is_new(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down"));
         assert!(teller.is_new(RDKafkaErrorCode::SSL, "handshake"));
         teller.works();

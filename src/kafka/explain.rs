@@ -19,7 +19,7 @@ const REASON_MAX: usize = 400;
 /// Puts a code and the reason that came with it into words. The reason must not hold secrets.
 #[must_use]
 pub fn explain(code: Code, reason: &str) -> Explained {
-    let reason = shorten(&visible(reason.trim()), REASON_MAX);
+    let reason = shorten(&visible(without_state(reason.trim())), REASON_MAX);
     let advice = advice(code, &reason);
     let words = match &advice {
         Some(advice) if reason.is_empty() => format!("{code}; {advice}"),
@@ -27,7 +27,17 @@ pub fn explain(code: Code, reason: &str) -> Explained {
         None if reason.is_empty() => code.to_string(),
         None => reason,
     };
-    Explained { must_act: must_act(code), words }
+    Explained { must_act: must_act(code) || reason_is_of_certificates(&words), words }
+}
+
+/// A reason without what differs from one time to the next: `(after 3ms in state CONNECT, 2 identical error(s) suppressed)`.
+fn without_state(reason: &str) -> &str {
+    reason.rfind(" (after ").map_or(reason, |at| &reason[..at])
+}
+
+/// A certificate that is not taken shows as a broken connection too, when the other side found it.
+fn reason_is_of_certificates(reason: &str) -> bool {
+    reason.contains("certificate")
 }
 
 /// Whether waiting does not mend it. Brokers that cannot be reached or found may come; a topic may be made.
@@ -70,7 +80,7 @@ fn advice(code: Code, reason: &str) -> Option<&'static str> {
         Code::BrokerTransportFailure => of_transport(reason),
         Code::AllBrokersDown => "no broker can be reached; check `brokers`, security.protocol and the network",
         Code::UnknownTopic | Code::UnknownTopicOrPartition => {
-            "create the topic or mend its name; it is looked for again every few minutes"
+            "create the topic or mend its name; it is looked for again every minute"
         }
         Code::TopicAuthorizationFailed => {
             "the broker's ACLs must let this user Read (source) or Write (sink) the topic"
@@ -98,8 +108,11 @@ fn of_tls(reason: &str) -> &'static str {
     let has = |part: &str| reason.to_ascii_lowercase().contains(part);
     if has("hostname mismatch") || has("ip address mismatch") {
         "name the broker as its certificate does (`brokers`, and what the broker advertises)"
-    } else if has("wrong version number") || has("record layer failure") || has("packet length too long") {
-        "this port speaks no TLS: check the port, or security.protocol"
+    } else if ["wrong version number", "record layer failure", "packet length too long", "closed by peer"]
+        .iter()
+        .any(|part| has(part))
+    {
+        "does this port speak TLS? check the port, and security.protocol under `properties`"
     } else if has("certificate required") || has("bad certificate") || has("handshake failure") {
         "the broker asks for a client certificate: set ssl.certificate.location and ssl.key.location"
     } else if has("expired") {
@@ -112,7 +125,9 @@ fn of_tls(reason: &str) -> &'static str {
 }
 
 fn of_transport(reason: &str) -> &'static str {
-    if reason.contains("connecting to a SSL listener") || reason.contains("security.protocol") {
+    if reason.contains("SSL") && !reason.contains("SSL listener") {
+        of_tls(reason)
+    } else if reason.contains("connecting to a SSL listener") || reason.contains("security.protocol") {
         "this port may speak TLS or SASL: check security.protocol under `properties`"
     } else if reason.contains("refused") {
         "nothing listens there: check `brokers`"
@@ -150,7 +165,19 @@ mod tests {
                 .contains("ssl.ca.location")
         );
         assert!(words("certificate verify failed: hostname mismatch").contains("name the broker"));
-        assert!(words("wrong version number").contains("no TLS"));
+        assert!(words("wrong version number").contains("speak TLS?"));
+    }
+
+    #[test]
+    fn what_differs_each_time_is_left_out() {
+        let said = explain(
+            Code::BrokerTransportFailure,
+            "a:1: Connect failed: Connection refused (after 3ms in state CONNECT)",
+        );
+        assert_eq!(said.words, "a:1: Connect failed: Connection refused; nothing listens there: check `brokers`");
+        let alert = "a:1: Receive failed: SSL routines::ssl/tls alert bad certificate: SSL alert number 42 (after 0ms in state UP)";
+        let said = explain(Code::BrokerTransportFailure, alert);
+        assert!(said.must_act && said.words.contains("ssl.certificate.location"), "{said:?}");
     }
 
     #[test]

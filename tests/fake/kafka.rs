@@ -52,7 +52,12 @@ pub(crate) fn real() -> Option<String> {
 impl Broker {
     /// The real one where there is one, else a mock.
     pub(crate) fn start() -> Self {
-        real().map_or_else(Self::mock, |bootstrap| Self::connected(&ClientConfig::new(), bootstrap, true))
+        real().map_or_else(Self::mock, |address| Self::at(&address))
+    }
+
+    /// A real one at this address.
+    pub(crate) fn at(address: &str) -> Self {
+        Self::connected(&ClientConfig::new(), address.to_owned(), true)
     }
 
     /// A mock, also where there is a real one: for what only a mock can be made to do.

@@ -66,7 +66,7 @@ impl<I: Intake> Consumer<I> {
         let topics = Topics::new(&config.topics);
         let topics = topics.map_err(|wrong| wrong.into_iter().map(|(_, words)| words).collect::<Vec<_>>())?;
         let settings = settings(config).map_err(|wrong| vec![wrong])?;
-        client::look_at(&settings).map_err(|wrong| vec![wrong])?;
+        config.look_at().map_err(|wrong| vec![wrong])?;
         Ok(Self {
             settings,
             topics: Arc::new(topics),
@@ -110,6 +110,13 @@ impl<I: Intake> Consumer<I> {
         {
             tracing::warn!(source = &*source, "Kafka: the brokers do not answer; left without saying goodbye");
         }
+    }
+}
+
+impl KafkaConfig {
+    /// Reads secrets and certificates and lets librdkafka look at the whole, without joining the group.
+    pub fn look_at(&self) -> Result<(), String> {
+        client::look_at(&settings(self)?)
     }
 }
 

@@ -89,7 +89,7 @@ pub enum Standing {
 pub type Told = Box<dyn Fn(Standing) + Send + Sync>;
 
 /// What librdkafka is told unless the configuration says otherwise: `docs/kafka.md` lists it.
-const DEFAULTS: [(&str, &str); 7] = [
+const DEFAULTS: [(&str, &str); 8] = [
     // Nothing that is kept may be skipped: neither on the first start nor where offsets have expired.
     ("auto.offset.reset", "earliest"),
     ("auto.commit.interval.ms", "1000"),
@@ -99,6 +99,8 @@ const DEFAULTS: [(&str, &str); 7] = [
     ("fetch.max.bytes", "16777216"),
     // A full queue is looked at again soon, not after a second: small queues would run empty.
     ("fetch.queue.backoff.ms", "50"),
+    // A topic that is missing, or new under a pattern, is found within a minute.
+    ("topic.metadata.refresh.interval.ms", "60000"),
     ("allow.auto.create.topics", "false"),
 ];
 
