@@ -113,17 +113,21 @@ impl Teller {
         explain(code, &self.settings.without_secrets(reason))
     }
 
-    /// The same, and logs them, unless it was done a while ago.
-    pub fn tell(&self, code: RDKafkaErrorCode, reason: &str) -> Explained {
+    /// The same, and logs them, unless it was done a while ago. `None` where something that says more was told before.
+    pub fn tell(&self, code: RDKafkaErrorCode, reason: &str) -> Option<Explained> {
         let explained = self.explain(code, reason);
-        if !self.is_new(code, &explained.words) {
+        let news = self.is_news(code, &explained.words);
+        if news == News::SaysLess {
+            return None;
+        }
+        if news == News::Known {
             tracing::debug!(who = %self.who, "Kafka: {}", explained.words);
         } else if explained.must_act {
             tracing::error!(who = %self.who, "Kafka: {}", explained.words);
         } else {
             tracing::warn!(who = %self.who, "Kafka: {}", explained.words);
         }
-        explained
+        Some(explained)
     }
 
     /// It works: whatever goes wrong next is news.
@@ -136,22 +140,30 @@ impl Teller {
         tracing::debug!(who = %self.who, facility, "librdkafka: {}", self.settings.without_secrets(line));
     }
 
-    fn is_new(&self, code: RDKafkaErrorCode, words: &str) -> bool {
+    fn is_news(&self, code: RDKafkaErrorCode, words: &str) -> News {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.retain(|(_, at)| at.elapsed() < TOLD_EVERY);
-        // That every broker is down follows each failure of the only one, and says less.
-        if code == RDKafkaErrorCode::AllBrokersDown && !told.is_empty() {
-            return false;
-        }
         if told.iter().any(|(known, _)| known == words) {
-            return false;
+            return News::Known;
+        }
+        // That every broker is down follows each failure of the only one.
+        if code == RDKafkaErrorCode::AllBrokersDown && !told.is_empty() {
+            return News::SaysLess;
         }
         if told.len() >= TOLD_MAX {
             told.remove(0);
         }
         told.push((words.to_owned(), Instant::now()));
-        true
+        News::New
     }
+}
+
+/// How much words add to what was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    New,
+    Known,
+    SaysLess,
 }
 
 #[cfg(test)]
@@ -179,12 +191,12 @@ mod tests {
         let settings = Connection { brokers: &[], properties: &properties }.settings(&[], &[]).unwrap();
         let teller = Teller::new("source a", settings);
         let refused = "a:9092: Connection refused";
-        assert!(teller.is_new(RDKafkaErrorCode::BrokerTransportFailure, refused));
-        assert!(!teller.is_new(RDKafkaErrorCode::BrokerTransportFailure, refused));
-        assert!(!teller.is_new(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down"));
-        assert!(teller.is_new(RDKafkaErrorCode::SSL, "handshake"));
+        assert_eq!(teller.is_news(RDKafkaErrorCode::BrokerTransportFailure, refused), News::New);
+        assert_eq!(teller.is_news(RDKafkaErrorCode::BrokerTransportFailure, refused), News::Known);
+        assert_eq!(teller.is_news(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down"), News::SaysLess);
+        assert_eq!(teller.is_news(RDKafkaErrorCode::SSL, "handshake"), News::New);
         teller.works();
-        assert!(teller.is_new(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down"));
-        assert!(!teller.tell(RDKafkaErrorCode::Authentication, "no such user: pass-4711").words.contains("4711"));
+        assert_eq!(teller.is_news(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down"), News::New);
+        assert!(!teller.explain(RDKafkaErrorCode::Authentication, "no such user: pass-4711").words.contains("4711"));
     }
 }

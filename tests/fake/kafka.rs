@@ -141,17 +141,12 @@ impl Broker {
     /// Sends messages and waits until the broker has them.
     pub(crate) fn send(&self, topic: &str, messages: &[Out<'_>]) {
         for message in messages {
-            let mut record: BaseRecord<'_, str, [u8]> = BaseRecord::to(topic).partition(message.partition);
-            if let Some(key) = message.key {
-                record = record.key(key);
+            let deadline = std::time::Instant::now() + PATIENCE;
+            // A producer learns late of partitions that are new, and its queue may be full.
+            while let Err((error, _)) = self.producer.send(record(topic, message)) {
+                assert!(std::time::Instant::now() < deadline, "{error}");
+                let _ = self.producer.client().fetch_metadata(Some(topic), PATIENCE);
             }
-            if let Some(value) = message.value {
-                record = record.payload(value);
-            }
-            if let Some((key, value)) = message.header {
-                record = record.headers(OwnedHeaders::new().insert(Header { key, value: Some(value) }));
-            }
-            self.producer.send(record).map_err(|(error, _)| error).expect("queued");
         }
         self.producer.flush(PATIENCE).expect("delivered");
     }
@@ -223,6 +218,20 @@ impl Broker {
     ) {
         self.cluster(|cluster| cluster.request_errors(request, errors));
     }
+}
+
+fn record<'m>(topic: &'m str, message: &Out<'m>) -> BaseRecord<'m, str, [u8]> {
+    let mut record = BaseRecord::to(topic).partition(message.partition);
+    if let Some(key) = message.key {
+        record = record.key(key);
+    }
+    if let Some(value) = message.value {
+        record = record.payload(value);
+    }
+    if let Some((key, value)) = message.header {
+        record = record.headers(OwnedHeaders::new().insert(Header { key, value: Some(value) }));
+    }
+    record
 }
 
 /// Waits for a future without asking what runtime the caller has.

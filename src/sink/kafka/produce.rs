@@ -21,7 +21,7 @@ const BATCH_MAX: usize = 100;
 /// How long trouble explains why there was no answer.
 const TROUBLE: Duration = Duration::from_secs(60);
 /// How often the files of secrets and certificates are looked at.
-const FILES_EVERY: Duration = Duration::from_secs(30);
+const FILES_EVERY: Duration = Duration::from_secs(10);
 
 /// What librdkafka is told unless the configuration says otherwise: `docs/kafka.md` lists it.
 const DEFAULTS: [(&str, &str); 4] = [

@@ -28,7 +28,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// Messages that are polled before it is looked at anything else.
 const BURST: usize = 2_000;
 /// How often the files of secrets and certificates are looked at.
-const FILES_EVERY: Duration = Duration::from_secs(30);
+const FILES_EVERY: Duration = Duration::from_secs(10);
 /// Before a consumer that failed for good is made anew.
 const AGAIN: Duration = Duration::from_secs(10);
 /// How long leaving the group may take.

@@ -74,8 +74,9 @@ impl<I: Intake> ClientContext for Context<I> {
         let Some(code) = error.rdkafka_error_code().filter(|code| *code != RDKafkaErrorCode::PartitionEOF) else {
             return;
         };
-        let explained = self.teller.tell(code, reason);
-        self.standing.waits(&explained.words);
+        if let Some(explained) = self.teller.tell(code, reason) {
+            self.standing.waits(&explained.words);
+        }
     }
 }
 
