@@ -54,6 +54,8 @@ mod prometheus;
 mod random;
 #[path = "it/reload.rs"]
 mod reload;
+#[path = "it/replay.rs"]
+mod replay;
 #[path = "it/rules.rs"]
 mod rules;
 #[path = "it/scan.rs"]

@@ -130,6 +130,12 @@ impl Teller {
         Some(explained)
     }
 
+    /// Puts an error into words where they are news, for who shows them himself.
+    pub fn tell_once(&self, code: RDKafkaErrorCode, reason: &str) -> Option<Explained> {
+        let explained = self.explain(code, reason);
+        (self.is_news(code, &explained.words) == News::New).then_some(explained)
+    }
+
     /// It works: whatever goes wrong next is news.
     pub fn works(&self) {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -34,6 +34,16 @@ impl Properties {
         self.0.is_empty()
     }
 
+    /// Reads them as they are written on a command line, `NAME=VALUE` each.
+    pub fn parse(written: &[String]) -> Result<Self, String> {
+        let pair = |text: &String| match text.split_once('=') {
+            Some((name, value)) => Ok((name.trim().to_owned(), value.to_owned())),
+            // What stands there may be a secret that lost its name.
+            None => Err("a property is written NAME=VALUE".to_owned()),
+        };
+        written.iter().map(pair).collect::<Result<_, _>>().map(Self)
+    }
+
     /// What is written under a name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {

@@ -5,6 +5,7 @@
 //! nor on their timing.
 
 mod cut;
+mod events;
 mod gather;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ use self::gather::Gather;
 use crate::alert::Alert;
 use crate::correlate::Limits;
 use crate::engine::{Detected, Detector, Rejected, RuleSet};
+
+pub use self::events::each_event;
 
 /// Blocks for each thread that may be looked at before the one before them is done: bounds memory.
 const AHEAD: usize = 8;

@@ -435,3 +435,38 @@ async fn alerts_become_messages_by_their_id() {
     daemon.metric_is("kubesiren_outbox_records", "lake", 0.0).await;
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_is_replayed_into_a_topic() {
+    let broker = Broker::start();
+    let (topic, group) = (broker.name("replayed"), broker.name("group"));
+    broker.topic(&topic, 2);
+    let home = tempfile::tempdir().expect("a folder");
+    let daemon = Daemon::start(home.path(), &config(&broker, &[&topic], &group, "")).await;
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/attack.jsonl");
+    let replay = async |more: &[&str]| {
+        let mut args = vec!["replay", "--kafka", broker.address(), "--topic", &topic];
+        args.extend(more);
+        args.push(sample);
+        let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
+        let run = move || super::support::run(&args.iter().map(String::as_str).collect::<Vec<_>>(), b"");
+        let output = tokio::task::spawn_blocking(run).await.expect("it ends");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let count = attack().len();
+    let (code, said) = replay(&["--rate", "1000", "--property", "linger.ms=0"]).await;
+    assert!(code == Some(0) && said.starts_with(&format!("{count} events in ")), "{said}");
+    let (code, said) = replay(&["--batch", "10"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    events_are(&daemon, 2 * count).await;
+    for (more, says) in [
+        (&["--property", "sasl.passwort=x"][..], "No such configuration property"),
+        (&["--property", "hunter2"][..], "NAME=VALUE"),
+        (&["--rate", "0"][..], "a number above 0"),
+        (&["--webhook", "http://127.0.0.1:1/"][..], "cannot be used with"),
+    ] {
+        let (code, said) = replay(more).await;
+        assert!(code == Some(2) && said.contains(says) && !said.contains("hunter2"), "{more:?}: {said}");
+    }
+    daemon.stop().await;
+}
