@@ -164,7 +164,7 @@ fn throughput(broker: &str, home: &Path, log: &PathBuf, events: usize, turns: us
         for (topic, _, wall, cpu) in &mut sides {
             let home = home.join(format!("turn-{turn}"));
             fs::create_dir_all(&home).unwrap();
-            let daemon = Daemon::start(broker, &home, &format!("{topic}"));
+            let daemon = Daemon::start(broker, &home, topic);
             // Its group is new each time: it begins at the beginning.
             let started = Instant::now();
             let before = daemon.cpu();

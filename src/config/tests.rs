@@ -211,16 +211,19 @@ sinks:
 #[cfg(feature = "kafka")]
 #[test]
 fn properties_are_librdkafkas_and_secrets_among_them_are_covered() {
-    let text = "sources: [{type: kafka, brokers: [a:1], topics: [t], properties: {\n\
-        sasl.passwort: hunter2, linger.ms: soon, sasl.password: hunter2,\n\
-        ssl.key.password: [hunter2], ssl.key.pem: hunter2, sasl.oauthbearer.config: hunter2}}]\n";
+    let text = r#"
+sources:
+  - {type: kafka, brokers: [a:1], topics: [t], properties: {
+      sasl.passwort: hunter2, linger.ms: soon, sasl.password: hunter2,
+      ssl.key.password: [hunter2], ssl.key.pem: hunter2, sasl.oauthbearer.config: hunter2}}
+"#;
     let findings = read(text, &[]).expect_err("mistakes");
     let shown: String = findings.iter().map(|finding| format!("{finding}\n{}\n", finding.render(false))).collect();
     assert!(!shown.contains("hunter2"), "{shown}");
     let text = text.replace("[hunter2]", "hunter2");
     let found = check(&text).join("\n");
-    assert!(found.contains("c.yml:2:1: librdkafka has no property `sasl.passwort`"), "{found}");
-    assert!(found.contains("c.yml:2:25: Invalid value"), "{found}");
+    assert!(found.contains("c.yml:4:7: librdkafka has no property `sasl.passwort`"), "{found}");
+    assert!(found.contains("c.yml:4:31: Invalid value"), "{found}");
     assert_eq!(found.lines().count(), 2, "{found}");
 }
 

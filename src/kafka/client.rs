@@ -9,7 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, ClientContext};
 
 use super::explain::{Explained, explain};
-use super::{Properties, Settings, is_secret};
+use super::{Properties, Settings, is_ours, is_secret};
 
 /// The same words are logged again after this time, if they still hold.
 const TOLD_EVERY: Duration = Duration::from_secs(300);
@@ -32,7 +32,7 @@ pub fn config(settings: &Settings) -> ClientConfig {
 #[must_use]
 pub fn wrong_properties(properties: &Properties) -> Vec<(String, String)> {
     let mut wrong = Vec::new();
-    for name in properties.names() {
+    for name in properties.names().filter(|name| !is_ours(name)) {
         let (bare, value) = match name.strip_suffix("_file") {
             Some(bare) => (bare, "text"),
             None => (name, properties.get(name).unwrap_or_default()),

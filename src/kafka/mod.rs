@@ -7,6 +7,8 @@
 pub mod client;
 #[cfg(feature = "kafka")]
 pub mod explain;
+#[cfg(feature = "kafka")]
+pub mod oauth;
 mod properties;
 
 #[cfg(all(test, feature = "kafka"))]
@@ -37,6 +39,8 @@ pub struct Settings {
     values: BTreeMap<String, String>,
     /// Files whose change asks for a new client: secrets and certificates.
     files: Vec<PathBuf>,
+    #[cfg(feature = "kafka")]
+    tokens: Option<oauth::Tokens>,
 }
 
 /// A property that only the program may set, and what to write instead.
@@ -64,8 +68,47 @@ impl Connection<'_> {
         values.extend(written);
         values.extend(own(fixed));
         values.insert("bootstrap.servers".to_owned(), self.brokers.join(","));
-        Ok(Settings { values, files })
+        Ok(Settings {
+            #[cfg(feature = "kafka")]
+            tokens: tokens(self.properties, &mut values)?,
+            values,
+            files,
+        })
     }
+}
+
+/// Where tokens of OAUTHBEARER come from. What says so is taken out: librdkafka is built without what it would need for it.
+#[cfg(feature = "kafka")]
+fn tokens(written: &Properties, values: &mut BTreeMap<String, String>) -> Result<Option<oauth::Tokens>, String> {
+    let mut take = |name: &str| values.remove(&format!("{OAUTH}{name}"));
+    let (method, scope) = (take("method"), take("scope"));
+    let (id, secret, url) = (take("client.id"), take("client.secret"), take("token.endpoint.url"));
+    if let Some(path) = written.get(TOKEN_FILE) {
+        return Ok(Some(oauth::Tokens::File(PathBuf::from(path))));
+    }
+    if !method.is_some_and(|method| method.eq_ignore_ascii_case("oidc")) {
+        return Ok(None);
+    }
+    let (Some(id), Some(secret), Some(url)) = (id, secret, url) else {
+        return Err(format!(
+            "{OAUTH}method is oidc: set {OAUTH}client.id, {OAUTH}client.secret_file and {OAUTH}token.endpoint.url"
+        ));
+    };
+    let mut form = vec![("grant_type", "client_credentials".to_owned()), ("client_id", id), ("client_secret", secret)];
+    form.extend(scope.map(|scope| ("scope", scope)));
+    Ok(Some(oauth::Tokens::Provider { url, form }))
+}
+
+const OAUTH: &str = "sasl.oauthbearer.";
+/// Names the file of a token; the token itself is read whenever it is needed, and is no property.
+const TOKEN_FILE: &str = "sasl.oauthbearer.token_file";
+
+/// Properties that are ours and not librdkafka's.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    let ours =
+        ["method", "scope", "client.id", "client.secret", "client.secret_file", "token.endpoint.url", "token_file"];
+    name.strip_prefix(OAUTH).is_some_and(|name| ours.contains(&name))
 }
 
 impl Settings {

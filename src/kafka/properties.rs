@@ -58,7 +58,7 @@ impl Properties {
     /// The values, those in files read, and all files that they come from or name.
     pub fn load(&self) -> Result<(BTreeMap<String, String>, Vec<PathBuf>), String> {
         let (mut values, mut files) = (BTreeMap::new(), Vec::new());
-        for (name, written) in &self.0 {
+        for (name, written) in self.0.iter().filter(|(name, _)| *name != super::TOKEN_FILE) {
             if let Some(name) = name.strip_suffix("_file") {
                 let path = PathBuf::from(written);
                 let secret = Secret::load(None, Some(&path)).map_err(|error| format!("{name}_file: {error}"))?;

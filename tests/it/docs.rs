@@ -90,7 +90,10 @@ fn the_example_configurations_of_kafka_are_right() {
         config.unwrap_or_else(|findings| panic!("{findings:#?}"));
         names.push(name);
     }
-    assert_eq!(names, ["kafka.yaml", "clusters.yaml", "scram.yaml", "mutual.yaml", "event-hubs.yaml", "sink.yaml"]);
+    assert_eq!(
+        names,
+        ["kafka.yaml", "clusters.yaml", "scram.yaml", "mutual.yaml", "oauth.yaml", "event-hubs.yaml", "sink.yaml"]
+    );
     // What the page calls a default is one.
     let code = read("src/source/kafka/mod.rs") + &read("src/sink/kafka/produce.rs") + &read("src/kafka/mod.rs");
     let mut defaults = 0;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
@@ -13,6 +14,7 @@ use rdkafka::producer::{BaseRecord, NoCustomPartitioner, Producer as _, Producer
 
 use super::{Args, event_list};
 use crate::kafka::client::{self, Teller};
+use crate::kafka::oauth;
 use crate::kafka::{Connection, Properties, wrong_brokers, wrong_topic};
 
 const DEFAULTS: [(&str, &str); 5] = [
@@ -47,6 +49,12 @@ struct Context {
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        oauth::token(self.teller.settings())
+    }
+
     fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
         self.teller.log(facility, line);
     }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::DeliveryResult;
@@ -15,6 +16,7 @@ use super::KafkaConfig;
 use crate::clock::Timestamp;
 use crate::kafka::Settings;
 use crate::kafka::client::{self, Teller};
+use crate::kafka::oauth;
 
 /// Alerts that are on their way at once.
 const BATCH_MAX: usize = 100;
@@ -59,6 +61,12 @@ struct Context {
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        oauth::token(self.teller.settings())
+    }
+
     fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
         self.teller.log(facility, line);
     }

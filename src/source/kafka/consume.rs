@@ -131,6 +131,10 @@ fn settings(config: &KafkaConfig) -> Result<Settings, String> {
     Ok(settings)
 }
 
+fn tell(source: &str, words: &str) {
+    tracing::info!(source, "Kafka: {words}");
+}
+
 /// What the thread works with.
 struct Thread<I> {
     consumer: Consumer<I>,
@@ -158,16 +162,14 @@ impl<I: Intake> Thread<I> {
             lag.clear();
             match ended {
                 Ended::Stopping | Ended::Broken => return,
-                Ended::Renewed => {
-                    tracing::info!(source = &*self.consumer.source, "Kafka: secrets or certificates changed")
-                }
+                Ended::Renewed => tell(&self.consumer.source, "secrets or certificates changed"),
                 Ended::Failed if self.rest(AGAIN) => return,
                 Ended::Failed => {}
             }
             match self::settings(&self.consumer.config) {
                 Ok(read) => settings = read,
                 Err(error) => {
-                    tracing::error!(source = &*self.consumer.source, %error, "Kafka: the old secrets stay in use")
+                    tracing::error!(source = &*self.consumer.source, %error, "Kafka: the old secrets stay in use");
                 }
             }
         }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -16,6 +17,7 @@ use super::lag::Lag;
 use super::lanes::{Done, Lanes};
 use super::{Standing, Told};
 use crate::kafka::client::Teller;
+use crate::kafka::oauth;
 use crate::metrics::{Metrics, Source};
 
 /// What the callbacks of one consumer share with its loop.
@@ -57,6 +59,12 @@ impl Stand {
 }
 
 impl<I: Intake> ClientContext for Context<I> {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        oauth::token(self.teller.settings())
+    }
+
     fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
         self.teller.log(facility, line);
     }

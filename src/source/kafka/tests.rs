@@ -1,6 +1,8 @@
 //! The source against a broker, with an intake that answers as it is told. What the whole program does with topics is
 //! tested in `tests/it/kafka`.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
