@@ -16,6 +16,8 @@ pub enum Unready {
     JournalFull,
     /// The source of this number has never been reached since the start.
     Source(usize),
+    /// The state database answers with errors.
+    Database,
 }
 
 /// What holds against being ready. Set by whoever knows, read by `/readyz` and `/api/v1/status`.

@@ -1,7 +1,10 @@
 //! The way in and what follows it: [`Ingest::ingest`] journals matches and acknowledges, [`correlating`] turns the
 //! journal into alerts.
 
+pub mod canary;
 pub mod correlating;
+pub mod newest;
+pub mod pulse;
 pub mod rejects;
 pub mod watermarks;
 
@@ -12,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use crate::alert::CANARY;
 use crate::clock;
 use crate::correlate::SKEW_MAX;
 use crate::engine::{Detected, Detector, Match, Rejected, RuleSet};
@@ -19,6 +23,7 @@ use crate::event::compress::{DecompressError, decompress};
 use crate::metrics::{Metrics, Rejected as RejectedLabel, Source, SourceCluster};
 use crate::store::{Append, FilePosition, Store, StoreError};
 
+use newest::Newest;
 use rejects::Rejects;
 use watermarks::Watermarks;
 
@@ -89,16 +94,11 @@ struct Inner {
     metrics: Arc<Metrics>,
     watermarks: Arc<Watermarks>,
     rejects: Rejects,
+    newest: Newest,
     /// Set when the store has refused a batch for want of room, until it is found to have some.
     full: AtomicBool,
     /// Scratches that no batch is using.
-    pool: Mutex<Vec<Worker>>,
-}
-
-#[derive(Default)]
-struct Worker {
-    detector: Detector,
-    detected: Detected,
+    pool: Mutex<Vec<Detector>>,
 }
 
 impl Ingest {
@@ -111,10 +111,8 @@ impl Ingest {
         watermarks: Arc<Watermarks>,
         rejects: Rejects,
     ) -> Self {
-        let pool = Mutex::new(Vec::new());
-        Self {
-            inner: Arc::new(Inner { rules, store, metrics, watermarks, rejects, full: AtomicBool::new(false), pool }),
-        }
+        let (newest, full, pool) = (Newest::default(), AtomicBool::new(false), Mutex::new(Vec::new()));
+        Self { inner: Arc::new(Inner { rules, store, metrics, watermarks, rejects, newest, full, pool }) }
     }
 
     /// Takes one batch: decompresses, frames, matches, journals. Returns when everything that an alert may need is
@@ -126,28 +124,23 @@ impl Ingest {
         origin: &Origin,
         position: Option<FilePosition>,
     ) -> Result<Receipt, IngestError> {
-        let mut worker = self.worker();
-        worker.detected.clear();
-        let bytes = match self.detect(body, encoding, origin, &mut worker) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                self.give_back(worker);
-                return Err(error);
-            }
-        };
-        let matches = std::mem::take(&mut worker.detected.matches);
-        let receipt = Receipt {
-            events: worker.detected.events,
-            rejected: worker.detected.rejects.len() as u64,
-            matches: matches.len() as u64,
-        };
+        // Nobody holds a scratch while a disk is waited for: they are large, and a thousand batches may wait at once.
+        let (mut detector, mut detected) = (self.detector(), Detected::default());
+        let outcome = self.detect(body, encoding, origin, &mut detector, &mut detected);
+        self.give_back(detector);
+        let bytes = outcome?;
+        let matches = std::mem::take(&mut detected.matches);
         let ahead = ahead(&matches);
-        let outcome = self.append(matches, position, &origin.source).await;
-        if outcome.is_ok() {
-            self.count(&worker.detected, bytes, ahead, origin);
+        let receipt =
+            Receipt { events: detected.events, rejected: detected.rejects.len() as u64, matches: matches.len() as u64 };
+        // The rule of canaries cannot be true of what others send.
+        let own = receipt.events == 1 && matches.iter().any(|found| &*found.rule == CANARY);
+        self.append(matches, position, &origin.source).await?;
+        self.advance(&mut detected, origin);
+        if !own {
+            self.count(&detected, bytes, ahead, origin);
         }
-        self.give_back(worker);
-        outcome.map(|()| receipt)
+        Ok(receipt)
     }
 
     /// Takes several bodies as one batch: one that is no audit log costs its neighbours nothing, and is rejected with its
@@ -159,34 +152,33 @@ impl Ingest {
         source: &Arc<str>,
         max_body: u64,
     ) -> Result<Receipt, IngestError> {
-        let (mut worker, mut matches) = (self.worker(), Vec::new());
-        let (mut receipt, mut seen) = (Receipt::default(), Vec::new());
+        let (mut receipt, mut matches, mut seen) = (Receipt::default(), Vec::new(), Vec::new());
+        let mut detector = self.detector();
         for run in parts.chunk_by(|a, b| a.cluster == b.cluster) {
             let origin = Origin { source: Arc::clone(source), cluster: Arc::clone(run[0].cluster), max_body };
-            worker.detected.clear();
-            let bytes = run.iter().map(|part| self.detect_part(part, &origin, &mut worker)).sum();
-            let ahead = ahead(&worker.detected.matches);
-            matches.append(&mut worker.detected.matches);
-            receipt.events += worker.detected.events;
-            receipt.rejected += worker.detected.rejects.len() as u64;
-            seen.push((std::mem::take(&mut worker.detected), bytes, ahead, origin));
+            let mut detected = Detected::default();
+            let bytes = run.iter().map(|part| self.detect_part(part, &origin, &mut detector, &mut detected)).sum();
+            let ahead = ahead(&detected.matches);
+            matches.append(&mut detected.matches);
+            receipt.events += detected.events;
+            receipt.rejected += detected.rejects.len() as u64;
+            seen.push((detected, bytes, ahead, origin));
         }
+        self.give_back(detector);
         receipt.matches = matches.len() as u64;
-        let outcome = self.append(matches, None, source).await;
-        if outcome.is_ok() {
-            for (detected, bytes, ahead, origin) in &seen {
-                self.count(detected, *bytes, *ahead, origin);
-            }
+        self.append(matches, None, source).await?;
+        for (detected, bytes, ahead, origin) in &mut seen {
+            self.advance(detected, origin);
+            self.count(detected, *bytes, *ahead, origin);
         }
-        self.give_back(worker);
-        outcome.map(|()| receipt)
+        Ok(receipt)
     }
 
     /// Looks at one of several bodies; its size after decompression. Whatever is wrong with it is a reject of its own.
-    fn detect_part(&self, part: &Part<'_>, origin: &Origin, worker: &mut Worker) -> u64 {
-        let before = worker.detected.rejects.len();
-        let outcome = self.detect(part.body, Encoding::Detect, origin, worker);
-        for reject in &mut worker.detected.rejects[before..] {
+    fn detect_part(&self, part: &Part<'_>, origin: &Origin, detector: &mut Detector, detected: &mut Detected) -> u64 {
+        let before = detected.rejects.len();
+        let outcome = self.detect(part.body, Encoding::Detect, origin, detector, detected);
+        for reject in &mut detected.rejects[before..] {
             reject.place = format!("{}: {}", part.place, reject.place);
         }
         let error = match outcome {
@@ -194,8 +186,8 @@ impl Ingest {
             Err(error) => error,
         };
         // Where pieces were refused, they say it better.
-        if worker.detected.rejects.len() == before {
-            worker.detected.rejects.push(Rejected {
+        if detected.rejects.len() == before {
+            detected.rejects.push(Rejected {
                 place: part.place.to_string(),
                 reason: if matches!(error, IngestError::TooLarge { .. }) { "too_large" } else { "not_audit" },
                 detail: error.to_string(),
@@ -226,6 +218,12 @@ impl Ingest {
         }
     }
 
+    /// The newest event of each source and cluster.
+    #[must_use]
+    pub fn newest(&self) -> &Newest {
+        &self.inner.newest
+    }
+
     /// Whether a batch was refused for want of room and there is none still. The store is asked, because what is taken
     /// says nothing: a batch without matches needs no room, and one that is not ready may be sent no other.
     pub async fn is_full(&self) -> bool {
@@ -239,28 +237,28 @@ impl Ingest {
         full
     }
 
-    /// Adds what it finds in a body to what the worker has; returns the body's size after decompression.
+    /// Adds what it finds in a body to what was detected; returns the body's size after decompression.
     fn detect(
         &self,
         body: &[u8],
         encoding: Encoding,
         origin: &Origin,
-        worker: &mut Worker,
+        detector: &mut Detector,
+        detected: &mut Detected,
     ) -> Result<u64, IngestError> {
         let body = decompress(body, encoding, origin.max_body).map_err(|error| match error {
             DecompressError::TooLarge(limit) => IngestError::TooLarge { limit },
             corrupt @ DecompressError::Corrupt(..) => IngestError::NotAudit(format!("the body is {corrupt}")),
         })?;
-        let Worker { detector, detected } = worker;
-        let (events, matches, rejects) = (detected.events, detected.matches.len(), detected.rejects.len());
+        let before = (detected.events, detected.newest, detected.matches.len(), detected.rejects.len());
         let rules = self.inner.rules.load();
         let looked = catch_unwind(AssertUnwindSafe(|| detector.body(&rules, &origin.cluster, &body, detected)));
         // A mistake in here costs one body: were it sent again, the next answer would be the same.
         let Ok(looked) = looked else {
             *detector = Detector::default();
-            detected.events = events;
-            detected.matches.truncate(matches);
-            detected.rejects.truncate(rejects);
+            (detected.events, detected.newest) = (before.0, before.1);
+            detected.matches.truncate(before.2);
+            detected.rejects.truncate(before.3);
             tracing::error!(
                 source = &*origin.source,
                 bytes = body.len(),
@@ -269,32 +267,35 @@ impl Ingest {
             return Err(IngestError::NotAudit("internal error, please report".to_owned()));
         };
         looked.map_err(|error| IngestError::NotAudit(error.to_string()))?;
-        for found in &mut detected.matches[matches..] {
+        for found in &mut detected.matches[before.2..] {
             found.source = Arc::clone(&origin.source);
         }
         Ok(body.len() as u64)
     }
 
-    /// Counts an accepted batch, and keeps what was rejected in it.
+    /// Notes how far event time has come; one event from the far future must not carry it there.
+    fn advance(&self, detected: &mut Detected, origin: &Origin) {
+        let now = clock::now();
+        detected.newest = detected.newest.map(|newest| newest.min(now.plus(SKEW_MAX)));
+        if let Some(newest) = detected.newest {
+            self.inner.watermarks.seen(&origin.cluster, newest, now, clock::steady());
+        }
+    }
+
+    /// Counts an accepted batch, and keeps what was rejected in it. Not for the daemon's own canary: a cluster that is
+    /// silent must not look as if it were not.
     fn count(&self, detected: &Detected, bytes: u64, ahead: u64, origin: &Origin) {
-        let Inner { metrics, watermarks, rejects, .. } = &*self.inner;
+        let Inner { metrics, rejects, newest: seen, .. } = &*self.inner;
         let source = origin.source.to_string();
-        let cluster = metrics.clusters.label(&origin.cluster).to_string();
-        let labels = SourceCluster { source: source.clone(), cluster };
+        let cluster = metrics.clusters.label(&origin.cluster);
+        let labels = SourceCluster { source: source.clone(), cluster: cluster.to_string() };
+        if let Some(newest) = detected.newest {
+            let newest = seen.note(&origin.source, &cluster, newest);
+            metrics.last_event.get_or_create(&labels).set(newest.as_seconds());
+        }
         metrics.events.get_or_create(&labels).inc_by(detected.events);
         metrics.event_bytes.get_or_create(&Source { source: source.clone() }).inc_by(bytes);
         metrics.events_ahead.get_or_create(&Source { source: source.clone() }).inc_by(ahead);
-        if let Some(newest) = detected.newest {
-            let now = clock::now();
-            // One event from the far future would otherwise hide for good that no more come.
-            let newest = newest.min(now.plus(SKEW_MAX));
-            let gauge = metrics.last_event.get_or_create(&labels);
-            if newest.as_seconds() > gauge.get() {
-                gauge.set(newest.as_seconds());
-            }
-            drop(gauge);
-            watermarks.seen(&origin.cluster, newest, now, clock::steady());
-        }
         for reject in &detected.rejects {
             let labels = RejectedLabel { source: source.clone(), reason: reject.reason.to_owned() };
             metrics.events_rejected.get_or_create(&labels).inc();
@@ -302,14 +303,14 @@ impl Ingest {
         rejects.keep(&detected.rejects, origin);
     }
 
-    fn worker(&self) -> Worker {
+    fn detector(&self) -> Detector {
         self.inner.pool.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
-    fn give_back(&self, worker: Worker) {
+    fn give_back(&self, detector: Detector) {
         let mut pool = self.inner.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if pool.len() < POOL_MAX {
-            pool.push(worker);
+            pool.push(detector);
         }
     }
 }
