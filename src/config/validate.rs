@@ -268,10 +268,15 @@ fn canary_sources(parts: &Parts, canary: &CanaryConfig, at: &dyn Fn(&str) -> Spa
         .collect();
     for name in canary.sources.iter().filter(|name| webhooks.iter().all(|webhook| webhook.name != **name)) {
         let message = format!("there is no webhook source named `{name}`");
-        tree.report(at("sources"), message, Some("the canary cannot go through a file: others write it".into()));
+        tree.report(
+            at("sources"),
+            message,
+            Some("the canary cannot go through a file or a topic: others write them".into()),
+        );
     }
     if webhooks.is_empty() && canary.sources.is_empty() {
-        let help = "add one, or leave `canary` out; what a file source reads is shown by last_event_timestamp_seconds";
+        let help =
+            "add one, or leave `canary` out; what files and topics bring is shown by last_event_timestamp_seconds";
         let message = "the canary goes through a webhook source, and there is none";
         tree.report(at(""), message, Some(help.to_owned()));
     }
