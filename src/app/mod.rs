@@ -192,10 +192,11 @@ impl Daemon {
         let admin = admin::spawn(bound.admin, self.admin_state(), stop_admin.clone())?;
         self.reloader.start_delivery();
         let ready = CancellationToken::new();
+        // Before the start is over: there is no moment in which a source that has not joined looks ready.
+        let told = self.standings(!bound.webhooks.is_empty());
         let mut correlating = self.correlating(ready.clone(), stop_correlating.clone());
         let mut canaries = self.canaries(&bound.webhooks, &ready, &stop)?;
         let mut sources = JoinSet::new();
-        let told = self.standings(!bound.webhooks.is_empty());
         for (listener, webhook) in bound.webhooks {
             sources.spawn(webhook.run(listener, stop_sources.clone()));
         }
@@ -237,13 +238,15 @@ impl Daemon {
     fn standings(&self, has_webhook: bool) -> Vec<Told> {
         let told = |(number, (name, _)): (usize, &(String, Consumer<Ingest>))| {
             let (health, name) = (Arc::clone(&self.health), name.clone());
-            Box::new(move |standing| match standing {
+            let told: Told = Box::new(move |standing| match standing {
                 Standing::Waiting(words) if !has_webhook => {
                     health.set(Unready::Source(number), format!("source {name}: {words}"));
                 }
                 Standing::Waiting(_) => {}
                 Standing::Joined => health.clear(Unready::Source(number)),
-            }) as Told
+            });
+            told(Standing::Waiting("connecting".to_owned()));
+            told
         };
         self.consumers.iter().enumerate().map(told).collect()
     }

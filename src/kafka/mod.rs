@@ -16,6 +16,7 @@ mod properties;
 pub(crate) mod broker;
 
 use std::collections::BTreeMap;
+#[cfg(feature = "kafka")]
 use std::path::PathBuf;
 
 pub use self::properties::{Properties, is_secret};
@@ -37,8 +38,6 @@ pub struct Connection<'c> {
 #[derive(Clone)]
 pub struct Settings {
     values: BTreeMap<String, String>,
-    /// Files whose change asks for a new client: secrets and certificates.
-    files: Vec<PathBuf>,
     #[cfg(feature = "kafka")]
     tokens: Option<oauth::Tokens>,
 }
@@ -60,7 +59,7 @@ impl Connection<'_> {
         };
         let mut values: BTreeMap<String, String> = own(defaults).into_iter().collect();
         values.insert("client.id".to_owned(), "kubesiren".to_owned());
-        let (written, files) = self.properties.load()?;
+        let written = self.properties.load()?;
         // OpenSSL is linked in and knows no folder of certificates by itself: without this nobody would be trusted.
         if !["ssl.ca.location", "ssl.ca.pem"].iter().any(|name| written.contains_key(*name)) {
             values.insert("ssl.ca.location".to_owned(), "probe".to_owned());
@@ -72,8 +71,21 @@ impl Connection<'_> {
             #[cfg(feature = "kafka")]
             tokens: tokens(self.properties, &mut values)?,
             values,
-            files,
         })
+    }
+
+    /// What the files of secrets and certificates hold now, as one hash: another one asks for a new client. To be taken
+    /// before they are read for the client, so that no change falls between. A file that cannot be read counts as it is,
+    /// which is another state.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = blake3::Hasher::new();
+        for file in self.properties.files() {
+            let content = std::fs::read(file).unwrap_or_default();
+            hasher.update(&(content.len() as u64).to_le_bytes());
+            hasher.update(&content);
+        }
+        u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().unwrap_or_default())
     }
 }
 
@@ -133,19 +145,6 @@ impl Settings {
     pub fn without_secrets(&self, text: &str) -> String {
         let secrets = self.values.iter().filter(|(name, value)| is_secret(name) && value.len() > 3);
         secrets.fold(text.to_owned(), |text, (_, secret)| text.replace(secret.as_str(), "[redacted]"))
-    }
-
-    /// What the files of secrets and certificates hold now, as one hash: another one asks for a new client. A file that
-    /// cannot be read counts as it is, which is another state.
-    #[must_use]
-    pub fn fingerprint(&self) -> u64 {
-        let mut hasher = blake3::Hasher::new();
-        for file in &self.files {
-            let content = std::fs::read(file).unwrap_or_default();
-            hasher.update(&(content.len() as u64).to_le_bytes());
-            hasher.update(&content);
-        }
-        u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().unwrap_or_default())
     }
 }
 
@@ -240,9 +239,9 @@ mod tests {
         let connection = Connection { brokers: &[], properties: &properties };
         let settings = connection.settings(&[], &[]).unwrap();
         assert_eq!(settings.get("sasl.password"), Some("one"));
-        let before = settings.fingerprint();
-        assert_eq!(settings.fingerprint(), before);
+        let before = connection.fingerprint();
+        assert_eq!(connection.fingerprint(), before);
         std::fs::write(&file, "two\n").unwrap();
-        assert_ne!(settings.fingerprint(), before);
+        assert_ne!(connection.fingerprint(), before);
     }
 }

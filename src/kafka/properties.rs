@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -55,23 +55,29 @@ impl Properties {
         self.0.keys().map(String::as_str)
     }
 
-    /// The values, those in files read, and all files that they come from or name.
-    pub fn load(&self) -> Result<(BTreeMap<String, String>, Vec<PathBuf>), String> {
-        let (mut values, mut files) = (BTreeMap::new(), Vec::new());
+    /// The values, those in files read.
+    pub fn load(&self) -> Result<BTreeMap<String, String>, String> {
+        let mut values = BTreeMap::new();
         for (name, written) in self.0.iter().filter(|(name, _)| *name != super::TOKEN_FILE) {
             if let Some(name) = name.strip_suffix("_file") {
                 let path = PathBuf::from(written);
                 let secret = Secret::load(None, Some(&path)).map_err(|error| format!("{name}_file: {error}"))?;
                 values.insert(name.to_owned(), secret.map(|secret| secret.expose().to_owned()).unwrap_or_default());
-                files.push(path);
-                continue;
+            } else {
+                values.insert(name.clone(), written.clone());
             }
-            if LOCATIONS.contains(&name.as_str()) && written != "probe" {
-                files.push(PathBuf::from(written));
-            }
-            values.insert(name.clone(), written.clone());
         }
-        Ok((values, files))
+        Ok(values)
+    }
+
+    /// Files that secrets come from and certificates are in: they may be replaced while we run. Tokens are read whenever
+    /// one is needed, and are not among them.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let written = self.0.iter().filter(|(name, _)| *name != super::TOKEN_FILE);
+        let files = written.filter(|(name, value)| {
+            name.ends_with("_file") || (LOCATIONS.contains(&name.as_str()) && *value != "probe")
+        });
+        files.map(|(_, value)| Path::new(value))
     }
 }
 

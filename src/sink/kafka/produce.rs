@@ -14,7 +14,6 @@ use tokio::sync::oneshot;
 use super::super::{Medium, Message, SendError, Sending, Sent, Traits};
 use super::KafkaConfig;
 use crate::clock::Timestamp;
-use crate::kafka::Settings;
 use crate::kafka::client::{self, Teller};
 use crate::kafka::oauth;
 
@@ -43,13 +42,29 @@ pub(super) struct Kafka {
 
 /// A producer, and when the files behind it were looked at.
 struct Current {
-    producer: Producer,
-    settings: Settings,
+    producer: Arc<Producer>,
+    /// Of the files as they were before they were read for it.
     print: u64,
     looked: Instant,
 }
 
-type Producer = Arc<ThreadedProducer<Context>>;
+/// A producer that ends beside the runtime: it waits for a thread of its own and for brokers.
+struct Producer(Option<ThreadedProducer<Context>>);
+
+impl Producer {
+    fn get(&self) -> Option<&ThreadedProducer<Context>> {
+        self.0.as_ref()
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        let producer = self.0.take();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || drop(producer));
+        }
+    }
+}
 
 /// Resolved by the delivery report.
 type Report = oneshot::Sender<Result<(), Code>>;
@@ -106,11 +121,11 @@ impl Kafka {
     }
 
     /// The producer in use; another one where secrets or certificates have changed.
-    fn producer(&self) -> Producer {
+    fn producer(&self) -> Arc<Producer> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.looked.elapsed() >= FILES_EVERY {
             current.looked = Instant::now();
-            if current.settings.fingerprint() != current.print {
+            if self.config.connection().fingerprint() != current.print {
                 self.renew(&mut current);
             }
         }
@@ -126,7 +141,7 @@ impl Kafka {
     }
 
     /// What an error means for the message.
-    fn outcome(&self, producer: &Producer, code: Code) -> SendError {
+    fn outcome(&self, producer: &ThreadedProducer<Context>, code: Code) -> SendError {
         let context = producer.context();
         if code == Code::Fatal {
             // An idempotent producer that has lost count takes nothing any more.
@@ -147,7 +162,8 @@ impl Kafka {
     }
 
     async fn deliver(&self, message: &Message) -> Result<Sent, SendError> {
-        let producer = self.producer();
+        let current = self.producer();
+        let Some(producer) = current.get() else { return Err(SendError::retry("the producer has ended")) };
         let mut reports = Vec::with_capacity(message.items.len());
         for item in &message.items {
             let body = serde_json::to_vec(&item.alert).map_err(|error| SendError::reject(error.to_string()))?;
@@ -155,14 +171,14 @@ impl Kafka {
             let record = BaseRecord::with_opaque_to(&self.config.topic, Box::new(report));
             let queued = producer.send(record.key(item.alert.id.as_str()).payload(&body));
             if let Err((error, _)) = queued {
-                return Err(self.outcome(&producer, error.rdkafka_error_code().unwrap_or(Code::Unknown)));
+                return Err(self.outcome(producer, error.rdkafka_error_code().unwrap_or(Code::Unknown)));
             }
             reports.push(reported);
         }
         for reported in reports {
             // A report that is dropped is one of a producer that is gone.
             if let Err(code) = reported.await.unwrap_or(Err(Code::PurgeInflight)) {
-                return Err(self.outcome(&producer, code));
+                return Err(self.outcome(producer, code));
             }
         }
         Ok(Sent::default())
@@ -171,12 +187,13 @@ impl Kafka {
 
 impl Current {
     fn new(config: &KafkaConfig) -> Result<Self, String> {
+        let print = config.connection().fingerprint();
         let settings = config.connection().settings(&DEFAULTS, &FIXED)?;
         let teller = Teller::new(format!("topic {}", config.topic), settings.clone());
         let context = Context { teller, trouble: Mutex::new(None) };
         let producer = client::config(&settings).create_with_context(context);
         let producer = producer.map_err(|error| client::of_creation(&settings, error))?;
-        Ok(Self { producer: Arc::new(producer), print: settings.fingerprint(), settings, looked: Instant::now() })
+        Ok(Self { producer: Arc::new(Producer(Some(producer))), print, looked: Instant::now() })
     }
 }
 

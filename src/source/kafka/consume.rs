@@ -34,12 +34,17 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// How long leaving the group may take.
 const STOP_MAX: Duration = Duration::from_secs(20);
 
+/// Topics whose labels are remembered.
+const TOPICS_MAX: usize = 10_000;
+
 type Client<I> = BaseConsumer<Context<I>>;
 
 /// A source of topics, ready to run.
 pub struct Consumer<I> {
     config: KafkaConfig,
     settings: Settings,
+    /// Of the files of secrets and certificates as they were before the settings were read from them.
+    pub(super) print: u64,
     topics: Arc<Topics>,
     source: Arc<str>,
     cluster: Arc<str>,
@@ -65,10 +70,12 @@ impl<I: Intake> Consumer<I> {
     pub fn new(config: &KafkaConfig, cluster: &str, ingest: I, metrics: Arc<Metrics>) -> Result<Self, Vec<String>> {
         let topics = Topics::new(&config.topics);
         let topics = topics.map_err(|wrong| wrong.into_iter().map(|(_, words)| words).collect::<Vec<_>>())?;
+        let print = config.connection().fingerprint();
         let settings = settings(config).map_err(|wrong| vec![wrong])?;
         config.look_at().map_err(|wrong| vec![wrong])?;
         Ok(Self {
             settings,
+            print,
             topics: Arc::new(topics),
             source: config.name.as_str().into(),
             cluster: config.cluster.as_deref().unwrap_or(cluster).into(),
@@ -84,6 +91,11 @@ impl<I: Intake> Consumer<I> {
     pub fn with_pace(mut self, pace: Pace) -> Self {
         self.pace = pace;
         self
+    }
+
+    /// Whether secrets or certificates have changed since their files had this fingerprint.
+    pub(super) fn is_outdated(&self, print: u64) -> bool {
+        self.config.connection().fingerprint() != print
     }
 
     /// Consumes until it is told to stop. What ingest has begun is finished first, and committed.
@@ -148,10 +160,10 @@ impl<I: Intake> Thread<I> {
     fn run(self, told: Told) {
         let standing = Arc::new(Stand::new(told));
         let lag = Arc::new(Lag::new(Arc::clone(&self.consumer.source), Arc::clone(&self.consumer.metrics)));
-        let mut settings = self.consumer.settings.clone();
+        let (mut settings, mut print) = (self.consumer.settings.clone(), self.consumer.print);
         loop {
             let ended = match self.connect(&settings, &standing, &lag) {
-                Ok(client) => self.consume(client),
+                Ok(client) => self.consume(client, print),
                 Err(words) => {
                     tracing::error!(source = &*self.consumer.source, "Kafka: {words}");
                     standing.waits(&words);
@@ -166,6 +178,7 @@ impl<I: Intake> Thread<I> {
                 Ended::Failed if self.rest(AGAIN) => return,
                 Ended::Failed => {}
             }
+            print = self.consumer.config.connection().fingerprint();
             match self::settings(&self.consumer.config) {
                 Ok(read) => settings = read,
                 Err(error) => {
@@ -206,9 +219,8 @@ impl<I: Intake> Thread<I> {
         Ok(client)
     }
 
-    /// Polls until something ends it.
-    fn consume(&self, client: Client<I>) -> Ended {
-        let print = client.context().teller.settings().fingerprint();
+    /// Polls until something ends it: a change of the files that had this fingerprint, too.
+    fn consume(&self, client: Client<I>, print: u64) -> Ended {
         let mut looked = Instant::now();
         let mut paused = false;
         let ended = loop {
@@ -225,7 +237,7 @@ impl<I: Intake> Thread<I> {
             }
             if looked.elapsed() >= FILES_EVERY {
                 looked = Instant::now();
-                if client.context().teller.settings().fingerprint() != print {
+                if self.consumer.is_outdated(print) {
                     break Ended::Renewed;
                 }
             }
@@ -245,7 +257,8 @@ impl<I: Intake> Thread<I> {
             self.lanes.wait_for_room();
         }
         let pause = if paused { !self.lanes.has_room() } else { self.lanes.is_full() };
-        if pause == paused && !(paused && came) {
+        // A partition that comes back is as paused as it was when it went, whatever has been resumed meanwhile.
+        if pause == paused && !came {
             return paused;
         }
         let mut list = TopicPartitionList::new();
@@ -307,6 +320,10 @@ impl<I: Intake> Thread<I> {
         let mut clusters = self.clusters.borrow_mut();
         if let Some(known) = clusters.get(topic) {
             return Arc::clone(known);
+        }
+        // Topics come and go for as long as we run.
+        if clusters.len() >= TOPICS_MAX {
+            clusters.clear();
         }
         let told = self.consumer.topics.cluster(topic).unwrap_or_else(|| Arc::clone(&self.consumer.cluster));
         clusters.insert(topic.to_owned(), Arc::clone(&told));

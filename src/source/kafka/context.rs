@@ -40,7 +40,6 @@ pub(super) struct Stand {
 
 impl Stand {
     pub(super) fn new(told: Told) -> Self {
-        told(Standing::Waiting("connecting".to_owned()));
         Self { told, joined: AtomicBool::new(false) }
     }
 

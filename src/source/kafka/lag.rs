@@ -65,6 +65,7 @@ impl Lag {
         }
         self.metrics.kafka_connected.get_or_create(&self.label()).set(0);
         self.metrics.kafka_partitions.get_or_create(&self.label()).set(0);
+        self.metrics.kafka_paused.get_or_create(&self.label()).set(0);
     }
 
     fn label(&self) -> Source {
@@ -95,6 +96,18 @@ fn lag(known: &Partition, ingested: Option<i64>, waiting: bool) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_consumer_nothing_is_connected_ours_or_paused() {
+        let metrics = Arc::new(Metrics::new());
+        let lag = Lag::new("kafka".into(), Arc::clone(&metrics));
+        let gauges = [&metrics.kafka_connected, &metrics.kafka_partitions, &metrics.kafka_paused];
+        for gauge in gauges {
+            gauge.get_or_create(&lag.label()).set(1);
+        }
+        lag.clear();
+        assert!(gauges.iter().all(|gauge| gauge.get_or_create(&lag.label()).get() == 0));
+    }
 
     #[test]
     fn lag_counts_from_what_is_ingested() {

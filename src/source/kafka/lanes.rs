@@ -73,7 +73,7 @@ impl Batch {
         self.bytes.len() + more <= BATCH_BYTES && self.messages.len() < BATCH_MESSAGES
     }
 
-    /// Counts against the bound; messages without a value must not be free.
+    /// Counts against the bound; small messages cost what is remembered of them. One without a value is only counted.
     fn weight(&self) -> usize {
         self.bytes.len() + self.messages.len() * size_of::<Message>()
     }

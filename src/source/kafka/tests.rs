@@ -146,6 +146,49 @@ async fn what_has_no_room_here_goes_with_its_partition_to_another_member() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_went_while_it_was_paused_is_read_when_it_comes_back() {
+    let broker = Broker::start();
+    let (topic, group) = (broker.name("back"), broker.name("group"));
+    broker.topic(&topic, 2);
+    let texts: Vec<String> = (0..200).map(|number| format!("{number:01000}\n")).collect();
+    broker.send_texts(&topic, 2, &texts);
+    let (held, roomy) = (Recorder::held(), Recorder::default());
+    let bounded =
+        Pace { bytes_max: 20_000, patience: Duration::from_millis(20), finish: Duration::from_millis(50), ..pace() };
+    let config = config(&broker, &[&topic], &group, "");
+    let first = start(&config, &held, bounded);
+    until("paused", || first.paused()).await;
+    let second = start(&config, &roomy, pace());
+    until("one each", || first.partitions() == 1 && second.partitions() == 1).await;
+    until("its half", || roomy.taken().len() == 100).await;
+    held.release();
+    until("resumed", || !first.paused()).await;
+    second.stop().await;
+    until("both again", || first.partitions() == 2).await;
+    broker.send_texts(&topic, 2, &numbers(20));
+    let last: Vec<Vec<u8>> = numbers(20).into_iter().map(String::into_bytes).collect();
+    until("what came then", || {
+        let taken = held.taken();
+        last.iter().all(|text| taken.iter().any(|taken| taken.body == *text))
+    })
+    .await;
+    first.stop().await;
+}
+
+#[test]
+fn a_secret_that_changes_before_the_first_connection_is_noticed() {
+    let broker = Broker::mock();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "one").unwrap();
+    let property = format!(r#", "sasl.password_file": {:?}"#, file.path().display().to_string());
+    let config = config(&broker, &["t"], "g", &property);
+    let consumer = Consumer::new(&config, "home", Recorder::default(), Arc::new(Metrics::new())).unwrap();
+    assert!(!consumer.is_outdated(consumer.print));
+    std::fs::write(file.path(), "two").unwrap();
+    assert!(consumer.is_outdated(consumer.print));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopping_waits_for_what_ingest_has_begun_and_for_nothing_else() {
     let broker = Broker::start();
     let (topic, group) = (broker.name("stops"), broker.name("group"));
