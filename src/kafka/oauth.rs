@@ -99,10 +99,19 @@ async fn ask(url: &str, form: &[(&'static str, String)]) -> Result<Answer, Strin
         }
     }
     if !status.is_success() {
-        let said = crate::text::shorten(&crate::text::visible(&String::from_utf8_lossy(&body)), 200);
+        let said = without_secret(&String::from_utf8_lossy(&body), form);
+        let said = crate::text::shorten(&crate::text::visible(&said), 200);
         return Err(format!("the token endpoint answered {status}: {said}"));
     }
     serde_json::from_slice(&body).map_err(|_| "the token endpoint answered no access_token".to_owned())
+}
+
+/// What a provider said, should it quote what it was sent.
+fn without_secret(said: &str, form: &[(&'static str, String)]) -> String {
+    let secret = form.iter().find(|(name, value)| *name == "client_secret" && !value.is_empty());
+    let Some((_, secret)) = secret else { return said.to_owned() };
+    let sent: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    said.replace(secret.as_str(), "[redacted]").replace(&sent, "[redacted]")
 }
 
 #[cfg(test)]
@@ -146,7 +155,8 @@ mod tests {
             if request.body.contains("client_secret=s%26cret") {
                 Reply::new(200, &answer)
             } else {
-                Reply::new(401, "no: wrong")
+                // Whoever answers so must not make us show it.
+                Reply::new(401, &format!("no: {}", request.body))
             }
         })
         .await;
