@@ -47,20 +47,26 @@ fn connection(node: &Node, connection: Connection<'_>, owned: &[Owned], tree: &m
     }
     for (name, message, help) in properties(connection) {
         tree.report(span(&name), message, Some(help));
+        // It may be a secret under a mistyped name.
+        if let Some((_, value)) = written.iter().find(|(key, _)| key.text == name) {
+            tree.hide(value.span);
+        }
     }
 }
 
-/// Lets librdkafka look at each source and sink as a whole: what is missing, what does not go together, certificates.
+/// Lets librdkafka look at each source and sink as a whole: what is missing, what does not go together, certificates. Not
+/// where single properties are wrong: it would say that again, and worse.
 #[cfg(feature = "kafka")]
 pub(super) fn clients(parts: &Parts, tree: &mut Tree) {
-    for item in parts.sources.iter().flatten() {
+    let wrong = |node: &Node, tree: &Tree| node.get("properties").is_some_and(|properties| tree.is_wrong(properties));
+    for item in parts.sources.iter().flatten().filter(|item| !wrong(&item.node, tree)).collect::<Vec<_>>() {
         if let Some(crate::source::SourceConfig::Kafka(source)) = &item.value
             && let Err(message) = source.look_at()
         {
             tree.report(head(&item.node), message, None);
         }
     }
-    for item in parts.sinks.iter().flatten() {
+    for item in parts.sinks.iter().flatten().filter(|item| !wrong(&item.node, tree)).collect::<Vec<_>>() {
         if let Some(sink) = item.value.as_ref().filter(|sink| matches!(sink.kind, SinkKind::Kafka(_)))
             && let Err(message) = Sink::build(sink)
         {

@@ -26,7 +26,7 @@ pub(super) fn is_misplaced(key: &str, value: &str) -> bool {
 /// Secrets in a text that may not be valid YAML, found by what they follow: a key's name, or a URL's user part.
 static BY_KEY: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(
-        r#"(?i)[a-z_.-]*(?:token|secret|password|webhook_url|api_key|credential|passphrase|key\.pem|oauthbearer\.config)[a-z_.-]*["']?\s*:\s*("[^"\n]*"?|'[^'\n]*'?|[^\s#][^,}\n]*)"#,
+        r#"(?i)[a-z_.-]*(?:token|secret|password|webhook_url|api_key|credential|pass|key\.pem|oauthbearer\.config)[a-z_.-]*["']?\s*:\s*("[^"\n]*"?|'[^'\n]*'?|[^\s#][^,}\n]*)"#,
     )
     .ok()
 });

@@ -271,7 +271,11 @@ sources:
     let findings = read(text, &[]).expect_err("mistakes");
     let shown: String = findings.iter().map(|finding| format!("{finding}\n{}\n", finding.render(false))).collect();
     assert!(!shown.contains("hunter2"), "{shown}");
-    let text = text.replace("[hunter2]", "hunter2");
+    let text = text.replace("[hunter2]", "hunter2").replace("sasl.passwort", "sasl.pasword");
+    let findings = read(&text, &[]).expect_err("mistakes");
+    let shown: String = findings.iter().map(|finding| format!("{finding}\n{}\n", finding.render(false))).collect();
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let text = text.replace("sasl.pasword", "sasl.passwort");
     let found = check(&text).join("\n");
     assert!(found.contains("c.yml:4:7: librdkafka has no property `sasl.passwort`"), "{found}");
     assert!(found.contains("c.yml:4:31: Invalid value"), "{found}");

@@ -13,6 +13,8 @@ use super::{Properties, Settings, is_ours, is_secret};
 
 /// The same words are logged again after this time, if they still hold.
 const TOLD_EVERY: Duration = Duration::from_secs(300);
+/// How librdkafka begins what it says of one that it cannot do, or does not know.
+const NO_MECHANISM: [&str; 2] = ["No provider for SASL mechanism", "Unsupported SASL mechanism"];
 /// Different words that are kept apart; the oldest makes way.
 const TOLD_MAX: usize = 16;
 
@@ -78,10 +80,18 @@ impl ConsumerContext for Silent {}
 #[must_use]
 pub fn of_creation(settings: &Settings, error: KafkaError) -> String {
     match error {
-        KafkaError::ClientConfig(_, _, name, _) if is_secret(&name) => {
-            format!("librdkafka does not take the value of `{name}`")
+        KafkaError::ClientConfig(_, _, ref name, _) => {
+            let name = name.clone();
+            settings.without_secrets(&of_property(&name, error))
         }
-        KafkaError::ClientConfig(_, words, ..) | KafkaError::ClientCreation(words) => settings.without_secrets(&words),
+        KafkaError::ClientCreation(words) if NO_MECHANISM.iter().any(|start| words.starts_with(start)) => {
+            let mechanism = settings.get("sasl.mechanisms").or_else(|| settings.get("sasl.mechanism"));
+            let which = mechanism.unwrap_or("GSSAPI, which is taken where nothing is said,");
+            format!(
+                "the SASL mechanism {which} is not built in: set sasl.mechanisms to PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"
+            )
+        }
+        KafkaError::ClientCreation(words) => settings.without_secrets(&words),
         error => settings.without_secrets(&error.to_string()),
     }
 }
@@ -189,6 +199,19 @@ mod tests {
         ));
         let names: Vec<&str> = wrong.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["linger.ms", "sasl.passwort", "ssl.passwort_file"], "{wrong:?}");
+    }
+
+    #[test]
+    fn a_mechanism_that_is_not_built_in_names_those_that_are() {
+        let said = |text: &str| {
+            let properties = properties(text);
+            let connection = Connection { brokers: &["127.0.0.1:1".to_owned()], properties: &properties };
+            look_at(&connection.settings(&[], &[]).unwrap()).unwrap_err()
+        };
+        let none = said(r#"{"security.protocol": "SASL_PLAINTEXT"}"#);
+        assert!(none.contains("GSSAPI, which is taken") && none.contains("set sasl.mechanisms to PLAIN"), "{none}");
+        let wrong = said(r#"{"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "SCRAM"}"#);
+        assert!(wrong.contains("SCRAM") && wrong.contains("set sasl.mechanisms to PLAIN"), "{wrong}");
     }
 
     #[test]

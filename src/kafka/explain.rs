@@ -19,7 +19,7 @@ const REASON_MAX: usize = 400;
 /// Puts a code and the reason that came with it into words. The reason must not hold secrets.
 #[must_use]
 pub fn explain(code: Code, reason: &str) -> Explained {
-    let reason = shorten(&visible(without_state(reason.trim())), REASON_MAX);
+    let reason = shorten(&visible(without_state(reason.trim()).trim_end_matches('.')), REASON_MAX);
     let advice = advice(code, &reason);
     let words = match &advice {
         Some(advice) if reason.is_empty() => format!("{code}; {advice}"),
@@ -79,9 +79,7 @@ fn advice(code: Code, reason: &str) -> Option<&'static str> {
         Code::Resolve => "check the names under `brokers`, and those that the brokers advertise",
         Code::BrokerTransportFailure => of_transport(reason),
         Code::AllBrokersDown => "no broker can be reached; check `brokers`, security.protocol and the network",
-        Code::UnknownTopic | Code::UnknownTopicOrPartition => {
-            "create the topic or mend its name; it is looked for again every minute"
-        }
+        Code::UnknownTopic | Code::UnknownTopicOrPartition => "create the topic or mend its name",
         Code::TopicAuthorizationFailed => {
             "the broker's ACLs must let this user Read (source) or Write (sink) the topic"
         }
@@ -129,6 +127,9 @@ fn of_transport(reason: &str) -> &'static str {
         of_tls(reason)
     } else if reason.contains("connecting to a SSL listener") || reason.contains("security.protocol") {
         "this port may speak TLS or SASL: check security.protocol under `properties`"
+    } else if reason.contains("Invalid response size") {
+        // The first bytes of another protocol, read as a length.
+        "or this port speaks no Kafka, or TLS: check `brokers`, and security.protocol under `properties`"
     } else if reason.contains("refused") {
         "nothing listens there: check `brokers`"
     } else if reason.contains("SASL") || reason.contains("mechanism") {
@@ -175,6 +176,13 @@ mod tests {
             "a:1: Connect failed: Connection refused (after 3ms in state CONNECT)",
         );
         assert_eq!(said.words, "a:1: Connect failed: Connection refused; nothing listens there: check `brokers`");
+        assert_eq!(
+            explain(Code::GroupAuthorizationFailed, "Group authorization failed.").words,
+            "Group authorization failed; the broker's ACLs must let this user Read the group"
+        );
+        let http =
+            "a:1: Receive failed: Invalid response size 1213486160 (0..100000000): increase receive.message.max.bytes";
+        assert!(explain(Code::BrokerTransportFailure, http).words.contains("this port speaks no Kafka"));
         let alert = "a:1: Receive failed: SSL routines::ssl/tls alert bad certificate: SSL alert number 42 (after 0ms in state UP)";
         let said = explain(Code::BrokerTransportFailure, alert);
         assert!(said.must_act && said.words.contains("ssl.certificate.location"), "{said:?}");

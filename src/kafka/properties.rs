@@ -19,7 +19,8 @@ pub struct Properties(BTreeMap<String, String>);
 #[must_use]
 pub fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    let told = ["password", "secret", "token", "credential", "passphrase", "key.pem", "oauthbearer.config"];
+    // `pass` is in `password`, and in most of what it is mistyped to.
+    let told = ["pass", "secret", "token", "credential", "key.pem", "oauthbearer.config"];
     !name.ends_with("_file") && told.iter().any(|part| name.contains(part))
 }
 

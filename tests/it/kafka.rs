@@ -460,7 +460,7 @@ async fn a_recording_is_replayed_into_a_topic() {
     assert_eq!(code, Some(0), "{said}");
     events_are(&daemon, 2 * count).await;
     for (more, says) in [
-        (&["--property", "sasl.passwort=x"][..], "No such configuration property"),
+        (&["--property", "sasl.passwort=x"][..], "librdkafka has no property `sasl.passwort`"),
         (&["--property", "hunter2"][..], "NAME=VALUE"),
         (&["--rate", "0"][..], "a number above 0"),
         (&["--webhook", "http://127.0.0.1:1/"][..], "cannot be used with"),

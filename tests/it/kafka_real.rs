@@ -136,6 +136,8 @@ async fn wrong_credentials_and_certificates_say_what_to_do() {
     fails(&real.sasl(), &format!("{sasl}, sasl.mechanisms: SCRAM-SHA-256, {ca}"), "ERROR", "supported mechanisms")
         .await;
     fails(&real.sasl(), &format!("{sasl}, sasl.mechanisms: PLAIN"), "ERROR", "set ssl.ca.location").await;
+    let stranger = "security.protocol: SASL_SSL, sasl.username: stranger, sasl.password: stranger-pass-4711";
+    fails(&real.sasl(), &format!("{stranger}, sasl.mechanisms: PLAIN, {ca}"), "ERROR", "Read the group").await;
     fails(&real.sasl(), "security.protocol: PLAINTEXT", "WARN", "security.protocol").await;
     fails(&real.mutual(), &format!("security.protocol: SSL, {ca}"), "ERROR", "ssl.certificate.location").await;
     fails(real.broker.address(), &format!("security.protocol: SSL, {ca}"), "WARN", "speak TLS?").await;
@@ -305,8 +307,34 @@ async fn a_sink_that_cannot_be_reached_keeps_its_alerts_and_says_why() {
     assert!(said.contains("check sasl.username") && !said.contains("4711"), "{said}");
     let (code, said) = sink(&format!("{sasl}, sasl.password: plain-pass-4711"), &real.sasl());
     assert_eq!(code, Some(0), "{said}");
+    let stranger = sasl.replace("sasl.username: reader", "sasl.username: stranger");
+    let (code, said) = sink(&format!("{stranger}, sasl.password: stranger-pass-4711"), &real.sasl());
+    assert_eq!(code, Some(1));
+    assert!(said.contains("ACLs must let this user") && !said.contains("4711"), "{said}");
     let (code, said) = sink("acks: 1", real.broker.address());
     assert!(code == Some(2) && said.contains("`acks` is not to be set here"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_missing_is_named_by_who_writes_to_it() {
+    let Some(real) = Real::find() else { return };
+    let home = tempfile::tempdir().expect("a folder");
+    let topic = real.broker.name("nowhere");
+    let soon = "topic.metadata.propagation.max.ms";
+    let text = format!(
+        "sinks: [{{name: lake, type: kafka, brokers: ['{}'], topic: {topic}, properties: {{{soon}: 500}}}}]\n",
+        real.broker.address()
+    );
+    let file = configure(home.path(), &text).display().to_string();
+    let (sink, property) = (["sinks", "test", "lake", "--config", &file], format!("{soon}=500"));
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/attack.jsonl");
+    let replay =
+        ["replay", "--kafka", real.broker.address(), "--topic", &topic, "--property", property.as_str(), sample];
+    for args in [&sink[..], &replay[..]] {
+        let output = run(args, b"");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("create the topic"), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -346,4 +374,10 @@ async fn a_check_of_the_configuration_finds_what_does_not_go_together() {
     .await;
     assert!(said.contains("sasl.username and sasl.password must be set"), "{said}");
     assert!(said.contains("cannot find the broker nowhere.invalid:9092"), "{said}");
+    // What is wrong with one property is said once, and at its place.
+    let text = "sources:\n  - type: kafka\n    brokers: ['127.0.0.1:9092']\n    topics: [t]\n    properties:\n      security.protocol: SSL\n      ssl.ca.location: /nowhere/ca.crt\n";
+    let file = configure(home.path(), text).display().to_string();
+    let checked = run(&["config", "check", &file], b"");
+    let said = String::from_utf8_lossy(&checked.stderr);
+    assert!(said.contains("cannot read /nowhere/ca.crt") && said.contains("1 error"), "{said}");
 }

@@ -17,12 +17,14 @@ use crate::kafka::client::{self, Teller};
 use crate::kafka::oauth;
 use crate::kafka::{Connection, Properties, wrong_brokers, wrong_topic};
 
-const DEFAULTS: [(&str, &str); 5] = [
+const DEFAULTS: [(&str, &str); 6] = [
     ("linger.ms", "5"),
     ("compression.codec", "lz4"),
     ("queue.buffering.max.kbytes", "65536"),
     ("message.max.bytes", "33554432"),
     ("message.timeout.ms", "30000"),
+    // A topic that is not there is said to be missing before a message is given up.
+    ("topic.metadata.propagation.max.ms", "10000"),
 ];
 const FIXED: [(&str, &str); 2] = [("enable.idempotence", "true"), ("acks", "all")];
 /// While the producer's queue is full.

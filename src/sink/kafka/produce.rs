@@ -25,9 +25,11 @@ const TROUBLE: Duration = Duration::from_secs(60);
 const FILES_EVERY: Duration = Duration::from_secs(10);
 
 /// What librdkafka is told unless the configuration says otherwise: `docs/kafka.md` lists it.
-const DEFAULTS: [(&str, &str); 4] = [
+const DEFAULTS: [(&str, &str); 5] = [
     // Below the minute after which a worker gives a message up, so that the reason is told.
     ("message.timeout.ms", "30000"),
+    // A topic that is not there is said to be missing before a message is given up.
+    ("topic.metadata.propagation.max.ms", "10000"),
     ("linger.ms", "5"),
     ("compression.codec", "lz4"),
     ("queue.buffering.max.kbytes", "65536"),

@@ -221,8 +221,7 @@ impl<I: Intake> Thread<I> {
 
     /// Polls until something ends it: a change of the files that had this fingerprint, too.
     fn consume(&self, client: Client<I>, print: u64) -> Ended {
-        let mut looked = Instant::now();
-        let mut paused = false;
+        let (started, mut looked, mut paused) = (Instant::now(), Instant::now(), false);
         let ended = loop {
             if self.stop.is_cancelled() {
                 break Ended::Stopping;
@@ -234,6 +233,9 @@ impl<I: Intake> Thread<I> {
             paused = self.press(&client, paused);
             if let Some(ended) = self.burst(&client) {
                 break ended;
+            }
+            if started.elapsed() >= self.consumer.pace.silence && client.context().standing.is_silent() {
+                self.break_silence(&client);
             }
             if looked.elapsed() >= FILES_EVERY {
                 looked = Instant::now();
@@ -248,6 +250,16 @@ impl<I: Intake> Thread<I> {
         let _ = client.commit_consumer_state(CommitMode::Async);
         drop(client);
         ended
+    }
+
+    /// Not all that listens and is no broker for clients makes an error.
+    fn break_silence(&self, client: &Client<I>) {
+        let words = format!(
+            "not a member of the group after {} s, and no error says why; do `brokers` name brokers, not controllers, and can all that they advertise be reached?",
+            self.consumer.pace.silence.as_secs()
+        );
+        tracing::warn!(source = &*self.consumer.source, "Kafka: {words}");
+        client.context().standing.waits(&words);
     }
 
     /// Pauses where the bound is reached and does not give way, and resumes; whether it is paused now.

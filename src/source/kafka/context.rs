@@ -36,18 +36,26 @@ pub(super) struct Context<I> {
 pub(super) struct Stand {
     told: Told,
     joined: AtomicBool,
+    /// It was said why it has not joined.
+    explained: AtomicBool,
 }
 
 impl Stand {
     pub(super) fn new(told: Told) -> Self {
-        Self { told, joined: AtomicBool::new(false) }
+        Self { told, joined: AtomicBool::new(false), explained: AtomicBool::new(false) }
     }
 
     /// Only before it has joined for the first time: later trouble is told in the log and in metrics.
     pub(super) fn waits(&self, words: &str) {
         if !self.joined.load(Ordering::Relaxed) {
+            self.explained.store(true, Ordering::Relaxed);
             (self.told)(Standing::Waiting(words.to_owned()));
         }
+    }
+
+    /// Whether it has not joined yet, and nothing says why.
+    pub(super) fn is_silent(&self) -> bool {
+        !self.joined.load(Ordering::Relaxed) && !self.explained.load(Ordering::Relaxed)
     }
 
     fn joined(&self) {

@@ -36,6 +36,8 @@ pub struct Pace {
     pub patience: Duration,
     /// How long a batch that ingest has begun may take when its partition goes to somebody else, or all stops.
     pub finish: Duration,
+    /// After this time without joining the group and without an error that explains it, that is said.
+    pub silence: Duration,
 }
 
 impl Default for Pace {
@@ -46,6 +48,7 @@ impl Default for Pace {
             bytes_max: 16 << 20,
             patience: Duration::from_millis(250),
             finish: Duration::from_secs(10),
+            silence: Duration::from_secs(30),
         }
     }
 }

@@ -266,6 +266,21 @@ async fn brokers_that_are_away_are_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_listens_and_never_answers_is_told_of() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = config(&Broker::mock(), &["t"], "g", "");
+    config.brokers = vec![silent.local_addr().unwrap().to_string()];
+    let impatient = Pace { silence: Duration::from_millis(100), ..pace() };
+    let running = start(&config, &Recorder::default(), impatient);
+    until("it is said", || {
+        let said = running.standings.lock().unwrap().last().cloned();
+        matches!(said, Some(Standing::Waiting(words)) if words.contains("no error says why"))
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopping_does_not_wait_for_brokers_that_are_away() {
     let broker = Broker::mock();
     let (topic, group) = (broker.name("gone"), broker.name("group"));
