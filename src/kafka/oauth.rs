@@ -156,7 +156,7 @@ mod tests {
                 Reply::new(200, &answer)
             } else {
                 // Whoever answers so must not make us show it.
-                Reply::new(401, &format!("no: {}", request.body))
+                Reply::new(401, format!("no: {}", request.body))
             }
         })
         .await;
