@@ -103,7 +103,8 @@ impl Daemon {
                 return Instant::now();
             }
             assert!(Instant::now() < deadline, "waited in vain for {name}: {:?}", self.metric(name));
-            std::thread::park_timeout(Duration::from_millis(10));
+            // Rarely, because answering costs the program too.
+            std::thread::park_timeout(Duration::from_millis(25));
         }
     }
 
@@ -139,6 +140,14 @@ fn replay(broker: &str, topic: &str, log: &Path, more: &[&str]) -> Child {
     command.stderr(Stdio::null()).spawn().unwrap()
 }
 
+/// What a scan found.
+fn matches(output: &std::process::Output) -> f64 {
+    assert!(output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    let stats: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    stats["matches"].as_f64().unwrap()
+}
+
 /// Events a second that one instance takes from a topic that is full, in the median turn.
 fn throughput(broker: &str, home: &Path, log: &PathBuf, events: usize, turns: usize) -> f64 {
     let single = topic(broker, "single");
@@ -153,14 +162,11 @@ fn throughput(broker: &str, home: &Path, log: &PathBuf, events: usize, turns: us
     for turn in 0..turns {
         let (started, before) = (Instant::now(), children());
         let mut command = Command::new(env!("CARGO_BIN_EXE_kubesiren"));
-        command
-            .args(["scan", "--threads", "1", "--format", "json"])
-            .arg(log)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        assert!(command.status().unwrap().success());
+        command.args(["scan", "--threads", "1", "--format", "json", "--stats", "json"]).arg(log).stdout(Stdio::null());
+        let output = command.output().unwrap();
         scan.push(started.elapsed());
         scan_cpu.push(children() - before);
+        let expected = matches(&output);
         for (topic, _, wall, cpu) in &mut sides {
             let home = home.join(format!("turn-{turn}"));
             fs::create_dir_all(&home).unwrap();
@@ -171,6 +177,8 @@ fn throughput(broker: &str, home: &Path, log: &PathBuf, events: usize, turns: us
             let done = daemon.until("kubesiren_events_total{", |taken| taken >= events as f64);
             wall.push(done - started);
             cpu.push(Duration::from_secs_f64(daemon.cpu() - before));
+            daemon.until("kubesiren_matches_total{", |found| found >= expected);
+            assert_eq!(daemon.metric("kubesiren_matches_total{"), Some(expected), "it detects what the scan does");
             daemon.signal("TERM");
         }
     }
