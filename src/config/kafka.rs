@@ -13,6 +13,12 @@ use crate::sink::{Sink, SinkKind};
 use crate::source::kafka::KafkaConfig as SourceConfig;
 use crate::yaml::{Node, Value};
 
+/// What stands still where these are 0, which is `never` for librdkafka.
+const NEVER_ZERO: [(&str, &str); 2] = [
+    ("statistics.interval.ms", "the metrics and `/readyz` would never hear of brokers"),
+    ("auto.commit.interval.ms", "offsets would not be committed before the end"),
+];
+
 pub(super) fn source(node: &Node, config: &SourceConfig, tree: &mut Tree) {
     connection(node, config.connection(), &SourceConfig::owned(), tree);
     for (at, message) in config.wrong_topics() {
@@ -20,6 +26,12 @@ pub(super) fn source(node: &Node, config: &SourceConfig, tree: &mut Tree) {
     }
     if config.group.trim().is_empty() {
         tree.report(place(node, "group"), "`group` is empty: offsets are kept under its name", None);
+    }
+    for (name, why) in NEVER_ZERO {
+        let properties = node.get("properties").filter(|_| config.properties.get(name) == Some("0"));
+        if let Some(properties) = properties {
+            tree.report(place(properties, name), format!("`{name}` is 0: {why}"), None);
+        }
     }
     if config.max_body.0 == 0 {
         tree.report(place(node, "max_body"), "`max_body` is 0: no event would fit", None);

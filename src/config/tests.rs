@@ -236,7 +236,7 @@ sources:
     properties:
       group.id: mine
       enable.auto.commit: true
-  - {type: kafka, name: b, brokers: [], topics: []}
+  - {type: kafka, name: b, brokers: [], topics: [], properties: {statistics.interval.ms: 0, auto.commit.interval.ms: 0}}
 sinks:
   - {name: a, type: kafka, brokers: [a:1], topic: "a/b", properties: {acks: 1}}
 "#;
@@ -251,12 +251,14 @@ sinks:
         "c.yml:10:7: `enable.auto.commit` is not to be set here",
         "c.yml:11:37: `brokers` is empty",
         "c.yml:11:49: `topics` is empty",
+        "c.yml:11:90: `statistics.interval.ms` is 0: the metrics",
+        "c.yml:11:118: `auto.commit.interval.ms` is 0: offsets",
         "c.yml:13:51: `topic`: a topic's name has letters",
         "c.yml:13:71: `acks` is not to be set here",
     ] {
         assert!(found.contains(part), "{part}\nis not in\n{found}");
     }
-    assert_eq!(found.lines().count(), 11, "{found}");
+    assert_eq!(found.lines().count(), 13, "{found}");
 }
 
 #[cfg(feature = "kafka")]

@@ -204,20 +204,6 @@ impl Broker {
     pub(crate) fn set_down(&self, down: bool) {
         self.cluster(|cluster| if down { cluster.broker_down(-1) } else { cluster.broker_up(-1) }).expect("done");
     }
-
-    /// What the mock answers for a topic from now on.
-    pub(crate) fn topic_error(&self, topic: &str, error: rdkafka::types::RDKafkaRespErr) {
-        self.cluster(|cluster| cluster.topic_error(topic, error)).expect("done");
-    }
-
-    /// What the mock answers to the next requests of a kind.
-    pub(crate) fn request_errors(
-        &self,
-        request: rdkafka::types::RDKafkaApiKey,
-        errors: &[rdkafka::types::RDKafkaRespErr],
-    ) {
-        self.cluster(|cluster| cluster.request_errors(request, errors));
-    }
 }
 
 fn record<'m>(topic: &'m str, message: &Out<'m>) -> BaseRecord<'m, str, [u8]> {
