@@ -90,6 +90,7 @@ pub(super) fn clients(parts: &Parts, tree: &mut Tree) {
 #[cfg(not(feature = "kafka"))]
 pub(super) fn clients(_: &Parts, _: &mut Tree) {}
 
+#[cfg(feature = "kafka")]
 const PROPERTIES: &str = "the properties are those of librdkafka's CONFIGURATION.md";
 
 #[cfg(feature = "kafka")]

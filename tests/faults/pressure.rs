@@ -215,7 +215,8 @@ impl Pressure {
             }
             if told.elapsed() > TOLD_EVERY {
                 told = Instant::now();
-                eprintln!("{:4.0} s: {}", start.elapsed().as_secs_f64(), stretch.since(&mut seen));
+                #[allow(clippy::print_stderr, reason = "progress, for whoever waits for hours")]
+                let () = eprintln!("{:4.0} s: {}", start.elapsed().as_secs_f64(), stretch.since(&mut seen));
             }
         }
         while let Some(done) = posts.join_next().await {

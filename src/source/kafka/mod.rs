@@ -22,6 +22,7 @@ mod lag;
 mod lanes;
 #[cfg(all(test, feature = "kafka"))]
 mod tests;
+#[cfg_attr(not(feature = "kafka"), allow(dead_code, reason = "only looked at for mistakes"))]
 mod topics;
 
 use schemars::JsonSchema;
@@ -89,6 +90,7 @@ pub enum Standing {
 pub type Told = Box<dyn Fn(Standing) + Send + Sync>;
 
 /// What librdkafka is told unless the configuration says otherwise: `docs/kafka.md` lists it.
+#[cfg(feature = "kafka")]
 const DEFAULTS: [(&str, &str); 8] = [
     // Nothing that is kept may be skipped: neither on the first start nor where offsets have expired.
     ("auto.offset.reset", "earliest"),
@@ -105,9 +107,11 @@ const DEFAULTS: [(&str, &str); 8] = [
 ];
 
 /// Adding an instance takes nothing from the others but what it gets. The newer protocol has its own assignors.
+#[cfg(feature = "kafka")]
 const CLASSIC: (&str, &str) = ("partition.assignment.strategy", "cooperative-sticky");
 
 /// Offsets are stored by hand, when ingest has answered, and what is stored is committed.
+#[cfg(feature = "kafka")]
 const FIXED: [(&str, &str); 2] = [("enable.auto.offset.store", "false"), ("enable.auto.commit", "true")];
 
 /// What only the program may set.
