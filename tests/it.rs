@@ -12,6 +12,8 @@ mod answers;
 mod canary;
 #[path = "it/cli.rs"]
 mod cli;
+#[path = "it/clock.rs"]
+mod clock;
 #[path = "it/corpora.rs"]
 mod corpora;
 #[path = "it/crash.rs"]
