@@ -13,7 +13,8 @@ use crate::fake::{Receiver, Reply};
 const LIST: u64 = 1_000;
 const SLOW: u64 = 5;
 
-const RULES: &str = "title: Secret read
+/// Five secrets read by one user within ten minutes.
+pub(crate) const RULES: &str = "title: Secret read
 id: read
 name: read
 level: informational
