@@ -306,3 +306,19 @@ async fn events_from_far_away_in_time_move_no_window() {
     let seconds = now.as_seconds();
     assert!((seconds - 60.0..seconds + 400.0).contains(&newest), "{newest}, and it is {seconds}");
 }
+
+/// `kubectl label namespace shop pod-security.kubernetes.io/enforce-` sends the label as null, which no case file can say.
+#[test]
+fn a_label_of_pod_security_taken_away_by_a_merge_patch_is_told() {
+    const WEAKENED: &str = "Pod Security of a namespace weakened";
+    let patch = |label: &str| {
+        let over = json!({
+            "verb": "patch", "requestURI": "/api/v1/namespaces/shop?fieldManager=kubectl-label",
+            "objectRef": {"resource": "namespaces", "namespace": "shop", "name": "shop", "apiVersion": "v1"},
+            "responseStatus": {"code": 200}, "requestObject": {"metadata": {"labels": {label: null}}}
+        });
+        scan(&[], &lines(&[event(UUID, TIME, over)])).0
+    };
+    assert_eq!(of(&patch("pod-security.kubernetes.io/enforce"), WEAKENED).len(), 1);
+    assert!(of(&patch("pod-security.kubernetes.io/audit"), WEAKENED).is_empty());
+}
