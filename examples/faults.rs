@@ -1,7 +1,8 @@
 //! Kills the daemon under full load, again and again, and counts what was lost: `docs/reliability.md`.
 //!
 //! `cargo run --release --example faults -- --kills 500 --seed 1`; with `--latency 500` instead, how long so many
-//! alerts take to three sinks while a fourth one is dead.
+//! alerts take to three sinks while a fourth one is dead; with `--load 10`, what 10 minutes at 80 % of what the machine
+//! can take do, and half a minute at three times of it.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,14 +13,20 @@
     reason = "a harness, not the product"
 )]
 
+#[path = "../benches/corpus/mod.rs"]
+mod corpus;
 #[path = "../tests/fake/mod.rs"]
 mod fake;
 #[path = "../tests/faults/mod.rs"]
 mod faults;
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use faults::latency::{Fourth, measure};
+use faults::pressure::{LIST, Pressure};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -40,6 +47,9 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
+    if let Some(minutes) = number("--load") {
+        return runtime.block_on(load(&program, minutes));
+    }
     let (kills, seed) = (number("--kills").unwrap_or(100), number("--seed").unwrap_or(1));
     println!("seed {seed}");
     let progress = |kills: u64, batches| {
@@ -52,4 +62,28 @@ fn main() -> ExitCode {
     report.errors.iter().take(20).for_each(|error| println!("{error}"));
     let broken = report.missing + report.invented + report.duplicates + report.undelivered;
     ExitCode::from(u8::from(broken > 0))
+}
+
+/// Load, then overload, then the count. `minutes` of 0 is a smoke run.
+async fn load(program: &Path, minutes: u64) -> ExitCode {
+    let smoke = minutes == 0;
+    let lines = corpus::synthetic(20_000);
+    let mib = lines.len() as f64 / (20_000.0 / LIST as f64) / 1024.0 / 1024.0;
+    let pressure = Arc::new(Pressure::start(program, &lines).await);
+    let seconds = |long| Duration::from_secs(if smoke { 2 } else { long });
+    let ceiling = pressure.ceiling(seconds(30)).await;
+    println!("ceiling: {ceiling:.0} lists of {LIST} events ({mib:.2} MiB) a second");
+    println!("at 80 % of it:");
+    let steady = pressure.stretch(ceiling * 0.8, seconds(minutes * 60), 100).await;
+    println!("{steady}");
+    println!("at three times of it:");
+    let over = pressure.stretch(ceiling * 3.0, Duration::from_secs(if smoke { 5 } else { 30 }), 1).await;
+    println!("{over}");
+    let (missing, leaked, twice) = pressure.judge().await;
+    println!("{missing} acknowledged without their alert, {leaked} refused with one, {twice} with two");
+    let errors = pressure.errors();
+    println!("{} errors in the log", errors.len());
+    errors.iter().take(20).for_each(|error| println!("{error}"));
+    let broken = missing + leaked + twice + errors.len();
+    ExitCode::from(u8::from(broken > 0 || over.refused_badly > 0 || (!smoke && steady.refused > 0)))
 }

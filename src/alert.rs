@@ -12,6 +12,12 @@ use serde_json::Value;
 
 use crate::clock::Timestamp;
 
+/// The rule of the daemon's own events, and the cluster that they are of. Its alerts are no concern of people's.
+pub const CANARY: &str = "kubesiren-canary";
+
+/// The rule of the alert that fires for as long as all is well.
+pub const WATCHDOG: &str = "kubesiren-watchdog";
+
 /// How bad it is: Sigma's levels, lowest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -50,6 +50,10 @@ labels! {
     RuleKind { kind }
     /// Labels of bounds.
     Bound { source, bound }
+    /// Labels of canaries that failed.
+    CanaryFailure { source, stage }
+    /// Labels of the bounds of correlation.
+    What { what }
     /// Labels of listeners.
     Listener { listener }
     /// The version label.
@@ -163,6 +167,12 @@ metrics! {
     window_keys: Family<Rule, Gauge>, "window_keys", "Groups with an open window or episode";
     window_evictions: Family<Rule, Counter>, "window_evictions", "Groups dropped because of max_keys";
     window_overfull: Family<Rule, Counter>, "window_overfull", "Matches that came into a window of more than 10 000";
+    correlation_bounds: Family<What, Counter>, "correlation_bounds_reached", "Things that correlation forgot or decided early because of one of its bounds";
+    canary_interval: Family<Source, FloatGauge>, "canary_interval_seconds", "How often a canary goes through a source";
+    canary_success: Family<Source, FloatGauge>, "canary_last_success_timestamp_seconds", "When a canary last arrived; 0 before the first one";
+    canary_round_trip: Family<Source, Histogram, Seconds>, "canary_round_trip_seconds", "From a canary's sending to its alert, or to its sink";
+    canary_failures: Family<CanaryFailure, Counter>, "canary_failures", "Canaries that did not arrive, by where they were lost: connect, answer, detect, correlate, deliver";
+    watchdog_sent: Family<SinkLabel, FloatGauge>, "watchdog_last_sent_timestamp_seconds", "When a sink last took the watchdog; 0 before the first time";
     outbox_records: Family<SinkLabel, Gauge>, "outbox_records", "Deliveries that wait";
     outbox_dead: Family<SinkLabel, Gauge>, "outbox_dead_records", "Deliveries that were given up and are kept";
     outbox_oldest: Family<SinkLabel, FloatGauge>, "outbox_oldest_seconds", "Age of the oldest delivery that waits";
@@ -188,6 +198,11 @@ pub const REQUEST_CODES: [u16; 9] = [200, 400, 401, 404, 405, 408, 413, 415, 503
 pub const REJECT_REASONS: [&str; 6] = ["syntax", "kind", "shape", "duplicate_key", "not_audit", "too_large"];
 /// Bounds of a webhook, as `bounds_reached_total` counts them.
 pub const WEBHOOK_BOUNDS: [&str; 5] = ["connections", "bytes_in_flight", "max_body", "read_time", "handshake_time"];
+/// Where a canary can be lost, as `canary_failures_total` counts it.
+pub const CANARY_STAGES: [&str; 5] = ["connect", "answer", "detect", "correlate", "deliver"];
+/// What correlation lets go at a bound, as `correlation_bounds_reached_total` counts it.
+pub const CORRELATION_BOUNDS: [&str; 5] =
+    ["reordered", "baseline_turns", "known_requests", "known_audit_ids", "evicted_windows"];
 /// Sigma's levels, lowest first.
 const LEVELS: [&str; 5] = ["informational", "low", "medium", "high", "critical"];
 /// What becomes of a delivery attempt.
@@ -229,6 +244,9 @@ impl Metrics {
                 let (rule, level, cluster) = (rule.to_owned(), level.to_owned(), cluster.to_owned());
                 touch(&self.alerts, &AlertLabels { rule, level, cluster });
             }
+        }
+        for what in CORRELATION_BOUNDS {
+            touch(&self.correlation_bounds, &What { what: what.to_owned() });
         }
         for kind in series.rule_kinds {
             touch(&self.rules_loaded, &RuleKind { kind: (*kind).to_owned() });
@@ -282,6 +300,17 @@ impl Metrics {
         }
     }
 
+    /// Makes the series of a source that canaries go through.
+    pub fn prepare_canary(&self, source: &str, every: std::time::Duration) {
+        let label = Source { source: source.to_owned() };
+        self.canary_interval.get_or_create(&label).set(every.as_secs_f64());
+        touch(&self.canary_success, &label);
+        touch(&self.canary_round_trip, &label);
+        for stage in CANARY_STAGES {
+            touch(&self.canary_failures, &CanaryFailure { source: source.to_owned(), stage: stage.to_owned() });
+        }
+    }
+
     /// Drops the gauges of a rule that is gone: they would show their last value for ever. Its counters stay.
     pub fn forget_rule(&self, rule: &str) {
         self.window_keys.remove(&Rule { rule: rule.to_owned() });
@@ -293,6 +322,7 @@ impl Metrics {
         self.outbox_records.remove(&label);
         self.outbox_dead.remove(&label);
         self.outbox_oldest.remove(&label);
+        self.watchdog_sent.remove(&label);
     }
 
     /// Counts that a source came to one of its bounds.

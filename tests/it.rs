@@ -8,6 +8,8 @@ mod faults;
 mod alertmanager;
 #[path = "it/answers.rs"]
 mod answers;
+#[path = "it/canary.rs"]
+mod canary;
 #[path = "it/cli.rs"]
 mod cli;
 #[path = "it/corpora.rs"]
@@ -48,8 +50,12 @@ mod reload;
 mod rules;
 #[path = "it/scan.rs"]
 mod scan;
+#[path = "it/secrets.rs"]
+mod secrets;
 #[path = "it/semantics.rs"]
 mod semantics;
+#[path = "it/silence.rs"]
+mod silence;
 #[path = "it/support.rs"]
 mod support;
 #[path = "it/vocabulary.rs"]

@@ -14,6 +14,8 @@ pub enum Unready {
     ReloadFailed,
     /// Nothing can be acknowledged, because nothing more can be made durable.
     JournalFull,
+    /// The state database answers with errors.
+    Database,
 }
 
 /// What holds against being ready. Set by whoever knows, read by `/readyz` and `/api/v1/status`.

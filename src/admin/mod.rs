@@ -5,12 +5,13 @@
 
 mod api;
 mod health;
+mod hosts;
 #[cfg(test)]
 mod tests;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -62,6 +63,8 @@ pub struct AdminState {
     pub reload: Reload,
     /// What every change must bear; without it changes are taken from this machine only.
     pub tokens: Option<Arc<Tokens>>,
+    /// Names under which it may be asked, beside its addresses.
+    pub hosts: Vec<String>,
 }
 
 /// Open connections; more wait until one closes.
@@ -93,7 +96,8 @@ pub fn spawn(
 ) -> io::Result<JoinHandle<()>> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let admin = Arc::new(Admin { state, started: clock::now() });
+    let bound = listener.local_addr()?;
+    let admin = Arc::new(Admin { state, bound, started: clock::now() });
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async move {
             match TcpListener::from_std(listener) {
@@ -136,8 +140,19 @@ impl Answer {
     }
 }
 
+/// Both ends of a connection.
+#[derive(Clone, Copy)]
+struct Ends {
+    /// Where the client is.
+    peer: IpAddr,
+    /// The address that it connected to.
+    local: IpAddr,
+}
+
 struct Admin {
     state: AdminState,
+    /// What the listener is bound to.
+    bound: SocketAddr,
     started: Timestamp,
 }
 
@@ -149,7 +164,10 @@ impl Admin {
             let permit = connections.clone().acquire_owned().await;
             loop {
                 match listener.accept().await {
-                    Ok((stream, peer)) => return (stream, peer.ip(), permit),
+                    Ok((stream, peer)) => {
+                        let local = stream.local_addr().map_or(self.bound.ip(), |local| local.ip());
+                        return (stream, Ends { peer: peer.ip(), local }, permit);
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept an admin connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -157,11 +175,11 @@ impl Admin {
                 }
             }
         };
-        while let Some((stream, peer, permit)) = shutdown.run_until_cancelled(accept()).await {
+        while let Some((stream, ends, permit)) = shutdown.run_until_cancelled(accept()).await {
             let (admin, shutdown, overdue) = (self.clone(), shutdown.clone(), overdue.clone());
             tasks.spawn(async move {
                 let _permit = permit;
-                overdue.run_until_cancelled(admin.connection(stream, peer, shutdown)).await
+                overdue.run_until_cancelled(admin.connection(stream, ends, shutdown)).await
             });
         }
         tasks.close();
@@ -171,10 +189,10 @@ impl Admin {
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, peer: IpAddr, shutdown: CancellationToken) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, ends: Ends, shutdown: CancellationToken) {
         let service = service_fn(move |request: Request<Incoming>| {
             let admin = self.clone();
-            async move { Ok::<_, Infallible>(admin.answer(&request.into_parts().0, peer).await.response()) }
+            async move { Ok::<_, Infallible>(admin.answer(&request.into_parts().0, ends).await.response()) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -191,7 +209,7 @@ impl Admin {
         }
     }
 
-    async fn answer(&self, request: &Parts, peer: IpAddr) -> Answer {
+    async fn answer(&self, request: &Parts, ends: Ends) -> Answer {
         let path = request.uri.path();
         let alert_id = path.strip_prefix("/api/v1/alerts/").filter(|id| !id.is_empty() && !id.contains('/'));
         let allowed = match path {
@@ -207,8 +225,11 @@ impl Admin {
             let header = Some((ALLOW, HeaderValue::from_static(allowed)));
             return Answer { header, ..api::error(StatusCode::METHOD_NOT_ALLOWED, &words) };
         }
+        if !matches!(path, "/metrics" | "/livez" | "/readyz") && !self.is_meant(request, ends) {
+            return api::error(StatusCode::FORBIDDEN, hosts::REFUSAL);
+        }
         if request.method == Method::POST
-            && let Some(refusal) = self.refuse_change(request, peer).await
+            && let Some(refusal) = self.refuse_change(request, ends.peer).await
         {
             return refusal;
         }
@@ -223,6 +244,14 @@ impl Admin {
             "/api/v1/reload" => api::reload(&self.state).await,
             _ => api::alert(&self.state, alert_id.unwrap_or_default()).await,
         }
+    }
+
+    /// Whether the request names this listener. A page of another site can have its own name lead here, and then reads
+    /// all answers: its browser tells that name. Probes and scrapes are answered under every name, and so is who has the
+    /// token, which no such page has.
+    fn is_meant(&self, request: &Parts, ends: Ends) -> bool {
+        hosts::all_known(request, &self.state.hosts, self.bound.ip(), ends.local)
+            || self.state.tokens.as_ref().is_some_and(|tokens| tokens.borne_by(&request.headers))
     }
 
     /// Why this client may not change anything, if it may not.

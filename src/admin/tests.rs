@@ -1,6 +1,5 @@
 //! Through real sockets.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use reqwest::Client;
@@ -49,6 +48,7 @@ fn start_state(tokens: Option<Tokens>) -> (AdminState, Arc<AtomicUsize>, tempfil
         rules: Box::new(|| json!([{"id": "r1"}])),
         status: Box::new(|| json!({"cluster": "home"})),
         tokens: tokens.map(Arc::new),
+        hosts: vec!["siren.example".to_owned()],
         reload: Box::new({
             let reloads = reloads.clone();
             move || {
@@ -191,15 +191,39 @@ async fn changes_need_the_token_where_there_is_one_and_reading_does_not() {
 #[tokio::test]
 async fn without_a_token_changes_come_from_this_machine() {
     let (state, _, _folder) = start_state(None);
-    let admin = Admin { state, started: clock::now() };
+    let bound: SocketAddr = "127.0.0.1:9766".parse().unwrap();
+    let admin = Admin { state, bound, started: clock::now() };
     let request = Request::post("/api/v1/reload").body(()).unwrap().into_parts().0;
     for (peer, code) in
         [("127.0.0.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200), ("10.0.0.7", 403), ("fe80::1", 403)]
     {
         // The first reload goes well, as the tests have it, and the others do not.
-        let status = admin.answer(&request, peer.parse().unwrap()).await.status;
+        let status = admin.answer(&request, Ends { peer: peer.parse().unwrap(), local: bound.ip() }).await.status;
         assert_eq!(status == StatusCode::FORBIDDEN, code == 403, "{peer}: {status}");
     }
+}
+
+#[tokio::test]
+async fn a_page_that_has_its_name_lead_here_reads_nothing() {
+    let admin = start();
+    let asked = |path: &str, host: &str| admin.get(path).header("host", host);
+    let paths = ["/", "/api/v1/alerts", "/api/v1/alerts/a", "/api/v1/rules", "/api/v1/status"];
+    for path in paths {
+        let (status, refused) = json(asked(path, "rebound.example:9766")).await;
+        assert_eq!(status, 403, "{path}");
+        assert!(refused["error"].as_str().is_some_and(|words| words.contains("admin.hosts")), "{refused}");
+        for host in ["localhost:9766", "siren.example"] {
+            assert_ne!(text(asked(path, host)).await.0, 403, "{path} {host}");
+        }
+    }
+    assert_eq!(json(admin.post("/api/v1/reload").header("host", "rebound.example")).await.0, 403);
+    assert_eq!(admin.reloads.load(Ordering::SeqCst), 0);
+    for probe in ["/metrics", "/livez", "/readyz"] {
+        assert_ne!(text(asked(probe, "kubesiren.monitoring.svc:9766")).await.0, 403, "{probe}");
+    }
+    let guarded = start_with(Tokens::load(Some(&crate::units::Secret::new("t".to_owned())), None).unwrap());
+    let asked = || guarded.get("/api/v1/rules").header("host", "rebound.example");
+    assert_eq!((text(asked()).await.0, text(asked().bearer_auth("t")).await.0), (403, 200));
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 //! Everything that can be wrong is found before anything is bound; everything is bound before anything is spawned. A stop
 //! goes the way of the data: sources first, then correlation, then delivery, and the admin listener last of all.
 
+mod canary;
+mod files;
 mod reload;
 mod watch;
 
@@ -19,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminState, Health, Unready};
 use crate::clock;
-use crate::config::{Config, JournalConfig};
+use crate::config::Config;
 use crate::correlate;
 use crate::diagnose::Diagnostic;
 use crate::engine::RuleSet;
@@ -32,15 +34,16 @@ use crate::rule::{self, Loaded};
 use crate::source::SourceConfig;
 use crate::source::file::Follower;
 use crate::source::webhook::{Budget, Webhook};
-use crate::store::{self, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::token::Tokens;
 
+use canary::Mark;
 use reload::{Delivery, Reloader, Shared};
 
 /// Deliveries that wait when the daemon stops get this long; what is left is sent after the next start.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
 
-/// How often the store's room is looked at.
+/// How often it is looked at how the store does.
 const HEALTH_EVERY: Duration = Duration::from_millis(500);
 
 /// Where the configuration comes from, so that it can be read again.
@@ -104,6 +107,8 @@ struct Daemon {
     watermarks: Arc<Watermarks>,
     webhooks: Vec<(SocketAddr, Webhook<Ingest>)>,
     followers: Vec<Follower<Ingest>>,
+    /// What canaries are known by, where there are any.
+    mark: Option<Mark>,
 }
 
 /// What has a socket, with its socket.
@@ -114,7 +119,10 @@ struct Bound {
 
 impl Daemon {
     fn build(origin: Origin, config: Config, stop: &CancellationToken) -> Result<Self, StartError> {
-        let loaded = load_rules(&config);
+        files::raise(&config);
+        let mark = config.canary.as_ref().map(|_| Mark::new()).transpose();
+        let mark = mark.map_err(|error| anyhow::anyhow!("canary: {error}"))?;
+        let loaded = load_rules(&config, mark.as_ref());
         if loaded.has_errors() {
             return Err(StartError::Findings(loaded.findings));
         }
@@ -138,6 +146,9 @@ impl Daemon {
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
             stop: stop.clone(),
+            mark: mark.clone(),
+            canaries: Arc::default(),
+            pulse: Arc::default(),
         };
         let reloader = Reloader::new(origin, &config, rules, delivery, shared);
         Ok(Self {
@@ -151,6 +162,7 @@ impl Daemon {
             watermarks,
             webhooks,
             followers,
+            mark,
         })
     }
 
@@ -176,7 +188,9 @@ impl Daemon {
         self.reloader.retire_sinks(&self.config).await.context("sinks that are gone")?;
         let admin = admin::spawn(bound.admin, self.admin_state(), stop_admin.clone())?;
         self.reloader.start_delivery();
-        let mut correlating = self.correlating(stop_correlating.clone());
+        let ready = CancellationToken::new();
+        let mut correlating = self.correlating(ready.clone(), stop_correlating.clone());
+        let mut canaries = self.canaries(&bound.webhooks, &ready, &stop)?;
         let mut sources = JoinSet::new();
         for (listener, webhook) in bound.webhooks {
             sources.spawn(webhook.run(listener, stop_sources.clone()));
@@ -186,12 +200,14 @@ impl Daemon {
             sources.spawn(follower.run(start, stop_sources.clone()));
         }
         let watching = tokio::spawn(watch::watch(Arc::clone(&self.reloader), stop.clone()));
-        let health = tokio::spawn(watch_room(self.ingest.clone(), Arc::clone(&self.health), stop.clone()));
+        let health =
+            tokio::spawn(watch_store(self.ingest.clone(), self.store.clone(), Arc::clone(&self.health), stop.clone()));
         let ended = run_until(&stop, &mut correlating, &mut sources).await;
 
         tracing::info!("stopping: no more events are taken, what was taken is finished");
         self.health.set(Unready::Draining, "stopping");
         let _ = tokio::join!(watching, health);
+        while canaries.join_next().await.is_some() {}
         stop_sources.cancel();
         while sources.join_next().await.is_some() {}
         stop_correlating.cancel();
@@ -209,7 +225,40 @@ impl Daemon {
         }
     }
 
-    fn correlating(&self, stop: CancellationToken) -> JoinHandle<()> {
+    /// Starts the canaries, as far as they are wanted.
+    fn canaries(
+        &self,
+        bound: &[(tokio::net::TcpListener, Webhook<Ingest>)],
+        ready: &CancellationToken,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<JoinSet<()>> {
+        let (Some(config), Some(mark)) = (&self.config.canary, &self.mark) else { return Ok(JoinSet::new()) };
+        let shared = canary::Shared {
+            config: config.clone(),
+            mark: mark.clone(),
+            canaries: self.reloader.canaries(),
+            pulse: self.reloader.pulse(),
+            metrics: Arc::clone(&self.metrics),
+            store: self.store.clone(),
+            tell: canary::Telling {
+                alert: config.alert,
+                cluster: self.config.cluster.clone(),
+                router: self.reloader.router(),
+            },
+        };
+        let sources = self.config.sources.iter().filter_map(|source| match source {
+            SourceConfig::Webhook(webhook) => Some(webhook),
+            SourceConfig::File(_) => None,
+        });
+        let listeners = sources.zip(bound).filter(|(source, _)| config.goes_through(&source.name));
+        let through = listeners.map(|(source, (listener, webhook))| {
+            let (source, address) = (source.clone(), listener.local_addr()?);
+            anyhow::Ok(canary::Through { source, address, tls: webhook.tls() })
+        });
+        Ok(canary::spawn(&shared, through.collect::<Result<_, _>>()?, ready, stop))
+    }
+
+    fn correlating(&self, ready: CancellationToken, stop: CancellationToken) -> JoinHandle<()> {
         let correlation = self.config.correlation;
         let correlating = Correlating {
             rules: self.reloader.rules(),
@@ -218,6 +267,8 @@ impl Daemon {
             watermarks: Arc::clone(&self.watermarks),
             router: self.reloader.router(),
             limits: correlate::Limits { lateness: correlation.lateness.0, max_keys: correlation.max_keys },
+            canaries: self.reloader.canaries(),
+            pulse: self.reloader.pulse(),
         };
         let health = Arc::clone(&self.health);
         let rules = self.reloader.rule_count();
@@ -225,6 +276,7 @@ impl Daemon {
         tokio::spawn(correlating.run(
             move || {
                 health.clear(Unready::Starting);
+                ready.cancel();
                 tracing::info!(version = env!("CARGO_PKG_VERSION"), rules, state_dir = %state_dir.display(), "ready");
             },
             stop,
@@ -234,13 +286,19 @@ impl Daemon {
     fn admin_state(&self) -> AdminState {
         let (rules, status, reload) =
             (Arc::clone(&self.reloader), Arc::clone(&self.reloader), Arc::clone(&self.reloader));
+        let ingest = self.ingest.clone();
         AdminState {
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),
             store: self.store.clone(),
             tokens: self.admin_tokens.clone(),
+            hosts: self.config.admin.hosts.clone(),
             rules: Box::new(move || rules.rules_view()),
-            status: Box::new(move || status.status_view()),
+            status: Box::new(move || {
+                let mut shown = status.status_view();
+                shown["newest_events"] = newest_events(&ingest);
+                shown
+            }),
             reload: Box::new(move || {
                 let reloader = Arc::clone(&reload);
                 Box::pin(async move {
@@ -269,10 +327,18 @@ async fn run_until(
     Some(part)
 }
 
-/// Loads the rules that a configuration names, and logs what it names in vain.
-fn load_rules(config: &Config) -> Loaded {
+/// The newest event of each source and cluster that has sent one since the start, and how old it is.
+fn newest_events(ingest: &Ingest) -> serde_json::Value {
+    let now = clock::now();
+    let shown = |(source, cluster, time): (Arc<str>, Arc<str>, clock::Timestamp)| json!({"source": source, "cluster": cluster, "time": time, "age_seconds": now.since(time).as_secs()});
+    ingest.newest().all().into_iter().map(shown).collect()
+}
+
+/// Loads the rules that a configuration names, and that of canaries, and logs what it names in vain.
+fn load_rules(config: &Config, mark: Option<&Mark>) -> Loaded {
     let loaded = rule::load(&rule::Options {
         builtin: config.detections.builtin,
+        own: mark.map(|mark| ("<built-in>/canary.yml".to_owned(), mark.rule())).into_iter().collect(),
         paths: config.detections.paths.clone(),
         disable: config.detections.disable.clone(),
         levels: config.detections.level.clone(),
@@ -287,23 +353,14 @@ fn load_rules(config: &Config) -> Loaded {
 
 /// Opens the state database; a damaged one makes way for a new one if it may.
 fn open_store(config: &Config, set_damaged_aside: bool) -> Result<Store, StoreError> {
-    match Store::open_with(&config.state_dir, limits(config)) {
+    match Store::open_with(&config.state_dir, config.store_limits()) {
         Err(StoreError::Damaged(found)) if set_damaged_aside => {
             let kept = Store::set_aside(&config.state_dir, clock::now())?;
             tracing::error!(%found, ?kept,
                 "the state database is damaged; it is kept aside and a new one is begun: alerts that were not yet delivered are only in the old one");
-            Store::open_with(&config.state_dir, limits(config))
+            Store::open_with(&config.state_dir, config.store_limits())
         }
         opened => opened,
-    }
-}
-
-fn limits(config: &Config) -> store::Limits {
-    let JournalConfig::Embedded(embedded) = &config.journal;
-    store::Limits {
-        journal_rows_max: embedded.max_pending,
-        alerts_keep: embedded.keep_alerts.0,
-        ..store::Limits::default()
     }
 }
 
@@ -365,12 +422,16 @@ fn prepare(metrics: &Metrics, config: &Config, loaded: &Loaded) {
 }
 
 /// Tells on `/readyz` while nothing can be made durable.
-async fn watch_room(ingest: Ingest, health: Arc<Health>, stop: CancellationToken) {
+async fn watch_store(ingest: Ingest, store: Store, health: Arc<Health>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(HEALTH_EVERY)).await.is_some() {
         if ingest.is_full().await {
             health.set(Unready::JournalFull, "no room in the state directory: batches are refused");
         } else {
             health.clear(Unready::JournalFull);
+        }
+        match store.trouble().await {
+            Some(words) => health.set(Unready::Database, words),
+            None => health.clear(Unready::Database),
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::canary::Mark;
 use super::{Origin, load_rules, prepare};
 use crate::admin::{Health, Unready};
 use crate::alert::Alert;
@@ -18,7 +19,9 @@ use crate::engine::RuleSet;
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::notify::route::Routes;
+use crate::pipeline::canary::Canaries;
 use crate::pipeline::correlating::{Routed, Router, forget_gone};
+use crate::pipeline::pulse::Pulse;
 use crate::sink::Sink;
 use crate::store::{Store, StoreError};
 
@@ -74,6 +77,10 @@ pub(super) struct Shared {
     pub(super) health: Arc<Health>,
     /// Cancelled when the daemon is stopping: nothing is started any more.
     pub(super) stop: CancellationToken,
+    /// What canaries are known by: their rule stays the same.
+    pub(super) mark: Option<Mark>,
+    pub(super) canaries: Arc<Canaries>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 /// Holds what a reload may swap.
@@ -93,6 +100,9 @@ pub(super) struct Reloader {
     /// One reload at a time.
     reloading: Mutex<()>,
     stop: CancellationToken,
+    mark: Option<Mark>,
+    canaries: Arc<Canaries>,
+    pulse: Arc<Pulse>,
 }
 
 impl Reloader {
@@ -103,7 +113,8 @@ impl Reloader {
         delivery: Delivery,
         shared: Shared,
     ) -> Self {
-        let Shared { store, metrics, health, stop } = shared;
+        let Shared { store, metrics, health, stop, mark, canaries, pulse } = shared;
+        canaries.set_sink(canary_sink(config));
         Self {
             origin,
             rules,
@@ -112,6 +123,9 @@ impl Reloader {
             metrics,
             health,
             stop,
+            mark,
+            canaries,
+            pulse,
             runtime: tokio::runtime::Handle::current(),
             config: Mutex::new(config.clone()),
             built: Mutex::new(delivery.sinks),
@@ -122,6 +136,14 @@ impl Reloader {
 
     pub(super) fn rules(&self) -> Arc<ArcSwap<RuleSet>> {
         Arc::clone(&self.rules)
+    }
+
+    pub(super) fn canaries(&self) -> Arc<Canaries> {
+        Arc::clone(&self.canaries)
+    }
+
+    pub(super) fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
     }
 
     /// Rules and correlations that run now.
@@ -154,7 +176,7 @@ impl Reloader {
         }
         let cancel = CancellationToken::new();
         let _entered = self.runtime.enter();
-        let workers = notify::spawn(sinks, &self.store, &self.metrics, &cancel);
+        let workers = notify::spawn(sinks, &self.store, &self.metrics, &self.pulse, &cancel);
         *running = Some(Running { workers, cancel });
     }
 
@@ -203,7 +225,7 @@ impl Reloader {
 
     fn try_reload(&self) -> Result<usize, Vec<String>> {
         let config = self.origin.load().map_err(|findings| say(&findings))?;
-        let loaded = load_rules(&config);
+        let loaded = load_rules(&config, self.mark.as_ref());
         let errors = loaded.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
         self.metrics.rule_load_errors.set(i64::try_from(errors).unwrap_or(i64::MAX));
         if errors > 0 {
@@ -223,6 +245,7 @@ impl Reloader {
         // Correlating does the same when it goes over to the new set, but a set may be gone before it is ever taken up.
         forget_gone(&self.metrics, &replaced, &compiled);
         self.router.store(Arc::new(delivery.router));
+        self.canaries.set_sink(canary_sink(&config));
         warn_of_restart(&running, &config);
         if sinks_changed || secrets_may_differ(&config) {
             self.replace_sinks(delivery.sinks, &running);
@@ -315,6 +338,10 @@ fn secrets_may_differ(config: &Config) -> bool {
     text.contains("[redacted]") || text.contains("_file\"")
 }
 
+fn canary_sink(config: &Config) -> Option<&str> {
+    config.canary.as_ref()?.sink.as_deref()
+}
+
 /// Some settings are bound when the daemon starts.
 fn warn_of_restart(old: &Config, new: &Config) {
     for part in waits_for_restart(old, new) {
@@ -327,6 +354,7 @@ fn waits_for_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("sources", shown(&old.sources) != shown(&new.sources)),
         ("admin", shown(&old.admin) != shown(&new.admin)),
         ("state_dir", old.state_dir != new.state_dir),
+        ("canary", shown(&old.canary) != shown(&new.canary)),
         ("journal", shown(&old.journal) != shown(&new.journal)),
         ("log", shown(&old.log) != shown(&new.log)),
         ("cluster", old.cluster != new.cluster),
@@ -355,10 +383,18 @@ mod tests {
         let origin =
             Origin { path, environment: Vec::new(), state_dir: Some(dir.join("state")), set_damaged_aside: false };
         let config = origin.load().unwrap();
-        let rules = Arc::new(ArcSwap::from_pointee(RuleSet::compile(load_rules(&config).rules, Duration::ZERO)));
+        let rules = Arc::new(ArcSwap::from_pointee(RuleSet::compile(load_rules(&config, None).rules, Duration::ZERO)));
         let delivery = Delivery::build(&config).unwrap();
         let (metrics, health) = (Arc::new(Metrics::new()), Arc::new(Health::starting()));
-        let shared = Shared { store: store.clone(), metrics, health, stop: stop.clone() };
+        let shared = Shared {
+            store: store.clone(),
+            metrics,
+            health,
+            stop: stop.clone(),
+            mark: None,
+            canaries: Arc::default(),
+            pulse: Arc::default(),
+        };
         Arc::new(Reloader::new(origin, &config, rules, delivery, shared))
     }
 

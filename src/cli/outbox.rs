@@ -13,6 +13,7 @@ use super::{Failure, Globals, Outcome, out};
 use crate::alert::{Alert, Kind};
 use crate::clock::{self, Timestamp};
 use crate::config::Depth;
+use crate::store::Limits;
 use crate::store::by_hand::{ByHand, Selection, State, Unsent};
 use crate::text::{shorten, visible};
 
@@ -127,12 +128,15 @@ pub fn run(args: &Args, globals: Globals) -> Outcome {
 
 impl SelectionArgs {
     fn open(&self) -> Result<ByHand, Failure> {
-        let dir = match &self.state_dir {
-            Some(dir) => dir.clone(),
+        let (dir, limits) = match (&self.state_dir, &self.config) {
+            (Some(dir), None) => (dir.clone(), Limits::default()),
             // The text alone: neither secrets nor certificates are needed, and they may not be readable.
-            None => crate::config::load(self.config.as_deref(), &super::environment(), Depth::Text)?.state_dir,
+            (dir, config) => {
+                let config = crate::config::load(config.as_deref(), &super::environment(), Depth::Text)?;
+                (dir.clone().unwrap_or_else(|| config.state_dir.clone()), config.store_limits())
+            }
         };
-        let opened = ByHand::open(&dir).with_context(|| format!("state directory {}", dir.display()))?;
+        let opened = ByHand::open_with(&dir, limits).with_context(|| format!("state directory {}", dir.display()))?;
         Ok(opened)
     }
 

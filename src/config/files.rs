@@ -39,6 +39,11 @@ pub(super) fn check(parts: &Parts, tree: &mut Tree, depth: Depth) {
             tree.report(span, message, None);
         }
     }
+    if let Some(node) = parts.root.get("canary") {
+        for (span, message) in pair(node, "client_cert", "client_key") {
+            tree.report(span, message, None);
+        }
+    }
     detections(parts, tree);
 }
 
@@ -69,15 +74,23 @@ fn secret(path: &Path) -> Result<(), String> {
 
 /// The mistakes in a `tls:` mapping: files that hold no certificate or key, or a key of another certificate.
 fn tls(node: &Node) -> Vec<(Span, String)> {
+    let mut wrong = pair(node, "cert", "key");
+    certificates(node, "client_ca", &mut wrong);
+    wrong
+}
+
+/// The certificates in the file that a key names.
+fn certificates(node: &Node, key: &str, wrong: &mut Vec<(Span, String)>) -> Option<Vec<CertificateDer<'static>>> {
+    let at = node.get(key)?;
+    let read = chain(Path::new(at.as_str()?));
+    read.map_err(|message| wrong.push((at.span, message))).ok()
+}
+
+/// The mistakes in a certificate and its key, which are under these two keys.
+fn pair(node: &Node, cert: &str, key: &str) -> Vec<(Span, String)> {
     let mut wrong = Vec::new();
-    let mut certificates = |key: &str| {
-        let at = node.get(key)?;
-        let read = chain(Path::new(at.as_str()?));
-        read.map_err(|message| wrong.push((at.span, message))).ok()
-    };
-    let chain = certificates("cert");
-    certificates("client_ca");
-    let Some((at, path)) = node.get("key").and_then(|at| Some((at, at.as_str()?))) else { return wrong };
+    let chain = certificates(node, cert, &mut wrong);
+    let Some((at, path)) = node.get(key).and_then(|at| Some((at, at.as_str()?))) else { return wrong };
     match (PrivateKeyDer::from_pem_file(path), chain) {
         (Err(error), _) => wrong.push((at.span, format!("cannot read a private key from {path}: {error}"))),
         (Ok(key), Some(chain)) => {

@@ -32,6 +32,7 @@ use crate::notify::route::RouteConfig;
 use crate::sink::{SinkConfig, SinkKind, stdout::StdoutConfig};
 use crate::source::SourceConfig;
 use crate::source::webhook::WebhookConfig;
+use crate::store;
 use crate::units::{Secret, Span};
 
 /// The default configuration as a commented text: what `kubesiren config default` prints.
@@ -58,6 +59,9 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// Which alerts go where; none means every alert to every sink.
     pub routes: Vec<RouteConfig>,
+    /// Whether the daemon sends itself an event now and then, through its own listeners, to see that an alert comes of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryConfig>,
     /// Metrics, health and API.
     pub admin: AdminConfig,
     /// The daemon's own log, on standard error.
@@ -75,8 +79,23 @@ impl Default for Config {
             journal: JournalConfig::default(),
             sinks: vec![SinkConfig { name: "console".to_owned(), kind: SinkKind::Stdout(StdoutConfig {}) }],
             routes: Vec::new(),
+            canary: None,
             admin: AdminConfig::default(),
             log: LogConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    /// How much the store keeps.
+    #[must_use]
+    pub fn store_limits(&self) -> store::Limits {
+        let JournalConfig::Embedded(embedded) = &self.journal;
+        store::Limits {
+            journal_rows_max: embedded.max_pending,
+            outbox_max_per_sink: embedded.max_outbox,
+            alerts_keep: embedded.keep_alerts.0,
+            ..store::Limits::default()
         }
     }
 }
@@ -154,13 +173,64 @@ impl Default for JournalConfig {
 pub struct EmbeddedConfig {
     /// Journal records that may wait to be correlated; beyond that sources are told to wait (503).
     pub max_pending: u64,
+    /// Deliveries that may wait for one sink; beyond that the least bad alerts become dead letters.
+    pub max_outbox: u64,
     /// Ended alerts are forgotten after this time.
     pub keep_alerts: Span,
 }
 
 impl Default for EmbeddedConfig {
     fn default() -> Self {
-        Self { max_pending: 1_000_000, keep_alerts: Span(Duration::from_secs(30 * 86_400)) }
+        Self { max_pending: 1_000_000, max_outbox: 100_000, keep_alerts: Span(Duration::from_secs(30 * 86_400)) }
+    }
+}
+
+/// `canary:`; `{}` is on, with the defaults.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CanaryConfig {
+    /// From one canary to the next. One that failed is followed by another after 30 seconds at most.
+    pub every: Span,
+    /// A canary that takes longer has failed.
+    pub timeout: Span,
+    /// Names of the webhook sources that it goes through; none means all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
+    /// The sink that gets the canary's alert; without one no sink does. With one, a canary arrives when the sink has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sink: Option<String>,
+    /// Whether two failures in a row are an alert of their own, which goes where the routes say.
+    pub alert: bool,
+    /// PEM; needed where a source has `client_ca`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_cert: Option<PathBuf>,
+    /// PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<PathBuf>,
+}
+
+impl CanaryConfig {
+    /// The shortest `every`.
+    pub const EVERY_MIN: Duration = Duration::from_secs(1);
+
+    /// Whether it goes through a source of this name.
+    #[must_use]
+    pub fn goes_through(&self, source: &str) -> bool {
+        self.sources.is_empty() || self.sources.iter().any(|name| name == source)
+    }
+}
+
+impl Default for CanaryConfig {
+    fn default() -> Self {
+        Self {
+            every: Span(Duration::from_secs(300)),
+            timeout: Span(Duration::from_secs(30)),
+            sources: Vec::new(),
+            sink: None,
+            alert: true,
+            client_cert: None,
+            client_key: None,
+        }
     }
 }
 
@@ -177,6 +247,9 @@ pub struct AdminConfig {
     /// File that holds it; several lines are several tokens, all of them valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// Names under which it may be asked, such as that of a Service or an Ingress, beside localhost and its address.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
     /// Allows plain HTTP off loopback.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub insecure: bool,
@@ -184,7 +257,13 @@ pub struct AdminConfig {
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9766)), token: None, token_file: None, insecure: false }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9766)),
+            token: None,
+            token_file: None,
+            hosts: Vec::new(),
+            insecure: false,
+        }
     }
 }
 

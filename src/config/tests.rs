@@ -76,6 +76,57 @@ log: {format: json, level: info}
 }
 
 #[test]
+fn a_canary_says_what_it_lacks() {
+    let hook = "sources: [{type: webhook, name: hook, listen: '127.0.0.1:1'}]\n";
+    let mutual = "sources:\n- {type: webhook, listen: '127.0.0.1:1', tls: {cert: /c, key: /k, client_ca: /ca}}\n";
+    let file = "sources: [{type: file, path: /a}]\n";
+    for (sources, canary, said) in [
+        (hook, "{}", None),
+        ("", "{every: 1m, timeout: 5s, sink: console}", None),
+        (mutual, "{client_cert: /c, client_key: /k}", None),
+        (
+            mutual,
+            "{}",
+            Some("the source `webhook` demands a client certificate (`client_ca`), and the canary has none"),
+        ),
+        (mutual, "{client_cert: /c}", Some("`client_cert` and `client_key` go together")),
+        (file, "{}", Some("the canary goes through a webhook source, and there is none")),
+        (hook, "{sources: [hok]}", Some("there is no webhook source named `hok`")),
+        (hook, "{sink: pager}", Some("there is no sink named `pager`")),
+        (hook, "{every: 10ms}", Some("`every` must be at least 1s")),
+        (hook, "{timeout: 10ms}", Some("`timeout` must be at least 1s")),
+        (hook, "{evry: 10s}", Some("there is no key `evry` here (did you mean `every`?)")),
+    ] {
+        let found = check(&format!("{sources}canary: {canary}\n"));
+        match said {
+            None => assert!(found.is_empty(), "{canary}: {found:?}"),
+            Some(said) => assert!(found.iter().any(|line| line.contains(said)), "{canary}: {found:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_watchdog_is_on_or_off_or_every_so_often() {
+    let sink = |watchdog: &str| {
+        format!("sinks: [{{name: am, type: alertmanager, urls: ['http://a'], watchdog: {watchdog}}}]\n")
+    };
+    for right in ["true", "false", "{every: 30s}"] {
+        assert!(check(&sink(right)).is_empty(), "{right}: {:?}", check(&sink(right)));
+    }
+    for (wrong, said) in [("7", "true, false, or {every: 1m}"), ("{evry: 1m}", "there is no key `evry`")] {
+        assert!(check(&sink(wrong)).iter().any(|line| line.contains(said)), "{wrong}: {:?}", check(&sink(wrong)));
+    }
+}
+
+#[test]
+fn the_outbox_has_a_bound_of_its_own() {
+    let config = read("journal: {type: embedded, max_outbox: 7}\n", &[]).expect("fine");
+    assert_eq!(config.store_limits().outbox_max_per_sink, 7);
+    let found = check("journal: {type: embedded, max_outbox: 0}\n");
+    assert_eq!(found, ["c.yml:1:39: `max_outbox` is 0: no alert could be sent"]);
+}
+
+#[test]
 fn every_mistake_is_listed_at_its_place() {
     let text = "\
 clutser: a

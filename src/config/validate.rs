@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::read::{Item, Parts, head};
 use super::tree::{Tree, each_entry};
-use super::{Config, JournalConfig};
+use super::{CanaryConfig, Config, JournalConfig};
 use crate::diagnose::{Span, closest};
 use crate::sink::SinkKind;
 use crate::source::SourceConfig;
+use crate::source::webhook::WebhookConfig;
 use crate::units;
 use crate::yaml::{Node, Value};
 
@@ -19,6 +21,7 @@ pub(super) fn check(parts: &Parts, tree: &mut Tree) {
     sinks(parts, tree);
     routes(parts, tree);
     rest(parts, tree);
+    canary(parts, tree);
     for node in item_nodes(parts) {
         secrets_given_twice(node, tree);
     }
@@ -182,10 +185,7 @@ fn urls(node: &Node, tree: &mut Tree) {
 
 fn routes(parts: &Parts, tree: &mut Tree) {
     let Some(config) = &parts.rest else { return };
-    let mut known = vec!["console"];
-    if let Some(sinks) = &parts.sinks {
-        known = sinks.iter().filter_map(|item| item.node.get("name")?.as_str()).collect();
-    }
+    let known = sink_names(parts);
     let Some(Value::Seq(nodes)) = parts.root.get("routes").map(|routes| &routes.value) else { return };
     for (route, node) in config.routes.iter().zip(nodes) {
         if route.sinks.is_empty() {
@@ -223,6 +223,71 @@ fn rest(parts: &Parts, tree: &mut Tree) {
         if journal.max_pending == 0 {
             tree.report(span("max_pending"), "`max_pending` is 0: no match could be kept", None);
         }
+        if journal.max_outbox == 0 {
+            tree.report(span("max_outbox"), "`max_outbox` is 0: no alert could be sent", None);
+        }
+    }
+}
+
+fn canary(parts: &Parts, tree: &mut Tree) {
+    let Some(canary) = parts.rest.as_ref().and_then(|config| config.canary.as_ref()) else { return };
+    let node = parts.root.get("canary");
+    let at = |key: &str| node.map_or_else(Span::default, |node| place(node, key));
+    if canary.every.0 < CanaryConfig::EVERY_MIN {
+        tree.report(at("every"), "`every` must be at least 1s", None);
+    }
+    if canary.timeout.0 < Duration::from_secs(1) {
+        tree.report(at("timeout"), "`timeout` must be at least 1s", None);
+    }
+    if canary.client_cert.is_some() != canary.client_key.is_some() {
+        tree.report(at("client_cert"), "`client_cert` and `client_key` go together: give both", None);
+    }
+    if let Some(sink) = &canary.sink
+        && !sink_names(parts).contains(&sink.as_str())
+    {
+        tree.report(at("sink"), format!("there is no sink named `{sink}`"), None);
+    }
+    canary_sources(parts, canary, &at, tree);
+}
+
+/// The canary goes in where events come in over HTTP. A file is written by others: nothing may be put into it.
+fn canary_sources(parts: &Parts, canary: &CanaryConfig, at: &dyn Fn(&str) -> Span, tree: &mut Tree) {
+    let written = parts.sources.iter().flatten().filter_map(|item| item.value.as_ref());
+    let default = SourceConfig::Webhook(WebhookConfig::default());
+    let sources = written.chain(parts.sources.is_none().then_some(&default));
+    let webhooks: Vec<&WebhookConfig> = sources
+        .filter_map(|source| match source {
+            SourceConfig::Webhook(webhook) => Some(webhook),
+            SourceConfig::File(_) => None,
+        })
+        .collect();
+    for name in canary.sources.iter().filter(|name| webhooks.iter().all(|webhook| webhook.name != **name)) {
+        let message = format!("there is no webhook source named `{name}`");
+        tree.report(at("sources"), message, Some("the canary cannot go through a file: others write it".into()));
+    }
+    if webhooks.is_empty() && canary.sources.is_empty() {
+        let help = "add one, or leave `canary` out; what a file source reads is shown by last_event_timestamp_seconds";
+        let message = "the canary goes through a webhook source, and there is none";
+        tree.report(at(""), message, Some(help.to_owned()));
+    }
+    let demanding = webhooks
+        .iter()
+        .filter(|webhook| canary.goes_through(&webhook.name))
+        .find(|webhook| webhook.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
+    if let (Some(webhook), None) = (demanding, &canary.client_cert) {
+        let message = format!(
+            "the source `{}` demands a client certificate (`client_ca`), and the canary has none",
+            webhook.name
+        );
+        let help = "give `client_cert` and `client_key`, signed by one of that bundle, for the canary alone";
+        tree.report(at("client_cert"), message, Some(help.to_owned()));
+    }
+}
+
+fn sink_names(parts: &Parts) -> Vec<&str> {
+    match &parts.sinks {
+        Some(sinks) => sinks.iter().filter_map(|item| item.node.get("name")?.as_str()).collect(),
+        None => vec!["console"],
     }
 }
 

@@ -12,7 +12,7 @@ use super::reuse::AuditIds;
 use super::seen::{Novelty, Seen};
 use super::window::{Chain, Entry, Shown};
 use super::{SKEW_MAX, summary, tally};
-use crate::alert::{Alert, Kind, Status};
+use crate::alert::{Alert, CANARY, Kind, Status};
 use crate::clock::Timestamp;
 use crate::engine::{Consumer, Match, RuleSet};
 use crate::event::FieldPath;
@@ -63,6 +63,8 @@ pub struct Stats {
     pub evictions: BTreeMap<String, u64>,
     /// Matches that came into a window that holds more than it keeps one by one, by rule.
     pub overfull: BTreeMap<String, u64>,
+    /// What was forgotten or decided early because of a bound; the names are those of the metric.
+    pub bounds: BTreeMap<&'static str, u64>,
 }
 
 /// Identifies a group: consumer, cluster, and the group's values as JSON.
@@ -255,7 +257,8 @@ impl Correlator {
     #[must_use]
     pub fn firing(&self) -> [usize; 5] {
         let mut firing = [0; 5];
-        for held in self.held.iter().flatten().filter(|held| self.rules.consumers()[held.id.0].alerts) {
+        let of_people = |consumer: &Consumer| consumer.alerts && consumer.info.id != CANARY;
+        for held in self.held.iter().flatten().filter(|held| of_people(&self.rules.consumers()[held.id.0])) {
             firing[self.rules.consumers()[held.id.0].info.level as usize] += held.key.told.len();
         }
         firing
@@ -263,6 +266,12 @@ impl Correlator {
 
     /// Counts since the last call.
     pub fn take_stats(&mut self) -> Stats {
+        let forgotten = [
+            ("known_requests", self.seen.take_forgotten()),
+            ("known_audit_ids", self.audit_ids.take_forgotten()),
+            ("evicted_windows", self.ghosts.take_forgotten()),
+        ];
+        self.stats.bounds.extend(forgotten);
         std::mem::take(&mut self.stats)
     }
 
@@ -390,6 +399,7 @@ impl Correlator {
         if waiting.len() > WAITING_MAX
             && let Some(((time, ..), Waiting { place, fed })) = waiting.pop_first()
         {
+            *self.stats.bounds.entry("baseline_turns").or_default() += 1;
             self.feed(place, &fed, time);
         }
     }
@@ -406,7 +416,9 @@ impl Correlator {
         let Some(bound) = self.compared_with_usual(consumer, member, fed, &id) else { return };
         let at = self.hold(id, group, fed.time);
         if let Some(held) = self.held[at].as_mut() {
-            held.key.push(entry(consumer, member, fed, bound), consumer);
+            if held.key.push(entry(consumer, member, fed, bound), consumer) {
+                *self.stats.bounds.entry("reordered").or_default() += 1;
+            }
             if held.key.is_overfull() {
                 *self.stats.overfull.entry(consumer.info.id.clone()).or_default() += 1;
             }

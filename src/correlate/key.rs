@@ -61,8 +61,8 @@ pub(super) enum Tell {
 }
 
 impl Key {
-    /// Takes a match.
-    pub(super) fn push(&mut self, entry: Entry, consumer: &Consumer) {
+    /// Takes a match. Says whether the older ones were frozen early, because too many were loose.
+    pub(super) fn push(&mut self, entry: Entry, consumer: &Consumer) -> bool {
         self.newest = self.newest.max(Some(entry.time));
         if self.loose.back().is_none_or(|last| last.order() <= entry.order()) {
             self.ended.extend(self.now.step(&entry, consumer));
@@ -74,11 +74,13 @@ impl Key {
             self.insert(entry);
             self.replay(consumer);
         }
-        if self.loose.len() > LOOSE_MAX {
+        let early = self.loose.len() > LOOSE_MAX;
+        if early {
             for _ in 0..LOOSE_MAX / 2 {
                 self.freeze_one(consumer);
             }
         }
+        early
     }
 
     /// Whether a match of this time would be one more of an episode that is there.

@@ -9,11 +9,12 @@ pub(super) struct Recent<V> {
     order: VecDeque<(u64, u64)>,
     entered: u64,
     most: usize,
+    forgotten: u64,
 }
 
 impl<V> Recent<V> {
     pub(super) fn new(most: usize) -> Self {
-        Self { values: HashMap::new(), order: VecDeque::new(), entered: 0, most }
+        Self { values: HashMap::new(), order: VecDeque::new(), entered: 0, most, forgotten: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -37,8 +38,14 @@ impl<V> Recent<V> {
             let Some((oldest, entry)) = self.order.pop_front() else { return };
             if self.values.get(&oldest).is_some_and(|(known, _)| *known == entry) {
                 self.values.remove(&oldest);
+                self.forgotten += 1;
             }
         }
+    }
+
+    /// How many values made way for newer ones since the last call.
+    pub(super) fn take_forgotten(&mut self) -> u64 {
+        std::mem::take(&mut self.forgotten)
     }
 
     /// Takes a value out.
@@ -56,6 +63,7 @@ mod tests {
         let mut recent = Recent::new(3);
         (0..4).for_each(|key| recent.insert(key, key));
         assert_eq!((0..4).filter_map(|key| recent.get(key).copied()).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!((recent.take_forgotten(), recent.take_forgotten()), (1, 0));
     }
 
     #[test]
@@ -80,5 +88,6 @@ mod tests {
             recent.remove(key % 3);
             assert!(recent.order.len() <= 6);
         }
+        assert_eq!(recent.take_forgotten(), 0, "what was taken out did not have to make way");
     }
 }

@@ -28,6 +28,11 @@ struct Known {
 }
 
 impl AuditIds {
+    /// How many Audit-IDs were forgotten for newer ones since the last call.
+    pub(super) fn take_forgotten(&mut self) -> u64 {
+        self.0.take_forgotten()
+    }
+
     /// Notes a match's Audit-ID. Gives the requests, with their times, that it shows to bear one that another had: the
     /// first time also that other one.
     pub(super) fn note(&mut self, found: &Match, time: Timestamp) -> Vec<(u64, Timestamp)> {

@@ -29,6 +29,11 @@ pub(super) enum Novelty {
 }
 
 impl Seen {
+    /// How many requests were forgotten for newer ones since the last call.
+    pub(super) fn take_forgotten(&mut self) -> u64 {
+        self.deliveries.take_forgotten()
+    }
+
     /// Whether a match is the first of its request.
     pub(super) fn add(&mut self, found: &Match) -> Novelty {
         let id = hash::short(&[&found.request.to_le_bytes(), found.rule.as_bytes(), found.cluster.as_bytes()]);

@@ -110,7 +110,7 @@ impl RuleSet {
             });
         }
         let shown = fields.values().flatten().chain(rules.rules.iter().flat_map(|rule| &rule.shown));
-        let shown = Projection::new(paths.iter().copied().chain(shown.map(FieldPath::path)).chain(excerpt::READS));
+        let shown = Projection::new(paths.iter().copied().chain(shown.map(FieldPath::path)).chain(excerpt::reads()));
         let exprs: Vec<Expr> = rules.rules.iter().map(|rule| simplified(&rule.expr)).collect();
         let quiet = Index::quiet_stages(&rules.rules, &exprs);
         let projection = Projection::new(paths).closed_by("stage", &quiet, &KNOWN);

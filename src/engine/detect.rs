@@ -10,6 +10,7 @@ use super::compile::{CompiledRule, KNOWN, RuleSet};
 use super::excerpt;
 use super::index::Candidates;
 use super::predicate::{Answers, Case};
+use super::redact;
 use crate::alert::EventExcerpt;
 use crate::clock::Timestamp;
 use crate::event::frame::{Reason, Refusal, Reject, Taken, describe, frame_from, told_apart};
@@ -267,7 +268,7 @@ impl Shown {
             fields: fields.collect(),
             event: self.excerpt.clone(),
             matched: excerpt::matched(&rule.expr, &rule.shown, event),
-            said: rule.output.as_ref().map(|output| output.render(event, excerpt::show)),
+            said: rule.output.as_ref().map(|output| output.render(event, redact::show)),
         }
     }
 }

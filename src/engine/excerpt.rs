@@ -3,34 +3,27 @@
 
 use std::collections::BTreeMap;
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::Value;
 
+use super::credentials::{uri, without, without_shapes};
+use super::redact::{self, shorten, show, show_path};
 use crate::alert::{EventExcerpt, ObjectRef, ResponseStatus, User};
 use crate::event::FieldPath;
 use crate::event::path::Found;
 use crate::hash;
 use crate::rule::field::Field;
 use crate::rule::ir::{Expr, Op, Test};
-use crate::rule::make::{Apply, Make};
+use crate::rule::make::Make;
 use crate::rule::{explain, naive};
-use crate::text::query_decoded;
-
-/// What stands for a value that must not be shown.
-pub const REDACTED: &str = "[redacted]";
-
-/// What a query's value cannot have as it is.
-const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'&').add(b'+').add(b'<').add(b'>');
 
 const AUDIT_ID_MAX: usize = 256;
 const NAME_MAX: usize = 512;
 const URI_MAX: usize = 2_048;
-const VALUE_MAX: usize = 256;
 const VALUES_MAX: usize = 16;
 const GROUPS_MAX: usize = 64;
 
 /// What this module reads of every event that is shown, whatever its rule reads.
-pub(super) const READS: [&str; 25] = [
+const READS: [&str; 22] = [
     "auditID",
     "stage",
     "verb",
@@ -43,7 +36,6 @@ pub(super) const READS: [&str; 25] = [
     "user.groups",
     "impersonatedUser.username",
     "impersonatedUser.groups",
-    "objectRef.resource",
     "objectRef.namespace",
     "objectRef.name",
     "objectRef.apiGroup",
@@ -51,13 +43,16 @@ pub(super) const READS: [&str; 25] = [
     "objectRef.subresource",
     "responseStatus.code",
     "responseStatus.reason",
-    "requestObject.kind",
-    "responseObject.kind",
     // So that what is there but holds nothing that is read is still there.
     "user",
     "impersonatedUser",
     "objectRef",
 ];
+
+/// All that is read of every event that is shown.
+pub(super) fn reads<'r>() -> impl Iterator<Item = &'r str> {
+    READS.into_iter().chain(redact::READS).map(|path| -> &'r str { path })
+}
 
 /// Identities of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +77,7 @@ impl<'e> Reader<'e> {
     }
 
     fn short(&self, name: &str, max: usize) -> Option<String> {
-        self.text(name).map(|text| shorten(text, max))
+        self.text(name).map(|text| identity(text, max))
     }
 
     /// The texts of a list; one text is a list of one.
@@ -92,7 +87,7 @@ impl<'e> Reader<'e> {
             Some(one) => std::slice::from_ref(one),
             None => &[],
         };
-        items.iter().filter_map(Value::as_str).take(most).map(|text| shorten(text, NAME_MAX)).collect()
+        items.iter().filter_map(Value::as_str).take(most).map(|text| identity(text, NAME_MAX)).collect()
     }
 
     fn object(&self, name: &str) -> Option<Self> {
@@ -124,21 +119,26 @@ impl<'e> Reader<'e> {
     }
 }
 
+/// A name or the like as it may be shown.
+fn identity(text: &str, max: usize) -> String {
+    shorten(text, max, |text| without_shapes(text).into_owned())
+}
+
 /// The excerpt and the identities of an event.
 pub(super) fn excerpt(event: &Value, bytes: &[u8]) -> (EventExcerpt, Meta) {
     let read = Reader(event);
     let excerpt = EventExcerpt {
-        audit_id: shorten(read.must("auditID"), AUDIT_ID_MAX),
-        stage: shorten(read.must("stage"), NAME_MAX),
-        verb: shorten(read.must("verb"), NAME_MAX),
-        request_uri: shorten(&redact_uri(read.must("requestURI")), URI_MAX),
+        audit_id: identity(read.must("auditID"), AUDIT_ID_MAX),
+        stage: identity(read.must("stage"), NAME_MAX),
+        verb: identity(read.must("verb"), NAME_MAX),
+        request_uri: shorten(read.must("requestURI"), URI_MAX, uri),
         user: read.object("user").map(|user| user.user()).unwrap_or_default(),
         impersonated_user: read.object("impersonatedUser").map(|user| user.user()),
         source_ips: read.texts("sourceIPs", VALUES_MAX),
-        user_agent: read.short("userAgent", URI_MAX),
+        user_agent: read.text("userAgent").map(|text| shorten(text, URI_MAX, |text| without(text).into_owned())),
         object_ref: read.object("objectRef").map(|object| object.object_ref()),
         response_status: read.object("responseStatus").map(|status| status.status()),
-        stage_timestamp: shorten(read.must("stageTimestamp"), NAME_MAX),
+        stage_timestamp: identity(read.must("stageTimestamp"), NAME_MAX),
     };
     (excerpt, meta(&read, bytes))
 }
@@ -156,69 +156,6 @@ fn meta(read: &Reader<'_>, bytes: &[u8]) -> Meta {
         hash::short(&request)
     };
     Meta { delivery, request }
-}
-
-/// At most `max` characters; what is left out is told.
-fn shorten(text: &str, max: usize) -> String {
-    match text.char_indices().nth(max) {
-        None => text.to_owned(),
-        Some((at, _)) => format!("{}… ({} bytes)", &text[..at], text.len()),
-    }
-}
-
-/// A URI without the credentials in its query: values of parameters that are named like one, and what follows a flag of
-/// the command that `exec` runs.
-fn redact_uri(uri: &str) -> String {
-    let Some((path, query)) = uri.split_once('?') else { return uri.to_owned() };
-    let mut after_flag = false;
-    let parts = query.split('&').map(|part| {
-        let Some((key, value)) = part.split_once('=') else { return part.to_owned() };
-        let name = query_decoded(key);
-        if names_a_secret(&name) {
-            return format!("{key}={REDACTED}");
-        }
-        if name != "command" {
-            return part.to_owned();
-        }
-        let word = query_decoded(value);
-        let shown = if std::mem::take(&mut after_flag) { REDACTED.to_owned() } else { redact_word(value, &word) };
-        after_flag = shown == value && names_a_secret(last_word(&word));
-        format!("{key}={shown}")
-    });
-    format!("{path}?{}", parts.collect::<Vec<_>>().join("&"))
-}
-
-fn last_word(text: &str) -> &str {
-    text.split_whitespace().next_back().unwrap_or_default()
-}
-
-/// A word of a command, which may be a whole script: from its first credential on it is left out.
-fn redact_word(raw: &str, word: &str) -> String {
-    match secret_in_word(word) {
-        Some(end) => format!("{}{REDACTED}", utf8_percent_encode(&word[..end], QUERY)),
-        None => raw.to_owned(),
-    }
-}
-
-/// Where in a word of a command its first credential begins.
-fn secret_in_word(word: &str) -> Option<usize> {
-    let word = word.trim_end();
-    let mut start = 0;
-    for (at, separator) in word.char_indices().filter(|(_, ch)| matches!(ch, '=' | ':') || ch.is_whitespace()) {
-        let end = at + separator.len_utf8();
-        if names_a_secret(&word[start..at]) {
-            return Some(end);
-        }
-        start = end;
-    }
-    None
-}
-
-fn names_a_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["token", "password", "passwd", "secret", "authorization", "bearer", "apikey", "api_key", "api-key", "credential"]
-        .iter()
-        .any(|word| name.contains(word))
 }
 
 /// The values for which the positive tests of an expression are true, by field, and those of the fields that the rule
@@ -278,214 +215,11 @@ pub(super) fn values(field: &FieldPath, event: &Value) -> Vec<Value> {
     scalars.take(VALUES_MAX).collect()
 }
 
-/// A value of an event's field as it may be shown: short, and not a secret.
-#[must_use]
-pub fn show(field: &Field, value: &Value, event: &Value) -> Value {
-    match field {
-        Field::Path(path) => show_path(path, value, event),
-        // It may be from anywhere, and so be a secret.
-        Field::Anything => REDACTED.into(),
-        Field::Derived(derived) if derived.reads.iter().any(|path| is_secret(path.path(), event)) => REDACTED.into(),
-        Field::Derived(derived) => match (&derived.make, derived.reads.first()) {
-            (Make::Parameter(name), _) => show_parameter(name, value),
-            // Decoded, a credential could not be told from what is around it any more.
-            (Make::Apply(Apply::Decoded, _), Some(path)) => {
-                path.resolve(event).into_iter().next().map_or(REDACTED.into(), |found| match found {
-                    Found::Scalar(value) => show_path(path, value, event),
-                    Found::Container => REDACTED.into(),
-                })
-            }
-            (_, Some(path)) => show_made(path.path(), value, event),
-            (_, None) => REDACTED.into(),
-        },
-    }
-}
-
-/// A parameter of the request's URI.
-fn show_parameter(name: &str, value: &Value) -> Value {
-    let Value::String(text) = value else { return value.clone() };
-    if names_a_secret(name) {
-        return REDACTED.into();
-    }
-    match secret_in_word(text) {
-        Some(end) => format!("{}{REDACTED}", &text[..end]).into(),
-        None => shorten(text, VALUE_MAX).into(),
-    }
-}
-
-/// A value that was made of what is at a path: it may be a whole object's JSON text, or what became of it.
-fn show_made(path: &str, value: &Value, event: &Value) -> Value {
-    let Value::String(text) = value else { return value.clone() };
-    match serde_json::from_str::<Value>(text) {
-        Ok(mut inner @ (Value::Object(_) | Value::Array(_))) => {
-            redact_within(path, &mut inner, event);
-            shorten(&inner.to_string(), VALUE_MAX).into()
-        }
-        // Cut out of a body's data, or decoded from it.
-        _ if is_data(path) => REDACTED.into(),
-        _ if path == "requestURI" => shorten(&redact_uri(text), VALUE_MAX).into(),
-        _ => shorten(text, VALUE_MAX).into(),
-    }
-}
-
-/// What ConfigMaps hold: anything, and often what should have been a Secret.
-fn is_data(path: &str) -> bool {
-    ["requestObject", "responseObject"].iter().any(|body| {
-        path.strip_prefix(body).is_some_and(|rest| rest.is_empty() || rest == ".data" || rest == ".binaryData")
-    })
-}
-
-/// Takes out of an object, which is at `path`, what must not be shown.
-fn redact_within(path: &str, value: &mut Value, event: &Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| redact_within(path, item, event)),
-        Value::Object(map) => {
-            for (key, value) in map {
-                let path = format!("{path}.{key}");
-                let variable = path.ends_with(".env.value");
-                let data = path.rsplit_once('.').is_some_and(|(above, _)| above != "requestObject" && is_data(above));
-                if variable || data || is_secret(&path, event) {
-                    *value = REDACTED.into();
-                } else {
-                    redact_within(&path, value, event);
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-fn show_path(field: &FieldPath, value: &Value, event: &Value) -> Value {
-    if is_secret(field.path(), event) {
-        return REDACTED.into();
-    }
-    match value {
-        Value::String(text) if field.path() == "requestURI" => shorten(&redact_uri(text), VALUE_MAX).into(),
-        Value::String(text) => shorten(text, VALUE_MAX).into(),
-        other => other.clone(),
-    }
-}
-
-/// Whether the values at a path must not be shown: data of Secrets, tokens, and annotations that repeat whole objects.
-fn is_secret(path: &str, event: &Value) -> bool {
-    if path.contains("last-applied-configuration") {
-        return true;
-    }
-    let Some(inside) = ["requestObject.", "responseObject."].iter().find_map(|body| path.strip_prefix(body)) else {
-        return false;
-    };
-    let last = inside.rsplit('.').next().unwrap_or(inside);
-    if names_a_secret(last) && !last.ends_with("Name") && !last.starts_with("automount") {
-        return true;
-    }
-    let of_secret = is_text(event, "/objectRef/resource", "secrets")
-        || ["/requestObject/kind", "/responseObject/kind"]
-            .iter()
-            .any(|kind| is_text(event, kind, "Secret") || is_text(event, kind, "SecretList"));
-    let harmless = ["kind", "type", "apiVersion", "immutable"].contains(&inside) || inside.starts_with("metadata.");
-    of_secret && !harmless
-}
-
-fn is_text(event: &Value, pointer: &str, text: &str) -> bool {
-    event.pointer(pointer).and_then(Value::as_str).is_some_and(|found| found.eq_ignore_ascii_case(text))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn secrets_are_not_shown() {
-        let secret = json!({"objectRef": {"resource": "secrets"}});
-        let pod = json!({"objectRef": {"resource": "pods"}});
-        let sent = json!({"objectRef": {"resource": "things"}, "requestObject": {"kind": "Secret"}});
-        let listed = json!({"objectRef": {"resource": "things"}, "responseObject": {"kind": "SecretList"}});
-        for (path, event, hidden) in [
-            ("requestObject.data.password", &secret, true),
-            ("requestObject.stringData.x", &secret, true),
-            ("responseObject.items.data.x", &secret, true),
-            ("requestObject.value", &secret, true),
-            ("requestObject.data.x", &sent, true),
-            ("responseObject.items.data.x", &listed, true),
-            ("requestObject.type", &secret, false),
-            ("requestObject.metadata.labels.app", &secret, false),
-            ("requestObject.metadata.annotations.kubectl.kubernetes.io/last-applied-configuration", &pod, true),
-            ("responseObject.status.token", &pod, true),
-            ("requestObject.spec.serviceAccountName", &pod, false),
-            ("requestObject.spec.automountServiceAccountToken", &pod, false),
-            ("requestObject.spec.containers.image", &pod, false),
-            ("requestURI", &pod, false),
-        ] {
-            assert_eq!(is_secret(path, event), hidden, "{path}");
-        }
-    }
-
-    #[test]
-    fn objects_are_shown_without_their_secrets() {
-        let config = json!({"objectRef": {"resource": "configmaps"}});
-        let secret = json!({"objectRef": {"resource": "secrets"}});
-        let text = |value: Value| Value::from(value.to_string());
-        for (path, event, value, shown) in [
-            ("requestObject.data", &config, json!({"password": "x"}), json!({"password": "[redacted]"})),
-            (
-                "requestObject",
-                &config,
-                json!({"data": {"k": "x"}, "metadata": {"annotations": {"a/last-applied-configuration": "x"}, "name": "n"}}),
-                json!({"data": {"k": "[redacted]"}, "metadata": {"annotations": {"a/last-applied-configuration": "[redacted]"}, "name": "n"}}),
-            ),
-            (
-                "requestObject.spec.containers",
-                &config,
-                json!([{"env": [{"name": "PASS", "value": "x"}], "image": "i"}]),
-                json!([{"env": [{"name": "PASS", "value": "[redacted]"}], "image": "i"}]),
-            ),
-            (
-                "requestObject",
-                &secret,
-                json!({"data": {"k": "x"}, "type": "t"}),
-                json!({"data": "[redacted]", "type": "t"}),
-            ),
-        ] {
-            assert_eq!(show_made(path, &text(value), event), text(shown), "{path}");
-        }
-        assert_eq!(show_made("requestObject.data", &"decoded".into(), &config), REDACTED);
-        assert_eq!(show_parameter("access_token", &"x".into()), REDACTED);
-        assert_eq!(show_parameter("command", &"mysql --password=x".into()), "mysql --password=[redacted]");
-        assert_eq!(show_parameter("command", &"sh".into()), "sh");
-    }
-
-    #[test]
-    fn credentials_in_uris_are_redacted() {
-        assert_eq!(redact_uri("/api?watch=1&access_token=abc&x=2"), "/api?watch=1&access_token=[redacted]&x=2");
-        assert_eq!(redact_uri("/api"), "/api");
-        for (query, shown) in [
-            ("t%6fken=abc", "t%6fken=[redacted]"),
-            ("command=curl&command=--token=abc&command=x", "command=curl&command=--token=[redacted]&command=x"),
-            ("command=--token%3Dabc&x=1", "command=--token=[redacted]&x=1"),
-            (
-                "command=login&command=--password&stdin=1&command=abc",
-                "command=login&command=--password&stdin=1&command=[redacted]",
-            ),
-            ("command=--password&command=token&command=ls", "command=--password&command=[redacted]&command=ls"),
-            ("command=curl+-H+Authorization:+Bearer+abc", "command=curl%20-H%20Authorization:[redacted]"),
-            (
-                "command=sh&command=-c&command=DB_PASSWORD%3Dx+run",
-                "command=sh&command=-c&command=DB_PASSWORD=[redacted]",
-            ),
-            ("command=vault+--token+abc", "command=vault%20--token%20[redacted]"),
-            ("command=sh&command=-c&command=ls+-l&tty=true", "command=sh&command=-c&command=ls+-l&tty=true"),
-        ] {
-            assert_eq!(redact_uri(&format!("/x?{query}")), format!("/x?{shown}"));
-        }
-    }
-
-    #[test]
-    fn long_values_are_cut_at_a_character() {
-        assert_eq!(shorten("äöü", 2), "äö… (6 bytes)");
-        assert_eq!(shorten("äöü", 3), "äöü");
-    }
 
     #[test]
     fn identities_depend_on_what_they_should() {

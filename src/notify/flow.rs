@@ -34,7 +34,7 @@ impl Daemon {
             let config: SinkConfig = serde_json::from_value(config.clone()).unwrap();
             (config.name.clone(), Sink::build(&config).unwrap())
         };
-        let workers = spawn(sinks.iter().map(build).collect(), &store, &metrics, &cancel);
+        let workers = spawn(sinks.iter().map(build).collect(), &store, &metrics, &Arc::default(), &cancel);
         Self { store, metrics, cancel, workers, cursor: 0, _dir: dir }
     }
 

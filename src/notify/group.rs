@@ -55,15 +55,12 @@ pub fn plan(due: Vec<Delivery>, traits: &Traits, tokens: usize, memory: &mut Mem
         hold(&due, now.plus(resend * 4), memory);
     }
     let items = if traits.for_people { merge(due) } else { one_each(due) };
-    let mut items: Vec<Item> = items.into_iter().filter_map(|item| admit(item, traits, memory, &mut plan)).collect();
+    let items: Vec<Item> = items.into_iter().filter_map(|item| admit(item, traits, memory, &mut plan)).collect();
     if traits.for_people {
         for_people(items, traits, tokens, now, &mut plan);
     } else {
-        while !items.is_empty() {
-            let rest = items.split_off(items.len().min(traits.batch_max.max(1)));
-            plan.messages.push(Message { items, digest: None });
-            items = rest;
-        }
+        let messages = chunks(items, traits.batch_max.max(1)).into_iter();
+        plan.messages.extend(messages.map(|items| Message { items, digest: None }));
     }
     for item in plan.messages.iter().flat_map(|message| &message.items) {
         if traits.takes_updates && item.kind != Kind::Resolved {
@@ -204,13 +201,13 @@ fn grouped<K: Ord>(items: Vec<Item>, key: impl Fn(&Item) -> K) -> Vec<Vec<Item>>
     groups.into_values().collect()
 }
 
-fn chunks(mut items: Vec<Item>, max: usize) -> Vec<Vec<Item>> {
+/// Lists of at most `max` items. Each has its own memory: one that is cut off the list of all would keep room for all.
+fn chunks(items: Vec<Item>, max: usize) -> Vec<Vec<Item>> {
+    let mut items = items.into_iter().peekable();
     let mut chunks = Vec::new();
-    while items.len() > max {
-        let rest = items.split_off(max);
-        chunks.push(std::mem::replace(&mut items, rest));
+    while items.peek().is_some() {
+        chunks.push(items.by_ref().take(max).collect());
     }
-    chunks.push(items);
     chunks
 }
 
@@ -234,7 +231,7 @@ mod tests {
 
     fn chat() -> Traits {
         let rate = Some(Rate { every: Duration::from_secs(1), burst: 10 });
-        Traits { takes_updates: true, for_people: true, batch_max: 100, resend: None, rate }
+        Traits { takes_updates: true, for_people: true, batch_max: 100, resend: None, rate, watchdog: None }
     }
 
     fn machine() -> Traits {

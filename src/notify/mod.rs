@@ -3,6 +3,7 @@
 pub mod group;
 pub mod retry;
 pub mod route;
+mod watchdog;
 pub mod worker;
 
 pub use worker::{send_test, spawn};

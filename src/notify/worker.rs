@@ -10,9 +10,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::group::{Memory, digest, plan};
 use super::retry::{Breaker, Bucket, jitter, wait};
+use super::watchdog::Watchdog;
 use crate::alert::{Alert, EventExcerpt, Level, RuleInfo, Status};
 use crate::clock::{self, Timestamp};
 use crate::metrics::{DeliveryLabels, Metrics, SinkLabel};
+use crate::pipeline::pulse::Pulse;
 use crate::sink::{Item, Message, SendError, Sent, Sink, Traits};
 use crate::store::{Kind, Settlement, Store, StoreError};
 
@@ -39,16 +41,18 @@ pub fn spawn(
     sinks: Vec<(String, Sink)>,
     store: &Store,
     metrics: &Arc<Metrics>,
+    pulse: &Arc<Pulse>,
     cancel: &CancellationToken,
 ) -> JoinSet<()> {
     let mut workers = JoinSet::new();
     for (name, sink) in sinks {
         let (sink, store, metrics, cancelled) = (Arc::new(sink), store.clone(), Arc::clone(metrics), cancel.clone());
+        let pulse = Arc::clone(pulse);
         let run = {
             let name = name.clone();
             move || {
-                let (sink, metrics) = (Arc::clone(&sink), Arc::clone(&metrics));
-                Worker::new(name.clone(), sink, store.clone(), metrics, cancelled.clone()).run()
+                let (sink, metrics, watchdog) = (Arc::clone(&sink), Arc::clone(&metrics), Watchdog::new(&pulse));
+                Worker::new(name.clone(), sink, store.clone(), metrics, watchdog, cancelled.clone()).run()
             }
         };
         workers.spawn(supervise(name, run, cancel.clone()));
@@ -132,6 +136,7 @@ struct Worker {
     resend_at: Timestamp,
     /// Dead letters of an outbox that was full, when the gauges were read last.
     crowded_out: Option<u64>,
+    watchdog: Watchdog,
     /// When the gauges are to be read again.
     gauges_at: Timestamp,
 }
@@ -147,7 +152,14 @@ enum Round {
 }
 
 impl Worker {
-    fn new(name: String, sink: Arc<Sink>, store: Store, metrics: Arc<Metrics>, cancel: CancellationToken) -> Self {
+    fn new(
+        name: String,
+        sink: Arc<Sink>,
+        store: Store,
+        metrics: Arc<Metrics>,
+        watchdog: Watchdog,
+        cancel: CancellationToken,
+    ) -> Self {
         let traits = sink.traits();
         let worker = Self {
             bucket: Bucket::new(traits.rate),
@@ -156,6 +168,7 @@ impl Worker {
             owed: Vec::new(),
             resend_at: Timestamp::MIN,
             crowded_out: None,
+            watchdog,
             gauges_at: Timestamp::MIN,
             name,
             sink,
@@ -171,6 +184,9 @@ impl Worker {
         drop(worker.metrics.outbox_records.get_or_create(&worker.label()));
         drop(worker.metrics.outbox_dead.get_or_create(&worker.label()));
         drop(worker.metrics.outbox_oldest.get_or_create(&worker.label()));
+        if traits.watchdog.is_some() {
+            drop(worker.metrics.watchdog_sent.get_or_create(&worker.label()));
+        }
         worker
     }
 
@@ -210,6 +226,12 @@ impl Worker {
         self.pay().await?;
         if reached(self.gauges_at, GAUGES, now) {
             self.read_gauges(now).await?;
+        }
+        if self.breaker.open_for(now).is_some() {
+            return Ok(Round::Idle);
+        }
+        if let Some(every) = self.traits.watchdog.filter(|every| self.watchdog.due(*every, now)) {
+            self.bark(every, now).await;
         }
         if self.breaker.open_for(now).is_some() {
             return Ok(Round::Idle);
@@ -334,6 +356,22 @@ impl Worker {
         Ok(())
     }
 
+    /// Sends the alert that says that all is well, if it is. It is in no outbox: what is late says nothing.
+    async fn bark(&mut self, every: Duration, now: Timestamp) {
+        let Some(alert) = self.watchdog.alert(every, &self.name, now) else { return };
+        let item = Item { seqs: Vec::new(), kind: Kind::Firing, alert, attempts: 0, remembered: None };
+        match self.send(&Message { items: vec![item], digest: None }).await {
+            Some(Ok(_)) => {
+                self.metrics.watchdog_sent.get_or_create(&self.label()).set(now.as_seconds());
+            }
+            Some(Err(SendError::Reject { reason })) => {
+                tracing::warn!(sink = %self.name, %reason, "the sink refused the watchdog");
+            }
+            Some(Err(SendError::Retry { .. })) => self.watchdog.again(now), // As soon as the breaker closes.
+            None => {}
+        }
+    }
+
     async fn pay(&mut self) -> Result<(), StoreError> {
         if !self.owed.is_empty() {
             self.store.settle(&self.name, self.owed.clone()).await?;
@@ -371,7 +409,7 @@ impl Worker {
 
 /// Whether it is time for what comes every so often. A time further away than that was noted before the clock was set
 /// back.
-fn reached(at: Timestamp, every: Duration, now: Timestamp) -> bool {
+pub(super) fn reached(at: Timestamp, every: Duration, now: Timestamp) -> bool {
     now >= at || at.since(now) > every
 }
 

@@ -8,12 +8,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
+use super::canary::{Canaries, cover, is_canary};
+use super::pulse::Pulse;
 use super::watermarks::Watermarks;
 use crate::alert::{Alert, Kind, Level};
 use crate::clock::{self, Timestamp};
 use crate::correlate::{self, Correlator, Limits};
 use crate::engine::RuleSet;
-use crate::metrics::{AlertLabels, LevelLabel, Metrics, Rule, Source};
+use crate::metrics::{AlertLabels, LevelLabel, Metrics, Rule, Source, What};
 use crate::store::{self, Commit, Store, StoreError};
 
 /// Batches that are correlated in one transaction.
@@ -54,6 +56,10 @@ pub struct Correlating {
     pub router: Arc<ArcSwap<Router>>,
     /// Bounds.
     pub limits: Limits,
+    /// The canaries that are on their way.
+    pub canaries: Arc<Canaries>,
+    /// Told of every step that ends well.
+    pub pulse: Arc<Pulse>,
 }
 
 impl Correlating {
@@ -73,7 +79,11 @@ impl Correlating {
                 running = Arc::clone(&loaded);
                 correlator.reload(loaded);
             }
-            match self.step(&mut correlator, cursor).await {
+            let stepped = self.step(&mut correlator, cursor).await;
+            if stepped.is_ok() {
+                self.pulse.correlated(clock::steady());
+            }
+            match stepped {
                 // Everything acknowledged is correlated: now the task may end.
                 Ok(reached) if stopping && reached == cursor => return,
                 Ok(reached) if reached > cursor => cursor = reached,
@@ -128,11 +138,16 @@ impl Correlating {
             self.store.commit(Commit { cursor: reached, changes: routed, baselines }).await?;
         }
         self.count(correlator, &changes);
+        changes.iter().for_each(|change| self.canaries.committed(&change.alert));
         Ok(reached)
     }
 
     fn routed(&self, change: correlate::Change) -> store::Change {
-        let correlate::Change { kind, alert } = change;
+        let correlate::Change { kind, mut alert } = change;
+        if is_canary(&alert) {
+            cover(&mut alert);
+            return store::Change { alert, kind, sinks: self.canaries.sinks() };
+        }
         let Routed { sinks, updates } = (self.router.load())(&alert);
         let sinks = if kind == Kind::Update { updates } else { sinks };
         store::Change { alert, kind, sinks }
@@ -155,8 +170,12 @@ impl Correlating {
         for (rule, count) in stats.overfull {
             self.metrics.window_overfull.get_or_create(&Rule { rule }).inc_by(count);
         }
+        for (what, count) in stats.bounds {
+            self.metrics.correlation_bounds.get_or_create(&What { what: what.to_owned() }).inc_by(count);
+        }
         let now = clock::now();
-        for change in changes.iter().filter(|change| change.kind == Kind::Firing) {
+        let of_people = |change: &&correlate::Change| change.kind == Kind::Firing && !is_canary(&change.alert);
+        for change in changes.iter().filter(of_people) {
             let alert = &change.alert;
             let labels = AlertLabels {
                 rule: alert.rule.id.clone(),

@@ -1,7 +1,10 @@
 //! The way in and what follows it: [`Ingest::ingest`] journals matches and acknowledges, [`correlating`] turns the
 //! journal into alerts.
 
+pub mod canary;
 pub mod correlating;
+pub mod newest;
+pub mod pulse;
 pub mod rejects;
 pub mod watermarks;
 
@@ -11,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use crate::alert::CANARY;
 use crate::clock;
 use crate::correlate::SKEW_MAX;
 use crate::engine::{Detected, Detector, RuleSet};
@@ -18,6 +22,7 @@ use crate::event::compress::{DecompressError, decompress};
 use crate::metrics::{Metrics, Rejected as RejectedLabel, Source, SourceCluster};
 use crate::store::{Append, FilePosition, Store, StoreError};
 
+use newest::Newest;
 use rejects::Rejects;
 use watermarks::Watermarks;
 
@@ -77,16 +82,11 @@ struct Inner {
     metrics: Arc<Metrics>,
     watermarks: Arc<Watermarks>,
     rejects: Rejects,
+    newest: Newest,
     /// Set when the store has refused a batch for want of room, until it is found to have some.
     full: AtomicBool,
     /// Scratches that no batch is using.
-    pool: Mutex<Vec<Worker>>,
-}
-
-#[derive(Default)]
-struct Worker {
-    detector: Detector,
-    detected: Detected,
+    pool: Mutex<Vec<Detector>>,
 }
 
 impl Ingest {
@@ -99,10 +99,8 @@ impl Ingest {
         watermarks: Arc<Watermarks>,
         rejects: Rejects,
     ) -> Self {
-        let pool = Mutex::new(Vec::new());
-        Self {
-            inner: Arc::new(Inner { rules, store, metrics, watermarks, rejects, full: AtomicBool::new(false), pool }),
-        }
+        let (newest, full, pool) = (Newest::default(), AtomicBool::new(false), Mutex::new(Vec::new()));
+        Self { inner: Arc::new(Inner { rules, store, metrics, watermarks, rejects, newest, full, pool }) }
     }
 
     /// Takes one batch: decompresses, frames, matches, journals. Returns when everything that an alert may need is
@@ -114,31 +112,28 @@ impl Ingest {
         origin: &Origin,
         position: Option<FilePosition>,
     ) -> Result<Receipt, IngestError> {
-        let mut worker = self.worker();
-        let outcome = self.detect(body, encoding, origin, &mut worker);
-        let bytes = match outcome {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                self.give_back(worker);
-                return Err(error);
-            }
-        };
-        let matches = std::mem::take(&mut worker.detected.matches);
+        // Nobody holds a scratch while a disk is waited for: they are large, and a thousand batches may wait at once.
+        let mut detector = self.detector();
+        let outcome = self.detect(body, encoding, origin, &mut detector);
+        self.give_back(detector);
+        let (mut detected, bytes) = outcome?;
+        let matches = std::mem::take(&mut detected.matches);
         let bound = clock::now().plus(SKEW_MAX);
         let ahead = matches.iter().filter(|found| found.time > bound).count() as u64;
-        let receipt = Receipt {
-            events: worker.detected.events,
-            rejected: worker.detected.rejects.len() as u64,
-            matches: matches.len() as u64,
-        };
+        let receipt =
+            Receipt { events: detected.events, rejected: detected.rejects.len() as u64, matches: matches.len() as u64 };
+        // The rule of canaries cannot be true of what others send.
+        let own = receipt.events == 1 && matches.iter().any(|found| &*found.rule == CANARY);
         let outcome = self.inner.store.append(Append { matches, position }).await;
         if matches!(outcome, Err(StoreError::Full(_))) {
             self.inner.full.store(true, Ordering::Relaxed);
         }
         if outcome.is_ok() {
-            self.count(&worker.detected, bytes, ahead, origin);
+            self.seen(&detected, origin, own);
+            if !own {
+                self.count(&detected, bytes, ahead, origin);
+            }
         }
-        self.give_back(worker);
         match outcome {
             Ok(()) => Ok(receipt),
             Err(error @ (StoreError::Full(_) | StoreError::Closed)) => Err(IngestError::NoRoom(error.to_string())),
@@ -147,6 +142,12 @@ impl Ingest {
                 Err(IngestError::NoRoom(error.to_string()))
             }
         }
+    }
+
+    /// The newest event of each source and cluster.
+    #[must_use]
+    pub fn newest(&self) -> &Newest {
+        &self.inner.newest
     }
 
     /// Whether a batch was refused for want of room and there is none still. The store is asked, because what is taken
@@ -162,26 +163,24 @@ impl Ingest {
         full
     }
 
-    /// Finds the matches of a body; returns its size after decompression.
+    /// Finds the matches of a body; returns also its size after decompression.
     fn detect(
         &self,
         body: &[u8],
         encoding: Encoding,
         origin: &Origin,
-        worker: &mut Worker,
-    ) -> Result<u64, IngestError> {
+        detector: &mut Detector,
+    ) -> Result<(Detected, u64), IngestError> {
         let body = decompress(body, encoding, origin.max_body).map_err(|error| match error {
             DecompressError::TooLarge(limit) => IngestError::TooLarge { limit },
             corrupt @ DecompressError::Corrupt(..) => IngestError::NotAudit(format!("the body is {corrupt}")),
         })?;
-        worker.detected.clear();
+        let mut detected = Detected::default();
         let rules = self.inner.rules.load();
-        let looked = catch_unwind(AssertUnwindSafe(|| {
-            worker.detector.body(&rules, &origin.cluster, &body, &mut worker.detected)
-        }));
+        let looked = catch_unwind(AssertUnwindSafe(|| detector.body(&rules, &origin.cluster, &body, &mut detected)));
         // A mistake in here costs one batch: were it sent again, the next answer would be the same.
         let Ok(looked) = looked else {
-            *worker = Worker::default();
+            *detector = Detector::default();
             tracing::error!(
                 source = &*origin.source,
                 bytes = body.len(),
@@ -190,32 +189,38 @@ impl Ingest {
             return Err(IngestError::NotAudit("internal error, please report".to_owned()));
         };
         looked.map_err(|error| IngestError::NotAudit(error.to_string()))?;
-        for found in &mut worker.detected.matches {
+        for found in &mut detected.matches {
             found.source = Arc::clone(&origin.source);
         }
-        Ok(body.len() as u64)
+        Ok((detected, body.len() as u64))
+    }
+
+    /// Notes how far event time has come. The daemon's own canary is not counted as an event: a cluster that is silent
+    /// must not look as if it were not.
+    fn seen(&self, detected: &Detected, origin: &Origin, own: bool) {
+        let Inner { metrics, watermarks, newest: seen, .. } = &*self.inner;
+        let Some(newest) = detected.newest else { return };
+        let now = clock::now();
+        // One event from the far future would otherwise hide for good that no more come.
+        let newest = newest.min(now.plus(SKEW_MAX));
+        if !own {
+            let cluster = metrics.clusters.label(&origin.cluster);
+            let labels = SourceCluster { source: origin.source.to_string(), cluster: cluster.to_string() };
+            let newest = seen.note(&origin.source, &cluster, newest);
+            metrics.last_event.get_or_create(&labels).set(newest.as_seconds());
+        }
+        watermarks.seen(&origin.cluster, newest, now, clock::steady());
     }
 
     /// Counts an accepted batch, and keeps what was rejected in it.
     fn count(&self, detected: &Detected, bytes: u64, ahead: u64, origin: &Origin) {
-        let Inner { metrics, watermarks, rejects, .. } = &*self.inner;
+        let Inner { metrics, rejects, .. } = &*self.inner;
         let source = origin.source.to_string();
         let cluster = metrics.clusters.label(&origin.cluster).to_string();
         let labels = SourceCluster { source: source.clone(), cluster };
         metrics.events.get_or_create(&labels).inc_by(detected.events);
         metrics.event_bytes.get_or_create(&Source { source: source.clone() }).inc_by(bytes);
         metrics.events_ahead.get_or_create(&Source { source: source.clone() }).inc_by(ahead);
-        if let Some(newest) = detected.newest {
-            let now = clock::now();
-            // One event from the far future would otherwise hide for good that no more come.
-            let newest = newest.min(now.plus(SKEW_MAX));
-            let gauge = metrics.last_event.get_or_create(&labels);
-            if newest.as_seconds() > gauge.get() {
-                gauge.set(newest.as_seconds());
-            }
-            drop(gauge);
-            watermarks.seen(&origin.cluster, newest, now, clock::steady());
-        }
         for reject in &detected.rejects {
             let labels = RejectedLabel { source: source.clone(), reason: reject.reason.to_owned() };
             metrics.events_rejected.get_or_create(&labels).inc();
@@ -223,14 +228,14 @@ impl Ingest {
         rejects.keep(&detected.rejects, origin);
     }
 
-    fn worker(&self) -> Worker {
+    fn detector(&self) -> Detector {
         self.inner.pool.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
-    fn give_back(&self, worker: Worker) {
+    fn give_back(&self, detector: Detector) {
         let mut pool = self.inner.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if pool.len() < POOL_MAX {
-            pool.push(worker);
+            pool.push(detector);
         }
     }
 }

@@ -20,6 +20,8 @@ use crate::yaml::{self, Node, Value};
 pub struct Options {
     /// Start with the detections that come with the binary.
     pub builtin: bool,
+    /// Rules of the program's own, each with its name.
+    pub own: Vec<(String, String)>,
     /// Files and folders of users' rules.
     pub paths: Vec<PathBuf>,
     /// Ids or titles of rules that are left out.
@@ -57,6 +59,9 @@ pub fn load(options: &Options) -> Loaded {
         for (name, text) in super::builtin::FILES {
             loader.text(Path::new(&format!("<built-in>/{name}")), (*text).to_owned());
         }
+    }
+    for (name, text) in &options.own {
+        loader.text(Path::new(name), text.clone());
     }
     for path in &options.paths {
         loader.path(path, path);

@@ -13,8 +13,9 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::http::{self, Answer, exchange};
+use super::watchdog::WatchdogConfig;
 use super::{Item, Medium, Message, SendError, Sending, Sent, Traits};
-use crate::alert::{Alert, Status};
+use crate::alert::{Alert, Status, WATCHDOG};
 use crate::clock::Timestamp;
 use crate::text::shorten;
 use crate::units::{Secret, Span};
@@ -42,6 +43,9 @@ pub struct AlertmanagerConfig {
     /// Labels added to every alert.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Whether it is told all the time that all is well, so that somebody behind it notices when it is not.
+    #[serde(default, skip_serializing_if = "WatchdogConfig::is_off")]
+    pub watchdog: WatchdogConfig,
     /// Bearer token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bearer_token: Option<Secret>,
@@ -64,6 +68,7 @@ pub struct Alertmanager {
     bearer: Option<HeaderValue>,
     labels: BTreeMap<String, String>,
     resend: Duration,
+    watchdog: Option<Duration>,
 }
 
 struct Peer {
@@ -92,6 +97,7 @@ impl Alertmanager {
         if config.resend.0 < Duration::from_secs(1) {
             return Err("resend must be at least 1s".to_owned());
         }
+        config.watchdog.check()?;
         if let Some(name) = config.labels.keys().find(|name| label_name(name) != **name) {
             return Err(format!(
                 "labels: `{name}` is no label name; use letters, digits and _, beginning with no digit"
@@ -105,6 +111,7 @@ impl Alertmanager {
             bearer: http::bearer(config.bearer_token.as_ref(), config.bearer_token_file.as_ref())?,
             labels: config.labels.clone(),
             resend: config.resend.0,
+            watchdog: config.watchdog.every(),
         })
     }
 
@@ -112,8 +119,9 @@ impl Alertmanager {
         let alert = &item.alert;
         // The sender's clock decides when it ends: by event time, a late event would arrive resolved.
         let from = now.max(alert.first_seen);
+        let again = self.watchdog.filter(|_| alert.rule.id == WATCHDOG).unwrap_or(self.resend);
         let ends_at = match alert.status {
-            Status::Firing => from.plus(self.resend * 4),
+            Status::Firing => from.plus(again * 4),
             Status::Resolved => from,
         };
         Posted {
@@ -178,7 +186,8 @@ fn judge(answer: Result<Answer, SendError>, name: &str) -> Result<(), SendError>
 
 impl Medium for Alertmanager {
     fn traits(&self) -> Traits {
-        Traits { batch_max: BATCH_MAX, resend: Some(self.resend), ..Traits::default() }
+        let resend = Some(self.resend);
+        Traits { batch_max: BATCH_MAX, resend, watchdog: self.watchdog, ..Traits::default() }
     }
 
     fn send<'a>(&'a self, message: &'a Message, now: Timestamp) -> Sending<'a> {
@@ -225,11 +234,13 @@ fn labels(alert: &Alert, configured: &BTreeMap<String, String>) -> BTreeMap<Stri
     let level = alert.rule.level.as_str();
     let namespace = alert.event.object_ref.as_ref().and_then(|object| object.namespace.as_deref()).unwrap_or_default();
     let mut labels = configured.clone();
+    // What other watchdogs say, and routes look for.
+    let severity = if alert.rule.id == WATCHDOG { "none" } else { level };
     for (name, value) in [
         ("alertname", alert.rule.title.as_str()),
         ("rule_id", &alert.rule.id),
         ("level", level),
-        ("severity", level),
+        ("severity", severity),
         ("cluster", &alert.cluster),
         ("namespace", namespace),
         ("alert_id", &alert.id),
@@ -322,6 +333,7 @@ mod tests {
             urls: urls.to_vec(),
             resend: resend(),
             labels: BTreeMap::from([("team".to_owned(), "sec".to_owned())]),
+            watchdog: WatchdogConfig::default(),
             bearer_token: None,
             bearer_token_file: None,
         })

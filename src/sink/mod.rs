@@ -8,6 +8,7 @@ pub mod alertmanager;
 mod http;
 pub mod slack;
 pub mod stdout;
+pub mod watchdog;
 pub mod webhook;
 
 use std::future::Future;
@@ -104,6 +105,8 @@ pub struct Traits {
     pub resend: Option<Duration>,
     /// How many messages it takes.
     pub rate: Option<Rate>,
+    /// How often it wants to be told that all is well.
+    pub watchdog: Option<Duration>,
 }
 
 /// A token bucket.

@@ -278,6 +278,7 @@ impl Medium for Slack {
             batch_max: BATCH_MAX,
             resend: None,
             rate: Some(RATE),
+            watchdog: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Url};
@@ -9,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::http::{self, exchange};
+use super::watchdog::WatchdogConfig;
 use super::{Medium, Message, SendError, Sending, Sent, Traits};
 use crate::clock::Timestamp;
 use crate::units::Secret;
@@ -22,6 +24,9 @@ pub struct WebhookConfig {
     /// Headers to send; values are secrets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Secret>,
+    /// Whether it is told all the time that all is well, so that somebody behind it notices when it is not.
+    #[serde(default, skip_serializing_if = "WatchdogConfig::is_off")]
+    pub watchdog: WatchdogConfig,
     /// Bearer token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bearer_token: Option<Secret>,
@@ -37,6 +42,7 @@ pub struct Webhook {
     headers: HeaderMap,
     /// What must not be quoted from an answer.
     secrets: Vec<String>,
+    watchdog: Option<Duration>,
 }
 
 impl Webhook {
@@ -58,7 +64,9 @@ impl Webhook {
             .map(bare)
             .collect();
         secrets.extend([url.path().to_owned(), url.query().unwrap_or_default().to_owned()]);
-        Ok(Self { client: http::client(url.scheme() == "http")?, url, headers, secrets })
+        config.watchdog.check()?;
+        let watchdog = config.watchdog.every();
+        Ok(Self { client: http::client(url.scheme() == "http")?, url, headers, secrets, watchdog })
     }
 }
 
@@ -69,7 +77,7 @@ fn bare(value: &str) -> String {
 
 impl Medium for Webhook {
     fn traits(&self) -> Traits {
-        Traits { batch_max: 1, ..Traits::default() }
+        Traits { batch_max: 1, watchdog: self.watchdog, ..Traits::default() }
     }
 
     fn send<'a>(&'a self, message: &'a Message, now: Timestamp) -> Sending<'a> {
@@ -87,8 +95,6 @@ impl Medium for Webhook {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::fake::{Receiver, Reply};
     use super::super::samples::{alert, at, item, message};
     use super::*;
@@ -98,6 +104,7 @@ mod tests {
     fn sink(url: &str) -> Webhook {
         Webhook::build(&WebhookConfig {
             url: url.to_owned(),
+            watchdog: WatchdogConfig::default(),
             headers: BTreeMap::from([("x-api-key".to_owned(), Secret::new("key-4711".to_owned()))]),
             bearer_token: Some(Secret::new("t0k3n".to_owned())),
             bearer_token_file: None,
@@ -156,6 +163,7 @@ mod tests {
         for url in ["ftp://host/s3cr3t", "s3cr3t", "http://:s3cr3t"] {
             let config = WebhookConfig {
                 url: url.to_owned(),
+                watchdog: WatchdogConfig::default(),
                 headers: BTreeMap::new(),
                 bearer_token: None,
                 bearer_token_file: None,

@@ -4,7 +4,7 @@
 //! `Ok` for is on disk (`synchronous=FULL`); a crash loses only what nobody was told of. On a full disk appends
 //! answer [`StoreError::Full`] until there is room again; what lowers the load goes on in the room held back for it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,8 +15,8 @@ use super::outbox::{Handed, Settled};
 use super::readers::Readers;
 use super::writer::{Outcome, Work, Writer};
 use super::{
-    AlertQuery, Append, Backlog, Commit, DeadLetter, Delivery, FilePosition, JournalBatch, Limits, Pruned, Settlement,
-    StoreError, alerts, baselines, journal, outbox, schema,
+    AlertQuery, Append, Backlog, Commit, DeadLetter, Delivery, FilePosition, JournalBatch, Limits, Progress, Pruned,
+    Settlement, StoreError, alerts, baselines, journal, outbox, schema,
 };
 use crate::alert::Alert;
 use crate::clock::Timestamp;
@@ -33,11 +33,53 @@ struct Inner {
     writer: Writer,
     /// Deliveries on the wire by their `seq`. Only memory: after a restart nothing is on the wire.
     handed: Mutex<HashMap<i64, Handed>>,
+    /// What went wrong the last time it was tried, and how.
+    trouble: Mutex<BTreeMap<Part, String>>,
+}
+
+/// What may go wrong while the daemon runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Append,
+    Read,
+    Commit,
+    Settle,
+}
+
+impl Part {
+    /// What it means.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Append => "batches are refused",
+            Self::Read => "matches wait to be correlated",
+            Self::Commit => "alerts wait to be written",
+            Self::Settle => "alerts may be sent twice",
+        }
+    }
 }
 
 impl Inner {
     fn handed(&self) -> MutexGuard<'_, HashMap<i64, Handed>> {
         self.handed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, BTreeMap<Part, String>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers how it went.
+    fn went<T>(&self, part: Part, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        match &result {
+            Ok(_) => {
+                self.trouble().remove(&part);
+            }
+            Err(error @ (StoreError::Database(_) | StoreError::Damaged(_))) => {
+                self.trouble().insert(part, error.to_string());
+            }
+            // No room is told by itself, and a closed store is not asked again.
+            Err(StoreError::Full(_) | StoreError::Closed) => {}
+        }
+        result
     }
 }
 
@@ -55,7 +97,8 @@ impl Store {
         let lock = schema::lock(dir)?;
         let writer = Writer::start(dir, lock, limits)?;
         let readers = Readers::new(dir.join(schema::FILE));
-        Ok(Self { inner: Arc::new(Inner { readers, writer, handed: Mutex::default() }) })
+        let (handed, trouble) = (Mutex::default(), Mutex::default());
+        Ok(Self { inner: Arc::new(Inner { readers, writer, handed, trouble }) })
     }
 
     /// Moves the database in `dir` out of the way, so that the next [`Store::open`] makes a new one; says where it is now.
@@ -71,7 +114,19 @@ impl Store {
             return Ok(());
         }
         let rows = journal::rows(&matches)?;
-        self.inner.writer.write(Work::Append { rows, position }).await.map(drop)
+        let appended = self.inner.writer.write(Work::Append { rows, position }).await;
+        self.inner.went(Part::Append, appended).map(drop)
+    }
+
+    /// What does not work, while the database answers with errors. Whoever is not ready may be sent nothing that would show
+    /// that it works again, so that is tried here.
+    pub async fn trouble(&self) -> Option<String> {
+        let refused = self.inner.trouble().contains_key(&Part::Append);
+        if refused {
+            let _ = self.inner.went(Part::Append, self.inner.writer.write(Work::Probe).await);
+        }
+        let trouble = self.inner.trouble();
+        trouble.iter().next().map(|(part, error)| format!("{error}: {}", part.words()))
     }
 
     /// [`StoreError::Full`] if a batch with matches would be refused for want of room.
@@ -85,17 +140,20 @@ impl Store {
     /// an alert that is not known, and one that would reopen a resolved alert. The cursor never moves back.
     pub async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
         let changes = outbox::rows(commit.changes)?;
-        self.inner
-            .writer
-            .write(Work::Commit { cursor: commit.cursor, changes, baselines: commit.baselines })
-            .await
-            .map(drop)
+        let work = Work::Commit { cursor: commit.cursor, changes, baselines: commit.baselines };
+        self.inner.went(Part::Commit, self.inner.writer.write(work).await).map(drop)
     }
 
     /// Batches after `seq`, oldest first, at most `limit`. A batch is never split: one that ends after `seq` is
     /// whole.
     pub async fn journal_after(&self, seq: i64, limit: usize) -> Result<Vec<JournalBatch>, StoreError> {
-        self.inner.readers.run(move |connection| journal::after(connection, seq, limit)).await
+        let read = self.inner.readers.run(move |connection| journal::after(connection, seq, limit)).await;
+        self.inner.went(Part::Read, read)
+    }
+
+    /// The newest record ever appended: once the cursor is there, everything that is acknowledged now is correlated.
+    pub async fn journal_last(&self) -> Result<i64, StoreError> {
+        self.inner.readers.run(|connection| Ok(journal::last(connection)?)).await
     }
 
     /// When the newest batch that is kept was received.
@@ -164,7 +222,8 @@ impl Store {
             let with_handed = |(seq, settlement)| Settled { seq, handed: on_the_wire.get(&seq).cloned(), settlement };
             settled.into_iter().map(with_handed).collect()
         };
-        self.inner.writer.write(Work::Settle { sink: sink.to_owned(), settled }).await?;
+        let work = Work::Settle { sink: sink.to_owned(), settled };
+        self.inner.went(Part::Settle, self.inner.writer.write(work).await)?;
         let mut on_the_wire = self.inner.handed();
         for seq in seqs {
             on_the_wire.remove(&seq);
@@ -194,6 +253,12 @@ impl Store {
             Outcome::Retired(count) => Ok(count),
             Outcome::Pruned(_) | Outcome::Done => Ok(0),
         }
+    }
+
+    /// What became of telling `sink` that an alert fires.
+    pub async fn progress(&self, sink: &str, alert_id: &str) -> Result<Progress, StoreError> {
+        let (sink, alert_id) = (sink.to_owned(), alert_id.to_owned());
+        self.inner.readers.run(move |connection| Ok(outbox::progress(connection, &sink, &alert_id)?)).await
     }
 
     /// How much waits for `sink`.

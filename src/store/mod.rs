@@ -121,6 +121,17 @@ pub enum Settlement {
     },
 }
 
+/// How far one delivery has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It is to be sent.
+    Waits,
+    /// The sink took it.
+    Sent,
+    /// It is a dead letter, or there is none.
+    GivenUp,
+}
+
 /// How much of the outbox waits for one sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::writer::Writing;
-use super::{Backlog, Change, DeadLetter, Delivery, Kind, Settlement, StoreError};
+use super::{Backlog, Change, DeadLetter, Delivery, Kind, Progress, Settlement, StoreError};
 use crate::alert::{Alert, Level, Status};
 use crate::clock::Timestamp;
 
@@ -107,6 +107,18 @@ pub(super) fn waiting(connection: &Connection, sink: &str) -> rusqlite::Result<u
         connection.prepare_cached("SELECT count(*) FROM deliveries WHERE sink = ?1 AND state = 'pending'")?;
     let waiting: i64 = count.query_row([sink], |row| row.get(0))?;
     Ok(u64::try_from(waiting).unwrap_or(0))
+}
+
+/// What became of the first message of an alert.
+pub(super) fn progress(connection: &Connection, sink: &str, alert_id: &str) -> rusqlite::Result<Progress> {
+    let mut state = connection
+        .prepare_cached("SELECT state FROM deliveries WHERE alert_id = ?1 AND sink = ?2 AND kind = 'firing'")?;
+    let state: Option<String> = state.query_row([alert_id, sink], |row| row.get(0)).optional()?;
+    Ok(match state.as_deref() {
+        Some("sent") => Progress::Sent,
+        Some("pending") => Progress::Waits,
+        _ => Progress::GivenUp,
+    })
 }
 
 /// How many deliveries wait per sink, counted at most once per commit.

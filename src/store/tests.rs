@@ -1,9 +1,11 @@
 //! What the store promises, one promise a test.
 
 mod by_hand;
+mod canary;
 mod clock;
 mod full;
 mod model;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::fs;

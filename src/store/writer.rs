@@ -41,6 +41,8 @@ pub(super) enum Work {
     },
     /// Nothing but the question whether there is room for matches.
     Room,
+    /// Nothing but the question whether a batch could be written.
+    Probe,
     Retire {
         known: Arc<BTreeSet<String>>,
     },
@@ -321,6 +323,7 @@ impl Writing<'_> {
                 return Ok(Outcome::Pruned(prune::step(self, *now, *journal_keep_from)?));
             }
             Work::Retire { known } => return Ok(Outcome::Retired(outbox::retire(self, known)?)),
+            Work::Probe => journal::probe(self)?,
             Work::Room | Work::Close => {}
             #[cfg(test)]
             Work::Sql(sql) => self.transaction.execute_batch(sql)?,

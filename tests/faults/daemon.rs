@@ -61,6 +61,10 @@ impl Daemon {
         }
     }
 
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(super) fn log(&self) -> Vec<String> {
         self.log.lock().expect("not poisoned").clone()
     }

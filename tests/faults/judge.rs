@@ -138,7 +138,7 @@ pub(super) fn judge(options: &Options, home: &Home, ledger: &Ledger, heard: &[Ar
 }
 
 /// Every alert of the outbox; no delivery may have been given up.
-fn outbox(state: &Path) -> BTreeMap<String, Value> {
+pub(super) fn outbox(state: &Path) -> BTreeMap<String, Value> {
     let database = open(state);
     let check: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("checked");
     assert_eq!(check, "ok");

@@ -8,6 +8,7 @@ mod daemon;
 mod judge;
 pub(crate) mod latency;
 mod load;
+pub(crate) mod pressure;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

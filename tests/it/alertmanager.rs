@@ -1,6 +1,7 @@
 //! A real Alertmanager behind the daemon.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -17,25 +18,7 @@ async fn alerts_fire_and_end_in_alertmanager() {
         return;
     }
     let home = tempfile::tempdir().expect("a folder");
-    let file = home.path().join("alertmanager.yml");
-    std::fs::write(&file, "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n").expect("written");
-    let start = |port: u16| {
-        let mut command = Command::new(PROGRAM);
-        command
-            .current_dir(home.path())
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.path={}", home.path().join("am").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .arg("--cluster.listen-address=");
-        Running::start(&mut command)
-    };
-    let mut port = free_port();
-    let mut alertmanager = start(port);
-    // Somebody else may have taken the port meanwhile.
-    while alertmanager.taken().await {
-        port = free_port();
-        alertmanager = start(port);
-    }
+    let (_alertmanager, port) = start(home.path()).await;
     let config = format!(
         "cluster: lab
 {WEBHOOK}correlation: {{repeat_after: 1m, lateness: 0s}}
@@ -44,15 +27,7 @@ sinks: [{{name: am, type: alertmanager, urls: ['http://127.0.0.1:{port}'], resen
     );
     let daemon = Daemon::start(home.path(), &config).await;
     daemon.feed(&attack(), 5).await;
-    let active = async || {
-        let (status, text) = answered(client().get(format!("http://127.0.0.1:{port}/api/v2/alerts"))).await;
-        assert_eq!(status, 200, "{text}");
-        let alerts: Vec<Value> = serde_json::from_str(&text).expect("JSON");
-        alerts
-            .into_iter()
-            .map(|alert| (text_at(&alert, "/labels/alert_id").to_owned(), alert))
-            .collect::<BTreeMap<_, _>>()
-    };
+    let active = async || active(port).await;
     let matches = scan(&[], attack().join("\n").as_bytes()).1["matches"].as_f64().expect("a number");
     daemon.metric_is("kubesiren_matches_total", "", matches).await;
     let mut seen = BTreeMap::new();
@@ -82,6 +57,78 @@ sinks: [{{name: am, type: alertmanager, urls: ['http://127.0.0.1:{port}'], resen
     .await;
     assert!(daemon.alerts().await.values().all(|alert| alert["status"] == "resolved"));
     daemon.metric_is("kubesiren_deliveries_total", "result=\"ok\"", (all.len() * 2) as f64).await;
+}
+
+#[tokio::test]
+async fn the_watchdog_fires_in_alertmanager_and_ends_with_the_daemon() {
+    if !installed(PROGRAM) {
+        return;
+    }
+    let home = tempfile::tempdir().expect("a folder");
+    let (_alertmanager, port) = start(home.path()).await;
+    let config = format!(
+        "{WEBHOOK}canary: {{every: 1s}}
+sinks:
+- {{name: am, type: alertmanager, urls: ['http://127.0.0.1:{port}'], watchdog: {{every: 1s}}, labels: {{instance: one}}}}
+"
+    );
+    let mut daemon = Daemon::start(home.path(), &config).await;
+    let watchdog = until("the watchdog fires", async || {
+        active(port).await.remove("kubesiren-watchdog").ok_or_else(|| daemon.process.err.all().join("\n"))
+    })
+    .await;
+    let labels = serde_json::json!({"alertname": "KubesirenWatchdog", "alert_id": "kubesiren-watchdog", "instance": "one",
+        "level": "informational", "rule_id": "kubesiren-watchdog", "severity": "none"});
+    assert_eq!(watchdog["labels"], labels);
+    let ahead = time(&watchdog, "/endsAt") - time(&watchdog, "/updatedAt");
+    assert!((1..=4_500).contains(&ahead), "{watchdog}");
+    // It lives on for longer than one sending of it lives.
+    until("it was sent again and again", async || {
+        let alerts = active(port).await;
+        let now = alerts.get("kubesiren-watchdog").ok_or("it is not active")?;
+        let lived = time(now, "/updatedAt") - time(&watchdog, "/startsAt");
+        if lived > 6_000 { Ok(()) } else { Err(format!("{lived} ms")) }
+    })
+    .await;
+    assert_eq!(active(port).await.len(), 1, "the canary's own alerts are not sent there");
+    daemon.process.kill();
+    until("nobody says any more that all is well", async || {
+        let active = active(port).await;
+        if active.is_empty() { Ok(()) } else { Err(format!("{active:?}")) }
+    })
+    .await;
+}
+
+/// Starts an Alertmanager on a free port.
+async fn start(home: &Path) -> (Running, u16) {
+    let file = home.join("alertmanager.yml");
+    std::fs::write(&file, "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n").expect("written");
+    let start = |port: u16| {
+        let mut command = Command::new(PROGRAM);
+        command
+            .current_dir(home)
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.path={}", home.join("am").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg("--cluster.listen-address=");
+        Running::start(&mut command)
+    };
+    let mut port = free_port();
+    let mut alertmanager = start(port);
+    // Somebody else may have taken the port meanwhile.
+    while alertmanager.taken().await {
+        port = free_port();
+        alertmanager = start(port);
+    }
+    (alertmanager, port)
+}
+
+/// What it says is active, by `alert_id`.
+async fn active(port: u16) -> BTreeMap<String, Value> {
+    let (status, text) = answered(client().get(format!("http://127.0.0.1:{port}/api/v2/alerts"))).await;
+    assert_eq!(status, 200, "{text}");
+    let alerts: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+    alerts.into_iter().map(|alert| (text_at(&alert, "/labels/alert_id").to_owned(), alert)).collect()
 }
 
 /// A time in milliseconds, which is what Alertmanager keeps.

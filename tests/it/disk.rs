@@ -188,3 +188,33 @@ async fn a_damaged_database_is_left_as_it_is_until_somebody_says_otherwise() {
         daemon.stop().await;
     }
 }
+
+#[tokio::test]
+async fn a_database_that_answers_with_errors_is_told_until_it_works_again() {
+    let home = tempfile::tempdir().expect("a folder");
+    let daemon = Daemon::start(home.path(), WEBHOOK).await;
+    let database = rusqlite::Connection::open(home.path().join("state/state.db")).expect("it can be opened beside it");
+    database
+        .execute_batch(
+            "CREATE TRIGGER broken BEFORE INSERT ON journal BEGIN SELECT RAISE(ABORT, 'induced failure'); END",
+        )
+        .expect("made");
+    assert_eq!(daemon.post(event_list(&attack())).await.0, 503);
+    until("not ready", async || match daemon.get("/readyz").await {
+        (503, text) if text.contains("state database: induced failure") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert_eq!(daemon.get("/livez").await.0, 200, "a restart would not help");
+    database.execute_batch("DROP TRIGGER broken").expect("gone");
+    // Nothing is sent to who is not ready.
+    until("ready again", async || match daemon.get("/readyz").await {
+        (200, _) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert_eq!(daemon.post(event_list(&attack())).await.0, 200);
+    until("the alerts are there", async || if daemon.alerts().await.len() > 5 { Ok(()) } else { Err(String::new()) })
+        .await;
+    daemon.stop().await;
+}

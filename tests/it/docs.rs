@@ -113,3 +113,24 @@ fn every_test_that_the_page_on_evasion_names_is_there() {
     }
     assert!(named > 30, "{named}");
 }
+
+#[test]
+fn the_page_on_watching_names_what_there_is() {
+    let (text, metrics) = (read("docs/watching.md"), read("src/metrics.rs"));
+    let name = regex::Regex::new(r"kubesiren_(\w+)").expect("a pattern");
+    let mut named = 0;
+    for found in name.captures_iter(&text) {
+        let name = found[1].trim_end_matches("_total");
+        assert!(metrics.contains(&format!("\"{name}\"")), "{name}");
+        named += 1;
+    }
+    assert!(named > 10, "{named}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let configurations = blocks(&text, "yaml").into_iter().filter(|block| !block.starts_with("route:"));
+    for (n, block) in configurations.enumerate() {
+        let file = folder.path().join(format!("{n}.yaml"));
+        fs::write(&file, block).expect("written");
+        let checked = kubesiren(&["config", "check", "--offline", file.to_str().expect("UTF-8")]);
+        assert!(checked.status.success(), "{block}{}", said(&checked));
+    }
+}

@@ -56,6 +56,17 @@ async fn prometheus_scrapes_the_metrics() {
     .await;
 }
 
+#[test]
+fn the_alerting_rules_fire_when_they_should() {
+    if !installed("promtool") {
+        return;
+    }
+    let cases = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/prometheus-rules.yaml");
+    let output = Command::new("promtool").args(["test", "rules", cases]).output().expect("promtool can be started");
+    let words = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&words));
+}
+
 #[tokio::test]
 async fn promtool_likes_the_metrics() {
     if !installed("promtool") {

@@ -35,6 +35,11 @@ impl Default for Ghosts {
 }
 
 impl Ghosts {
+    /// How many windows were forgotten for newer ones since the last call.
+    pub(super) fn take_forgotten(&mut self) -> u64 {
+        self.0.take_forgotten()
+    }
+
     fn keep(&mut self, id: &KeyId, key: &Key, consumer: &Consumer) {
         // What an episode was told, it was told; and of what is usual the baselines know.
         if consumer.single || asks_baselines(consumer) || !key.is_idle() {
@@ -50,7 +55,9 @@ impl Ghosts {
         if !self.0.is_empty()
             && let Some(entries) = self.0.remove(name(id, consumer))
         {
-            entries.into_iter().rev().for_each(|entry| key.push(entry, consumer));
+            for entry in entries.into_iter().rev() {
+                key.push(entry, consumer);
+            }
         }
         key
     }

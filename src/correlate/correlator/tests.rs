@@ -610,6 +610,23 @@ fn flooded(flood: u64) {
 }
 
 #[test]
+fn what_is_decided_early_is_counted() {
+    let crowd = |from: u64, to: u64| (from..to).map(|n| at("base", "u", 1, n)).collect::<Vec<_>>();
+    let mut correlator = Correlator::new(rules(&count("{gte: 5000}")), Limits::default());
+    correlator.take(&crowd(1, 2_001), None);
+    assert_eq!(correlator.take_stats().bounds.get("reordered"), None);
+    correlator.take(&crowd(2_001, 2_002), None);
+    assert_eq!(correlator.take_stats().bounds["reordered"], 1);
+
+    let mut correlator = Correlator::new(rules(&correlation("first_seen", FIRST_SEEN)), Limits::default());
+    let found = crowd(1, WAITING_MAX as u64 + 1);
+    correlator.take(&found, None);
+    assert_eq!(correlator.take_stats().bounds.get("baseline_turns"), None);
+    correlator.take(&crowd(WAITING_MAX as u64 + 1, WAITING_MAX as u64 + 4), None);
+    assert_eq!(correlator.take_stats().bounds["baseline_turns"], 3);
+}
+
+#[test]
 fn a_flood_of_invented_keys_hides_no_slow_attack() {
     flooded(100_000);
 }

@@ -6,6 +6,7 @@
 mod answer;
 mod body;
 mod connection;
+mod own;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -36,6 +37,7 @@ use tokio_util::task::TaskTracker;
 use self::answer::Receiver;
 pub use self::body::Budget;
 use self::connection::{Activity, Watched};
+pub use self::own::client_config;
 pub use self::tls::{Loaded, RELOAD_INTERVAL, Tls, load_tls};
 use super::Intake;
 use crate::clock;
@@ -139,8 +141,12 @@ impl Default for Limits {
     }
 }
 
-/// HTTP/2 flow control per stream and per connection: a default batch of kube-apiserver in a few round trips.
-const HTTP2_WINDOW: u32 = 4 << 20;
+/// What a connection of HTTP/1.1 may have read and not yet handed on, heads included: it comes on top of the budget of
+/// bodies, a thousand times over.
+const HTTP1_BUFFER: usize = 64 << 10;
+/// HTTP/2 flow control per stream and per connection, the same for the same reason: a default batch of kube-apiserver in a
+/// few round trips.
+const HTTP2_WINDOW: u32 = 512 << 10;
 /// HTTP/2 frames: large, because bodies are.
 const HTTP2_FRAME: u32 = 256 << 10;
 /// HTTP/2 heads, decompressed.
@@ -223,7 +229,7 @@ impl<I: Intake> Webhook<I> {
         self
     }
 
-    /// The certificate in use, for reloading it at once.
+    /// The certificate in use, for reloading it at once, and for whoever is to trust it.
     #[must_use]
     pub fn tls(&self) -> Option<Arc<Tls>> {
         self.tls.clone()
@@ -265,6 +271,7 @@ impl<I: Intake> Webhook<I> {
 
 fn protocols(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut protocols = auto::Builder::new(TokioExecutor::new());
+    protocols.http1().max_buf_size(HTTP1_BUFFER);
     protocols
         .http2()
         .initial_stream_window_size(HTTP2_WINDOW)

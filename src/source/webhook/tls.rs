@@ -21,6 +21,7 @@ pub const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 /// What the files held at one time.
 pub struct Loaded {
     server: Arc<ServerConfig>,
+    leaf: CertificateDer<'static>,
     /// When the leaf certificate ends, seconds since the epoch.
     expires: i64,
     digest: blake3::Hash,
@@ -69,6 +70,7 @@ impl Files {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let chain = certificates(&config.cert, &self.cert)?;
         let expires = end_of(&chain[0]).map_err(|error| format!("{}: {error}", config.cert.display()))?;
+        let leaf = chain[0].clone();
         let key = PrivateKeyDer::from_pem_slice(&self.key)
             .map_err(|error| format!("{} holds no private key in PEM: {error}", config.key.display()))?;
         let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -86,11 +88,11 @@ impl Files {
             format!("{} and {} do not go together: {error}", config.cert.display(), config.key.display())
         })?;
         server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Loaded { server: Arc::new(server), expires, digest: self.digest() })
+        Ok(Loaded { server: Arc::new(server), leaf, expires, digest: self.digest() })
     }
 }
 
-fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let chain = chain.map_err(|error| format!("{}: {error}", path.display()))?;
     if chain.is_empty() {
@@ -118,6 +120,7 @@ pub struct Tls {
     listener: String,
     metrics: Arc<Metrics>,
     current: ArcSwap<ServerConfig>,
+    leaf: ArcSwap<CertificateDer<'static>>,
     /// What was last looked at, taken or refused, so that a bad file is told of once.
     seen: Mutex<Option<blake3::Hash>>,
 }
@@ -131,6 +134,7 @@ impl Tls {
             listener: listener.to_owned(),
             metrics,
             current: ArcSwap::new(loaded.server.clone()),
+            leaf: ArcSwap::from_pointee(loaded.leaf),
             seen: Mutex::new(Some(loaded.digest)),
         };
         tls.show_expiry(loaded.expires);
@@ -140,6 +144,11 @@ impl Tls {
     /// The configuration for the next handshake.
     pub(super) fn current(&self) -> Arc<ServerConfig> {
         self.current.load_full()
+    }
+
+    /// The certificate that the next handshake shows.
+    pub(super) fn leaf(&self) -> Arc<CertificateDer<'static>> {
+        self.leaf.load_full()
     }
 
     /// Reads the files again. `Ok(true)` when they had changed and are in use from the next handshake on; an error
@@ -159,6 +168,8 @@ impl Tls {
         }
         *seen = Some(files.digest());
         let loaded = files.load(&self.config)?;
+        // First: whoever is shown the new certificate must be able to know it.
+        self.leaf.store(Arc::new(loaded.leaf));
         self.current.store(loaded.server);
         self.show_expiry(loaded.expires);
         Ok(true)

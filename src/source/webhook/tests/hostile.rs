@@ -56,7 +56,7 @@ fn ambiguous() -> Vec<(&'static str, String, u16)> {
         ),
         ("200 headers", with(&format!("{}Content-Length: 1", "A: b\r\n".repeat(200)), "{"), 431),
         ("a header of 1 MiB", with(&format!("A: {}\r\nContent-Length: 1", "x".repeat(1 << 20)), "{"), 431),
-        ("a long path", format!("POST /k8s-audit/{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(100_000)), 414),
+        ("a long path", format!("POST /k8s-audit/{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(100_000)), 431),
     ]
 }
 
@@ -144,7 +144,7 @@ async fn whoever_waits_behind_slow_connections_is_served_when_they_are_cut_off()
 #[tokio::test]
 async fn bodies_in_flight_share_one_memory_and_beyond_it_is_503() {
     let limits = Limits { body_time: Duration::from_secs(5), ..impatient() };
-    let server = with_budget(512 << 10, limits, Recorder::default()).await;
+    let server = with_budget(128 << 10, limits, Recorder::default()).await;
     let mut slow = Vec::new();
     for _ in 0..2 {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
@@ -152,14 +152,14 @@ async fn bodies_in_flight_share_one_memory_and_beyond_it_is_503() {
         stream.write_all(format!("{HEAD}Content-Length: {}\r\n\r\n{{", 32 << 20).as_bytes()).await.unwrap();
         slow.push(stream);
     }
-    until("both hold a block", || server.budget.used() == 512 << 10).await;
+    until("both hold a block", || server.budget.used() == 128 << 10).await;
     let client = client().build().unwrap();
     let post = || client.post(server.url("/k8s-audit")).body(BODY).send();
     let answer = post().await.unwrap();
     assert_eq!((answer.status().as_u16(), answer.headers()["retry-after"].to_str().unwrap()), (503, "3"));
     assert!(server.metrics.encode().contains("bounds_reached_total{source=\"webhook\",bound=\"bytes_in_flight\"} 1"));
     slow.pop();
-    until("the one that is gone holds nothing", || server.budget.used() == 256 << 10).await;
+    until("the one that is gone holds nothing", || server.budget.used() == 64 << 10).await;
     assert_eq!(post().await.unwrap().status(), 200);
 }
 

@@ -1,0 +1,323 @@
+//! Load for a long time, and more of it than can be taken: what is acknowledged late, what is refused, what memory it takes.
+//!
+//! Posts are sent when they are due, whatever became of those before them, and latency counts from when they were due: a
+//! daemon that falls behind cannot hide it by being asked less.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kubesiren::clock::Timestamp;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::daemon::{Daemon, Home};
+use super::judge;
+use crate::fake::{Receiver, Reply};
+
+/// Events in a list.
+pub(crate) const LIST: usize = 400;
+
+/// Clients that find the ceiling.
+const CLIENTS: usize = 4;
+
+/// Posts under way at most: the harness has its bound too. Far more than the daemon lets in.
+const UNDER_WAY_MAX: usize = 1_500;
+
+const RULES: &str = "title: Planted
+id: planted
+level: high
+logsource: {product: kubernetes, service: audit}
+detection: {planted: {verb: get, objectRef.resource: secrets, user.username|startswith: planted-}, condition: planted}
+";
+
+/// What became of the posts of one stretch of time.
+#[derive(Debug, Default)]
+pub(crate) struct Stretch {
+    pub(crate) due: u64,
+    pub(crate) taken: u64,
+    pub(crate) refused: u64,
+    /// Refused otherwise than by 503 with `Retry-After`.
+    pub(crate) refused_badly: u64,
+    pub(crate) unanswered: u64,
+    /// Not sent because too many were under way.
+    pub(crate) held_back: u64,
+    /// From when it was due to the acknowledgement; sorted.
+    latencies: Vec<Duration>,
+    /// Resident memory of the daemon, in MiB, once a second.
+    memory: Vec<f64>,
+    seconds: f64,
+}
+
+impl Stretch {
+    fn percentile(&self, share: usize) -> Duration {
+        let at = self.latencies.len().saturating_sub(1) * share / 1000;
+        self.latencies.get(at).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Stretch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { due, taken, refused, refused_badly, unanswered, held_back, seconds, .. } = self;
+        writeln!(
+            f,
+            "  {due} lists of {LIST} due in {seconds:.0} s, {taken} acknowledged, {refused} refused with 503 and Retry-After, \
+             {refused_badly} refused otherwise, {unanswered} unanswered, {held_back} not sent"
+        )?;
+        let [half, most, longest] = [500, 990, 1000].map(|share| self.percentile(share));
+        writeln!(f, "  acknowledged after {half:.1?} (median), {most:.1?} (99 %), {longest:.1?} (longest)")?;
+        let tenth = (self.memory.len() / 10).max(1);
+        let most = |part: &[f64]| part.iter().copied().fold(0.0, f64::max);
+        // The first tenth may still be growing into its buffers.
+        let early = most(self.memory.get(tenth..2 * tenth).unwrap_or_default());
+        let late = most(&self.memory[self.memory.len().saturating_sub(tenth)..]);
+        write!(
+            f,
+            "  memory {early:.0} MiB in the second tenth of the time, {late:.0} in the last, {:.0} at most",
+            most(&self.memory)
+        )
+    }
+}
+
+/// A daemon behind TLS, and what to send it.
+pub(crate) struct Pressure {
+    daemon: Daemon,
+    home: Home,
+    http: reqwest::Client,
+    url: String,
+    /// EventLists without their end.
+    lists: Vec<String>,
+    planted: AtomicU64,
+    /// Planted events in lists that were acknowledged, and in lists that were refused.
+    accepted: Mutex<BTreeSet<u64>>,
+    refused: Mutex<BTreeSet<u64>>,
+    _receiver: Receiver,
+    _folder: tempfile::TempDir,
+}
+
+/// What one post came to.
+enum Answer {
+    Taken,
+    Refused { well: bool },
+    None,
+}
+
+impl Pressure {
+    /// Starts the daemon with the built-in detections and one sink. `lines`: events, one a line.
+    pub(crate) async fn start(program: &Path, lines: &[u8]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = Home { folder: folder.path().to_owned() };
+        let receiver = Receiver::forgetful(|_| Reply::new(200, "")).await;
+        let http = configure(&home, &receiver.url("/"));
+        let daemon = Daemon::spawn(program, &home.config());
+        let (webhook, _) = daemon.ready().await;
+        Self {
+            daemon,
+            home,
+            http,
+            url: format!("https://{webhook}/k8s-audit"),
+            lists: lists(lines),
+            planted: AtomicU64::new(0),
+            accepted: Mutex::default(),
+            refused: Mutex::default(),
+            _receiver: receiver,
+            _folder: folder,
+        }
+    }
+
+    /// Lists a second when several clients post one after the other.
+    pub(crate) async fn ceiling(self: &Arc<Self>, time: Duration) -> f64 {
+        let (start, mut clients) = (Instant::now(), JoinSet::new());
+        for client in 0..CLIENTS {
+            let this = Arc::clone(self);
+            clients.spawn(async move {
+                let mut posts = 0_u32;
+                while start.elapsed() < time {
+                    let answer = this.post(client + posts as usize * CLIENTS, false).await;
+                    assert!(matches!(answer, Answer::Taken), "refused below the ceiling");
+                    posts += 1;
+                }
+                posts
+            });
+        }
+        f64::from(clients.join_all().await.into_iter().sum::<u32>()) / start.elapsed().as_secs_f64()
+    }
+
+    /// Posts so many lists a second for so long; in one of `plant_every` lists there is an event that matters.
+    pub(crate) async fn stretch(self: &Arc<Self>, a_second: f64, time: Duration, plant_every: u64) -> Stretch {
+        let (start, mut posts) = (Instant::now(), JoinSet::new());
+        let (room, memory) = (Arc::new(Semaphore::new(UNDER_WAY_MAX)), self.watch_memory());
+        let mut stretch = Stretch::default();
+        loop {
+            let due = start + Duration::from_secs_f64(stretch.due as f64 / a_second);
+            if due.duration_since(start) >= time {
+                break;
+            }
+            tokio::time::sleep_until(due.into()).await;
+            let n = stretch.due;
+            stretch.due += 1;
+            let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+                stretch.held_back += 1;
+                continue;
+            };
+            let this = Arc::clone(self);
+            posts.spawn(async move {
+                let answer = this.post(usize::try_from(n).unwrap_or(0), n.is_multiple_of(plant_every)).await;
+                drop(permit);
+                (answer, due.elapsed())
+            });
+            while let Some(done) = posts.try_join_next() {
+                stretch.count(done.expect("a post"));
+            }
+        }
+        while let Some(done) = posts.join_next().await {
+            stretch.count(done.expect("a post"));
+        }
+        stretch.seconds = start.elapsed().as_secs_f64();
+        stretch.memory = memory.stop().await;
+        stretch.latencies.sort_unstable();
+        stretch
+    }
+
+    async fn post(&self, n: usize, plant: bool) -> Answer {
+        let list = &self.lists[n % self.lists.len()];
+        let planted = plant.then(|| self.planted.fetch_add(1, Ordering::Relaxed));
+        let event = planted.map_or_else(String::new, |number| {
+            format!(",{}", event(&format!("planted-{number}"), kubesiren::clock::now()))
+        });
+        let body = Bytes::from([list, event.as_str(), "]}"].concat());
+        let (answer, into) = match self.http.post(&self.url).body(body).send().await {
+            Ok(answer) if answer.status() == 200 => (Answer::Taken, Some(&self.accepted)),
+            Ok(answer) => {
+                let well = answer.status() == 503 && answer.headers().contains_key("retry-after");
+                (Answer::Refused { well }, Some(&self.refused))
+            }
+            Err(_) => (Answer::None, None),
+        };
+        if let Some((number, into)) = planted.zip(into) {
+            into.lock().expect("not poisoned").insert(number);
+        }
+        answer
+    }
+
+    fn watch_memory(&self) -> Watch {
+        let status = format!("/proc/{}/status", self.daemon.id());
+        let (stop, mut stopped) = tokio::sync::oneshot::channel();
+        let task = tokio::spawn(async move {
+            let mut seen = Vec::new();
+            loop {
+                let text = std::fs::read_to_string(&status).unwrap_or_default();
+                let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+                let kib: f64 = line.trim().trim_end_matches(" kB").parse().unwrap_or(0.0);
+                seen.push(kib / 1024.0);
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    _ = &mut stopped => return seen,
+                }
+            }
+        });
+        Watch { stop, task }
+    }
+
+    /// Awaits that everything is told, and says which planted events are wrong: acknowledged without an alert, refused
+    /// with one, with two alerts.
+    pub(crate) async fn judge(&self) -> (usize, usize, usize) {
+        // Time goes on, so that every episode ends.
+        let later = kubesiren::clock::now().plus(Duration::from_secs(120));
+        let end = [&self.lists[0], ",", &event("end", later), "]}"].concat();
+        assert_eq!(self.http.post(&self.url).body(end).send().await.expect("an answer").status(), 200);
+        judge::wait_until_told(&self.home.state()).await;
+        let mut alerts: Vec<u64> = judge::outbox(&self.home.state())
+            .values()
+            .filter_map(|alert| alert["event"]["user"]["username"].as_str()?.strip_prefix("planted-")?.parse().ok())
+            .collect();
+        let all = alerts.len();
+        alerts.sort_unstable();
+        alerts.dedup();
+        let (accepted, refused) = (self.accepted.lock().expect("fine"), self.refused.lock().expect("fine"));
+        let missing = accepted.iter().filter(|number| alerts.binary_search(number).is_err()).count();
+        let leaked = refused.iter().filter(|number| alerts.binary_search(number).is_ok()).count();
+        (missing, leaked, all - alerts.len())
+    }
+
+    /// What the log called an error.
+    pub(crate) fn errors(&self) -> Vec<String> {
+        self.daemon.errors()
+    }
+}
+
+impl Stretch {
+    fn count(&mut self, (answer, after): (Answer, Duration)) {
+        match answer {
+            Answer::Taken => {
+                self.taken += 1;
+                self.latencies.push(after);
+            }
+            Answer::Refused { well: true } => self.refused += 1,
+            Answer::Refused { well: false } => self.refused_badly += 1,
+            Answer::None => self.unanswered += 1,
+        }
+    }
+}
+
+struct Watch {
+    stop: tokio::sync::oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<Vec<f64>>,
+}
+
+impl Watch {
+    async fn stop(self) -> Vec<f64> {
+        let _ = self.stop.send(());
+        self.task.await.expect("memory was watched")
+    }
+}
+
+/// Writes the configuration, and gives a client that trusts its certificate.
+fn configure(home: &Home, sink: &str) -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let signed = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
+    let (cert, key) = (home.folder.join("tls.crt"), home.folder.join("tls.key"));
+    std::fs::write(&cert, signed.cert.pem()).expect("written");
+    std::fs::write(&key, signed.signing_key.serialize_pem()).expect("written");
+    std::fs::write(home.rules(), RULES).expect("written");
+    let (state, rules) = (home.state(), home.rules());
+    let text = format!(
+        "state_dir: {}
+admin: {{listen: 127.0.0.1:0}}
+sources: [{{type: webhook, listen: '127.0.0.1:0', tls: {{cert: '{}', key: '{}'}}}}]
+detections: {{paths: ['{}']}}
+correlation: {{repeat_after: 10s, lateness: 10s}}
+sinks: [{{name: receiver, type: webhook, url: '{sink}'}}]\n",
+        state.display(),
+        cert.display(),
+        key.display(),
+        rules.display()
+    );
+    std::fs::write(home.config(), text).expect("written");
+    let authority = reqwest::Certificate::from_pem(signed.cert.pem().as_bytes()).expect("a certificate");
+    let builder = reqwest::Client::builder().no_proxy().http1_only().tls_certs_only([authority]);
+    builder.timeout(Duration::from_secs(120)).build().expect("a client")
+}
+
+fn lists(lines: &[u8]) -> Vec<String> {
+    let text = std::str::from_utf8(lines).expect("events are text");
+    let items: Vec<&str> = text.lines().collect();
+    let head = r#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":["#;
+    items.chunks_exact(LIST).map(|items| [head, &items.join(",")].concat()).collect()
+}
+
+fn event(name: &str, time: Timestamp) -> String {
+    serde_json::json!({
+        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": name,
+        "stage": "ResponseComplete", "requestURI": "/api/v1/namespaces/shop/secrets/planted", "verb": "get",
+        "user": {"username": name, "groups": ["system:authenticated"]}, "sourceIPs": ["10.0.0.7"],
+        "objectRef": {"resource": "secrets", "namespace": "shop", "name": "planted", "apiVersion": "v1"},
+        "responseStatus": {"code": 200}, "requestReceivedTimestamp": time, "stageTimestamp": time,
+    })
+    .to_string()
+}
