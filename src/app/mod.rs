@@ -240,7 +240,7 @@ impl Daemon {
             pulse: self.reloader.pulse(),
             metrics: Arc::clone(&self.metrics),
             store: self.store.clone(),
-            tell: canary::Telling {
+            tell: canary::Tell {
                 alert: config.alert,
                 cluster: self.config.cluster.clone(),
                 router: self.reloader.router(),

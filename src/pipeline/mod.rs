@@ -129,7 +129,7 @@ impl Ingest {
             self.inner.full.store(true, Ordering::Relaxed);
         }
         if outcome.is_ok() {
-            self.seen(&detected, origin, own);
+            self.advance(&mut detected, origin);
             if !own {
                 self.count(&detected, bytes, ahead, origin);
             }
@@ -195,29 +195,26 @@ impl Ingest {
         Ok((detected, body.len() as u64))
     }
 
-    /// Notes how far event time has come. The daemon's own canary is not counted as an event: a cluster that is silent
-    /// must not look as if it were not.
-    fn seen(&self, detected: &Detected, origin: &Origin, own: bool) {
-        let Inner { metrics, watermarks, newest: seen, .. } = &*self.inner;
-        let Some(newest) = detected.newest else { return };
+    /// Notes how far event time has come; one event from the far future must not carry it there.
+    fn advance(&self, detected: &mut Detected, origin: &Origin) {
         let now = clock::now();
-        // One event from the far future would otherwise hide for good that no more come.
-        let newest = newest.min(now.plus(SKEW_MAX));
-        if !own {
-            let cluster = metrics.clusters.label(&origin.cluster);
-            let labels = SourceCluster { source: origin.source.to_string(), cluster: cluster.to_string() };
+        detected.newest = detected.newest.map(|newest| newest.min(now.plus(SKEW_MAX)));
+        if let Some(newest) = detected.newest {
+            self.inner.watermarks.seen(&origin.cluster, newest, now, clock::steady());
+        }
+    }
+
+    /// Counts an accepted batch, and keeps what was rejected in it. Not for the daemon's own canary: a cluster that is
+    /// silent must not look as if it were not.
+    fn count(&self, detected: &Detected, bytes: u64, ahead: u64, origin: &Origin) {
+        let Inner { metrics, rejects, newest: seen, .. } = &*self.inner;
+        let source = origin.source.to_string();
+        let cluster = metrics.clusters.label(&origin.cluster);
+        let labels = SourceCluster { source: source.clone(), cluster: cluster.to_string() };
+        if let Some(newest) = detected.newest {
             let newest = seen.note(&origin.source, &cluster, newest);
             metrics.last_event.get_or_create(&labels).set(newest.as_seconds());
         }
-        watermarks.seen(&origin.cluster, newest, now, clock::steady());
-    }
-
-    /// Counts an accepted batch, and keeps what was rejected in it.
-    fn count(&self, detected: &Detected, bytes: u64, ahead: u64, origin: &Origin) {
-        let Inner { metrics, rejects, .. } = &*self.inner;
-        let source = origin.source.to_string();
-        let cluster = metrics.clusters.label(&origin.cluster).to_string();
-        let labels = SourceCluster { source: source.clone(), cluster };
         metrics.events.get_or_create(&labels).inc_by(detected.events);
         metrics.event_bytes.get_or_create(&Source { source: source.clone() }).inc_by(bytes);
         metrics.events_ahead.get_or_create(&Source { source: source.clone() }).inc_by(ahead);

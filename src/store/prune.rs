@@ -35,7 +35,7 @@ impl Pruned {
 pub(super) fn step(writing: &Writing<'_>, now: Timestamp, journal_keep_from: Timestamp) -> Result<Pruned, StoreError> {
     Ok(Pruned {
         journal_rows: journal(writing, journal_keep_from)?,
-        alerts: alerts(writing, now, now.minus(writing.limits.alerts_keep))?,
+        alerts: canaries(writing, now.minus(CANARIES_KEPT))? + alerts(writing, now.minus(writing.limits.alerts_keep))?,
         dead_letters: dead_letters(writing, now.minus(writing.limits.dead_keep))?,
         baselines: baselines(writing, now.minus(BASELINES_KEPT))?,
     })
@@ -61,7 +61,7 @@ fn journal(writing: &Writing<'_>, keep_from: Timestamp) -> rusqlite::Result<u64>
 }
 
 /// Resolved alerts that nobody waits for: the ones too old, then the oldest of those too many.
-fn alerts(writing: &Writing<'_>, now: Timestamp, changed_before: Timestamp) -> rusqlite::Result<u64> {
+fn alerts(writing: &Writing<'_>, changed_before: Timestamp) -> rusqlite::Result<u64> {
     let mut delete = writing.transaction.prepare_cached(
         "DELETE FROM alerts WHERE id IN (
            SELECT id FROM alerts WHERE status = 'resolved' AND changed < ?1 AND NOT EXISTS (
@@ -72,20 +72,19 @@ fn alerts(writing: &Writing<'_>, now: Timestamp, changed_before: Timestamp) -> r
     let mut count = writing.transaction.prepare_cached("SELECT count(*) FROM alerts")?;
     let kept: i64 = count.query_row([], |row| row.get(0))?;
     let too_many = kept.saturating_sub(i64::try_from(writing.limits.alerts_max).unwrap_or(i64::MAX));
-    let own = canaries(writing, now)?;
     let more = if too_many > 0 { delete.execute([i64::MAX, too_many.min(STEP_ROWS)])? } else { 0 };
-    Ok((removed + more + own) as u64)
+    Ok((removed + more) as u64)
 }
 
 /// The daemon's own alerts go soon: over months they would push out those of people.
-fn canaries(writing: &Writing<'_>, now: Timestamp) -> rusqlite::Result<usize> {
+fn canaries(writing: &Writing<'_>, changed_before: Timestamp) -> rusqlite::Result<u64> {
     let mut delete = writing.transaction.prepare_cached(
         "DELETE FROM alerts WHERE id IN (
            SELECT id FROM alerts WHERE rule = ?1 AND status = 'resolved' AND changed < ?2 AND NOT EXISTS (
              SELECT 1 FROM deliveries WHERE alert_id = alerts.id AND state = 'pending')
            LIMIT ?3)",
     )?;
-    delete.execute(params![CANARY, now.minus(CANARIES_KEPT).0, STEP_ROWS])
+    Ok(delete.execute(params![CANARY, changed_before.0, STEP_ROWS])? as u64)
 }
 
 fn baselines(writing: &Writing<'_>, written_before: Timestamp) -> rusqlite::Result<u64> {

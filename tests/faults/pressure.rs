@@ -55,6 +55,18 @@ pub(crate) struct Stretch {
 }
 
 impl Stretch {
+    fn count(&mut self, (answer, after): (Answer, Duration)) {
+        match answer {
+            Answer::Taken => {
+                self.taken += 1;
+                self.latencies.push(after);
+            }
+            Answer::Refused { well: true } => self.refused += 1,
+            Answer::Refused { well: false } => self.refused_badly += 1,
+            Answer::None => self.unanswered += 1,
+        }
+    }
+
     fn percentile(&self, share: usize) -> Duration {
         let at = self.latencies.len().saturating_sub(1) * share / 1000;
         self.latencies.get(at).copied().unwrap_or_default()
@@ -248,20 +260,6 @@ impl Pressure {
     /// What the log called an error.
     pub(crate) fn errors(&self) -> Vec<String> {
         self.daemon.errors()
-    }
-}
-
-impl Stretch {
-    fn count(&mut self, (answer, after): (Answer, Duration)) {
-        match answer {
-            Answer::Taken => {
-                self.taken += 1;
-                self.latencies.push(after);
-            }
-            Answer::Refused { well: true } => self.refused += 1,
-            Answer::Refused { well: false } => self.refused_badly += 1,
-            Answer::None => self.unanswered += 1,
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::alert::CANARY;
 use crate::clock::Timestamp;
 use crate::pipeline::canary::SHOWN_URI;
 
-/// As many random bytes as hex digits are wanted of, twice over.
+/// So many random bytes, in hexadecimal digits.
 fn random_hex(bytes: usize) -> Result<String, String> {
     let mut random = vec![0; bytes];
     let provider = rustls::crypto::ring::default_provider();

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::event::Mark;
-use self::tell::Tell;
+pub(super) use self::tell::Tell;
 use crate::alert::CANARY;
 use crate::clock;
 use crate::config::CanaryConfig;
@@ -49,8 +49,6 @@ pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) tell: Tell,
 }
-
-pub(super) use self::tell::Tell as Telling;
 
 /// A listener that canaries go through.
 pub(super) struct Through {
