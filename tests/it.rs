@@ -36,6 +36,8 @@ mod judge;
 mod killed;
 #[path = "it/listener.rs"]
 mod listener;
+#[path = "it/operators.rs"]
+mod operators;
 #[path = "it/order.rs"]
 mod order;
 #[path = "it/outbox.rs"]
