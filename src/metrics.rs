@@ -197,7 +197,8 @@ pub const REQUEST_CODES: [u16; 9] = [200, 400, 401, 404, 405, 408, 413, 415, 503
 /// (a block that is no audit log at all, a line beyond every bound).
 pub const REJECT_REASONS: [&str; 6] = ["syntax", "kind", "shape", "duplicate_key", "not_audit", "too_large"];
 /// Bounds of a webhook, as `bounds_reached_total` counts them.
-pub const WEBHOOK_BOUNDS: [&str; 5] = ["connections", "bytes_in_flight", "max_body", "read_time", "handshake_time"];
+pub const WEBHOOK_BOUNDS: [&str; 6] =
+    ["connections", "bytes_in_flight", "turns", "max_body", "read_time", "handshake_time"];
 /// Where a canary can be lost, as `canary_failures_total` counts it.
 pub const CANARY_STAGES: [&str; 5] = ["connect", "answer", "detect", "correlate", "deliver"];
 /// What correlation lets go at a bound, as `correlation_bounds_reached_total` counts it.

@@ -4,6 +4,7 @@
 //! `examples/faults.rs` runs it for as long as one likes; `tests/it/killed.rs` runs it for some seconds.
 
 mod chance;
+mod connections;
 mod daemon;
 mod judge;
 pub(crate) mod latency;
