@@ -1,7 +1,7 @@
 //! Integration tests: one binary, so that the library is linked once.
 
 mod fake;
-#[allow(dead_code, reason = "what only the example uses")]
+#[allow(dead_code, clippy::print_stderr, reason = "what only the example uses, and shows as it goes on")]
 mod faults;
 
 #[path = "it/alertmanager.rs"]
@@ -38,6 +38,8 @@ mod judge;
 mod killed;
 #[path = "it/listener.rs"]
 mod listener;
+#[path = "it/operators.rs"]
+mod operators;
 #[path = "it/order.rs"]
 mod order;
 #[path = "it/outbox.rs"]
