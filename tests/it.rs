@@ -1,7 +1,7 @@
 //! Integration tests: one binary, so that the library is linked once.
 
 mod fake;
-#[allow(dead_code, reason = "what only the example uses")]
+#[allow(dead_code, clippy::print_stderr, reason = "what only the example uses, and shows as it goes on")]
 mod faults;
 
 #[cfg(feature = "kafka")]
@@ -16,6 +16,8 @@ mod answers;
 mod canary;
 #[path = "it/cli.rs"]
 mod cli;
+#[path = "it/clock.rs"]
+mod clock;
 #[path = "it/corpora.rs"]
 mod corpora;
 #[path = "it/crash.rs"]
@@ -46,6 +48,8 @@ mod kafka_real;
 mod killed;
 #[path = "it/listener.rs"]
 mod listener;
+#[path = "it/operators.rs"]
+mod operators;
 #[path = "it/order.rs"]
 mod order;
 #[path = "it/outbox.rs"]

@@ -18,15 +18,15 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::connections::Connections;
-use super::daemon::{Daemon, Home};
+use super::daemon::{Daemon, Home, memory_of};
 use super::judge;
 use crate::fake::{Receiver, Reply};
 
 /// Events in a list.
 pub(crate) const LIST: usize = 400;
 
-/// Clients that find the ceiling.
-const CLIENTS: usize = 4;
+/// Clients that find the ceiling: a fleet of kube-apiservers that all have something to send.
+const CLIENTS: usize = 64;
 
 /// Posts under way at most, each on a connection of its own: as many as the daemon keeps open, but for a few.
 const UNDER_WAY_MAX: usize = 1_000;
@@ -250,15 +250,12 @@ impl Pressure {
     }
 
     fn watch_memory(&self) -> Watch {
-        let status = format!("/proc/{}/status", self.daemon.id());
+        let process = self.daemon.id();
         let (stop, mut stopped) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move {
             let mut seen = Vec::new();
             loop {
-                let text = std::fs::read_to_string(&status).unwrap_or_default();
-                let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-                let kib: f64 = line.trim().trim_end_matches(" kB").parse().unwrap_or(0.0);
-                seen.push(kib / 1024.0);
+                seen.push(memory_of(process, "VmRSS:"));
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_secs(1)) => {}
                     _ = &mut stopped => return seen,
@@ -339,7 +336,7 @@ fn lists(lines: &[u8]) -> Vec<String> {
     items.chunks_exact(LIST).map(|items| [head, &items.join(",")].concat()).collect()
 }
 
-fn event(name: &str, time: Timestamp) -> String {
+pub(super) fn event(name: &str, time: Timestamp) -> String {
     serde_json::json!({
         "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": name,
         "stage": "ResponseComplete", "requestURI": "/api/v1/namespaces/shop/secrets/planted", "verb": "get",
