@@ -157,9 +157,14 @@ impl<'s> Worker<'s> {
             let place = format!("block after line {}", block.lines_before);
             tracing::error!(input = &*block.name, place, "{INTERNAL}; the block was passed over");
             let bytes = block.bytes.len();
-            let reject =
-                Rejected { place, reason: "internal", detail: INTERNAL.to_owned(), bytes, hash: String::new() };
-            let detected = Detected { rejects: vec![reject], ..Detected::default() };
+            let mut detected = Detected::default();
+            detected.rejects.push("internal", || Rejected {
+                place,
+                reason: "internal",
+                detail: INTERNAL.to_owned(),
+                bytes,
+                hash: String::new(),
+            });
             Found { name: Arc::clone(&block.name), detected, bytes: bytes as u64, nothing: None, failed: true }
         });
         *buffer = block.bytes;
