@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example faults -- --kills 500 --seed 1`; with `--latency 500` instead, how long so many
 //! alerts take to three sinks while a fourth one is dead; with `--load 10`, what 10 minutes at 80 % of what the machine
-//! can take do, and half a minute at three times of it.
+//! can take do, and half a minute at three times of it; with `--users 1000000`, what a flood of so many groups takes.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use faults::flood;
 use faults::latency::{Fourth, measure};
 use faults::pressure::{LIST, Load, Pressure};
 
@@ -49,6 +50,11 @@ fn main() -> ExitCode {
             println!("fourth sink {fourth:?}: median {:.2?}, 99 % {:.2?}", latency.median, latency.most);
         }
         return ExitCode::SUCCESS;
+    }
+    if let Some(users) = number("--users") {
+        let flood::Flood { seconds, memory, told } = runtime.block_on(flood::measure(&program, users));
+        println!("{users} users in {seconds:.0} s, {memory:.0} MiB at most; told of: {told:?}");
+        return ExitCode::from(u8::from(told != ["slow"]));
     }
     if let Some(minutes) = number("--load") {
         return runtime.block_on(load(&program, minutes));

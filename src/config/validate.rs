@@ -1,6 +1,6 @@
 //! What serde cannot know: names that must exist or differ, values that fit together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub(super) fn item_nodes(parts: &Parts) -> impl Iterator<Item = &Node> {
 }
 
 /// Where a key's value is written, or the mapping's head.
-fn place(node: &Node, key: &str) -> Span {
+pub(super) fn place(node: &Node, key: &str) -> Span {
     node.get(key).map_or_else(|| head(node), |value| value.span)
 }
 
@@ -44,19 +44,24 @@ fn sources(parts: &Parts, tree: &mut Tree) {
         let span = Span::default();
         tree.report(span, "`sources` is empty: nothing would be watched", Some("leave it out for a webhook".into()));
     }
-    let mut names = HashMap::new();
+    let mut names = HashSet::new();
     for Item { node, value } in sources {
         let Some(source) = value else { continue };
-        let (name, key) = match source {
+        let key = match source {
             SourceConfig::Webhook(webhook) => {
                 if webhook.max_body.0 == 0 {
                     tree.report(place(node, "max_body"), "`max_body` is 0: no event would fit", None);
                 }
-                (&webhook.name, "listen")
+                "listen"
             }
-            SourceConfig::File(file) => (&file.name, "path"),
+            SourceConfig::File(_) => "path",
+            SourceConfig::Kafka(kafka) => {
+                super::kafka::source(node, kafka, tree);
+                "brokers"
+            }
         };
-        if names.insert(name.clone(), ()).is_some() {
+        let name = source.name();
+        if !names.insert(name) {
             let span = node.get("name").map_or_else(|| place(node, key), |name| name.span);
             let message = format!("two sources are named `{name}`");
             tree.report(span, message, Some("give each a `name` of its own: metrics tell them apart by it".into()));
@@ -149,6 +154,7 @@ fn sink_kind(node: &Node, kind: &SinkKind, tree: &mut Tree) {
             }
             zero(tree, alertmanager.resend, place(node, "resend"), "resend");
         }
+        SinkKind::Kafka(kafka) => super::kafka::sink(node, kafka, tree),
         SinkKind::Stdout(_) | SinkKind::Webhook(_) => {}
     }
 }
@@ -255,18 +261,18 @@ fn canary_sources(parts: &Parts, canary: &CanaryConfig, at: &dyn Fn(&str) -> Spa
     let written = parts.sources.iter().flatten().filter_map(|item| item.value.as_ref());
     let default = SourceConfig::Webhook(WebhookConfig::default());
     let sources = written.chain(parts.sources.is_none().then_some(&default));
-    let webhooks: Vec<&WebhookConfig> = sources
-        .filter_map(|source| match source {
-            SourceConfig::Webhook(webhook) => Some(webhook),
-            SourceConfig::File(_) => None,
-        })
-        .collect();
+    let webhooks: Vec<&WebhookConfig> = sources.filter_map(SourceConfig::webhook).collect();
     for name in canary.sources.iter().filter(|name| webhooks.iter().all(|webhook| webhook.name != **name)) {
         let message = format!("there is no webhook source named `{name}`");
-        tree.report(at("sources"), message, Some("the canary cannot go through a file: others write it".into()));
+        tree.report(
+            at("sources"),
+            message,
+            Some("the canary cannot go through a file or a topic: others write them".into()),
+        );
     }
     if webhooks.is_empty() && canary.sources.is_empty() {
-        let help = "add one, or leave `canary` out; what a file source reads is shown by last_event_timestamp_seconds";
+        let help =
+            "add one, or leave `canary` out; what files and topics bring is shown by last_event_timestamp_seconds";
         let message = "the canary goes through a webhook source, and there is none";
         tree.report(at(""), message, Some(help.to_owned()));
     }

@@ -289,6 +289,9 @@ impl Key {
     /// hold everything up to the alert's newest match; what came later is stepped onto it.
     pub(super) fn adopt(&mut self, id: &str, stored: &Chain, consumer: &Consumer) {
         self.newest = self.newest.max(Some(stored.last));
+        if self.knows(id, stored) {
+            return;
+        }
         self.loose.retain(|entry| entry.time > stored.last);
         let mut stored = stored.clone();
         self.date(&mut stored);
@@ -299,6 +302,15 @@ impl Key {
         self.told.retain(|told| told.id != id);
         let (anchor, count, last) = (stored.first, stored.count, stored.last);
         self.told.push(Told { id: id.to_owned(), anchor, count, last, fed });
+    }
+
+    /// Whether the journal reached back to all of an alert, so that the rebuilt window is as it was: then it can still say
+    /// when the episode really opened, should older evidence come.
+    fn knows(&self, id: &str, stored: &Chain) -> bool {
+        let chains = self.done.iter().chain(&self.ended).chain(self.now.chain());
+        let span = |chain: &Chain| (chain.first, chain.opened, chain.last, chain.count);
+        let told = self.told.iter().any(|told| told.id == id && (told.count, told.last) == (stored.count, stored.last));
+        told && chains.into_iter().any(|chain| span(chain) == span(stored))
     }
 
     /// Gives the audit ids of an alert, which the store keeps without their times, those that the rebuilt window knows.

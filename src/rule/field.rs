@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::make::Make;
+use super::make::{Apply, Make};
 use crate::event::FieldPath;
 use crate::event::path::Found;
 
@@ -50,6 +50,16 @@ impl Field {
             Self::Path(path) => Some(path),
             Self::Anything | Self::Derived(_) => None,
         }
+    }
+
+    /// The path whose value without percent-encoding it is, if it is nothing else.
+    #[must_use]
+    pub fn decoded(&self) -> Option<&FieldPath> {
+        let Self::Derived(derived) = self else { return None };
+        let Make::Apply(Apply::Decoded, of) = &derived.make else { return None };
+        let Make::List(parts) = &**of else { return None };
+        let [Make::Path(path)] = parts.as_slice() else { return None };
+        Some(path)
     }
 
     /// As it is written.

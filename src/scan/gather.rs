@@ -58,11 +58,13 @@ impl<'s> Gather<'s> {
         let stats = &mut self.scanned.stats;
         stats.events += events;
         stats.bytes += found.bytes;
-        stats.rejected += rejects.len() as u64;
+        stats.rejected += rejects.count();
         stats.truncated += truncated;
         stats.skipped += skipped;
         let room = REJECTS_SHOWN.saturating_sub(self.scanned.rejects.len());
-        self.scanned.rejects.extend(rejects.into_iter().take(room).map(|reject| (found.name.to_string(), reject)));
+        self.scanned
+            .rejects
+            .extend(rejects.into_kept().into_iter().take(room).map(|reject| (found.name.to_string(), reject)));
         self.correlator.take(&matches, None);
         let own = (Arc::clone(&self.scan.cluster), newest);
         for (cluster, newest) in named.into_iter().map(|(name, seen)| (name, seen.newest)).chain([own]) {

@@ -5,6 +5,7 @@
 //! nor on their timing.
 
 mod cut;
+mod events;
 mod gather;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ use self::gather::Gather;
 use crate::alert::Alert;
 use crate::correlate::Limits;
 use crate::engine::{Detected, Detector, Rejected, RuleSet};
+
+pub use self::events::each_event;
 
 /// Blocks for each thread that may be looked at before the one before them is done: bounds memory.
 const AHEAD: usize = 8;
@@ -158,9 +161,14 @@ impl<'s> Worker<'s> {
             let place = format!("block after line {}", block.lines_before);
             tracing::error!(input = &*block.name, place, "{INTERNAL}; the block was passed over");
             let bytes = block.bytes.len();
-            let reject =
-                Rejected { place, reason: "internal", detail: INTERNAL.to_owned(), bytes, hash: String::new() };
-            let detected = Detected { rejects: vec![reject], ..Detected::default() };
+            let mut detected = Detected::default();
+            detected.rejects.push("internal", || Rejected {
+                place,
+                reason: "internal",
+                detail: INTERNAL.to_owned(),
+                bytes,
+                hash: String::new(),
+            });
             Found { name: Arc::clone(&block.name), detected, bytes: bytes as u64, nothing: None, failed: true }
         });
         *buffer = block.bytes;

@@ -1,13 +1,27 @@
 //! Where events come from: each source hands batches to [`crate::pipeline::Ingest`] and acknowledges on its `Ok`.
 
 pub mod file;
+pub mod kafka;
 pub mod webhook;
+
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::pipeline::{Encoding, Ingest, IngestError, Origin, Receipt};
+use crate::pipeline::{Encoding, Ingest, IngestError, Origin, Part, Receipt};
 use crate::store::FilePosition;
+
+/// Characters in a cluster's name: the length of a DNS name.
+const CLUSTER_NAME_MAX: usize = 253;
+
+/// A name that may be a cluster's label, whoever tells it: 1 to 253 visible characters.
+fn cluster_name(text: &str) -> Option<&str> {
+    // Letters of all scripts are visible; spaces, controls and characters that turn text around are not.
+    let visible = |c: char| c.is_ascii_graphic() || c.is_alphanumeric();
+    let fits = !text.is_empty() && text.chars().count() <= CLUSTER_NAME_MAX && text.chars().all(visible);
+    fits.then_some(text)
+}
 
 /// One entry of `sources:`, by `type`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -17,6 +31,29 @@ pub enum SourceConfig {
     Webhook(webhook::WebhookConfig),
     /// A log file that is followed.
     File(file::FileConfig),
+    /// Topics of Kafka.
+    Kafka(kafka::KafkaConfig),
+}
+
+impl SourceConfig {
+    /// Its name in metrics.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Webhook(webhook) => &webhook.name,
+            Self::File(file) => &file.name,
+            Self::Kafka(kafka) => &kafka.name,
+        }
+    }
+
+    /// The webhook, if it is one: the only kind that we can put something into ourselves.
+    #[must_use]
+    pub fn webhook(&self) -> Option<&webhook::WebhookConfig> {
+        match self {
+            Self::Webhook(webhook) => Some(webhook),
+            Self::File(_) | Self::Kafka(_) => None,
+        }
+    }
 }
 
 /// What a source hands its batches to: [`Ingest`], or a recording double in tests of the sources themselves.
@@ -28,6 +65,14 @@ pub trait Intake: Clone + Send + Sync + 'static {
         encoding: Encoding,
         origin: &Origin,
         position: Option<FilePosition>,
+    ) -> impl Future<Output = Result<Receipt, IngestError>> + Send;
+
+    /// As [`Ingest::ingest_all`].
+    fn take_all(
+        &self,
+        parts: &[Part<'_>],
+        source: &Arc<str>,
+        max_body: u64,
     ) -> impl Future<Output = Result<Receipt, IngestError>> + Send;
 }
 
@@ -41,6 +86,10 @@ impl Intake for Ingest {
     ) -> Result<Receipt, IngestError> {
         self.ingest(body, encoding, origin, position).await
     }
+
+    async fn take_all(&self, parts: &[Part<'_>], source: &Arc<str>, max_body: u64) -> Result<Receipt, IngestError> {
+        self.ingest_all(parts, source, max_body).await
+    }
 }
 
 #[cfg(test)]
@@ -48,7 +97,7 @@ pub(crate) mod testing {
     //! An intake that records what it is given and answers as it is told.
 
     use std::collections::VecDeque;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
     use std::time::Duration;
 
     use tokio::sync::Semaphore;
@@ -126,6 +175,22 @@ pub(crate) mod testing {
             self.taken.lock().unwrap().push(Taken { body: body.to_vec(), encoding, origin: origin.clone(), position });
             Ok(Receipt { events, rejected: 0, matches: 0 })
         }
+
+        async fn take_all(&self, parts: &[Part<'_>], source: &Arc<str>, max_body: u64) -> Result<Receipt, IngestError> {
+            self.entered.add_permits(1);
+            self.gate.acquire().await.unwrap().forget();
+            if let Some(error) = self.refusals.lock().unwrap().pop_front() {
+                return Err(error);
+            }
+            let taken = parts.iter().map(|part| Taken {
+                body: part.body.to_vec(),
+                encoding: Encoding::Detect,
+                origin: part.origin(source, max_body),
+                position: None,
+            });
+            self.taken.lock().unwrap().extend(taken);
+            Ok(Receipt { events: parts.len() as u64, rejected: 0, matches: 0 })
+        }
     }
 
     /// Awaits that something becomes true, at most ten seconds.
@@ -137,5 +202,18 @@ pub(crate) mod testing {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("waited in vain: {what}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cluster_names_are_visible_and_short() {
+        assert_eq!(cluster_name("arn:aws:eks:eu-west-1:1:cluster/prod"), Some("arn:aws:eks:eu-west-1:1:cluster/prod"));
+        for wrong in ["", "a b", "a\n", "\u{202e}x", &"x".repeat(254)] {
+            assert_eq!(cluster_name(wrong), None, "{wrong:?}");
+        }
     }
 }

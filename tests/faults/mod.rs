@@ -6,6 +6,7 @@
 mod chance;
 mod connections;
 mod daemon;
+pub(crate) mod flood;
 mod judge;
 pub(crate) mod latency;
 mod load;

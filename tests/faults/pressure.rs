@@ -18,15 +18,15 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::connections::Connections;
-use super::daemon::{Daemon, Home};
+use super::daemon::{Daemon, Home, memory_of};
 use super::judge;
 use crate::fake::{Receiver, Reply};
 
 /// Events in a list.
 pub(crate) const LIST: usize = 400;
 
-/// Clients that find the ceiling.
-const CLIENTS: usize = 4;
+/// Clients that find the ceiling: a fleet of kube-apiservers that all have something to send.
+const CLIENTS: usize = 64;
 
 /// Posts under way at most, each on a connection of its own: as many as the daemon keeps open, but for a few.
 const UNDER_WAY_MAX: usize = 1_000;
@@ -215,7 +215,8 @@ impl Pressure {
             }
             if told.elapsed() > TOLD_EVERY {
                 told = Instant::now();
-                eprintln!("{:4.0} s: {}", start.elapsed().as_secs_f64(), stretch.since(&mut seen));
+                #[allow(clippy::print_stderr, reason = "progress, for whoever waits for hours")]
+                let () = eprintln!("{:4.0} s: {}", start.elapsed().as_secs_f64(), stretch.since(&mut seen));
             }
         }
         while let Some(done) = posts.join_next().await {
@@ -231,7 +232,8 @@ impl Pressure {
         let list = &self.lists[n % self.lists.len()];
         let planted = plant.then(|| self.planted.fetch_add(1, Ordering::Relaxed));
         let event = planted.map_or_else(String::new, |number| {
-            format!(",{}", event(&format!("planted-{number}"), kubesiren::clock::now()))
+            let name = format!("planted-{number}");
+            format!(",{}", event(&name, &name, kubesiren::clock::now()))
         });
         let body = Bytes::from([list, event.as_str(), "]}"].concat());
         let (answer, into) = match self.connections.post(body, pause).await {
@@ -249,15 +251,12 @@ impl Pressure {
     }
 
     fn watch_memory(&self) -> Watch {
-        let status = format!("/proc/{}/status", self.daemon.id());
+        let process = self.daemon.id();
         let (stop, mut stopped) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move {
             let mut seen = Vec::new();
             loop {
-                let text = std::fs::read_to_string(&status).unwrap_or_default();
-                let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-                let kib: f64 = line.trim().trim_end_matches(" kB").parse().unwrap_or(0.0);
-                seen.push(kib / 1024.0);
+                seen.push(memory_of(process, "VmRSS:"));
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_secs(1)) => {}
                     _ = &mut stopped => return seen,
@@ -272,7 +271,7 @@ impl Pressure {
     pub(crate) async fn judge(&self) -> (usize, usize, usize) {
         // Time goes on, so that every episode ends.
         let later = kubesiren::clock::now().plus(Duration::from_secs(120));
-        let end = [&self.lists[0], ",", &event("end", later), "]}"].concat();
+        let end = [&self.lists[0], ",", &event("end", "end", later), "]}"].concat();
         assert_eq!(self.connections.post(end.into(), Duration::ZERO).await.expect("an answer").status(), 200);
         judge::wait_until_told(&self.home.state()).await;
         let mut alerts: Vec<u64> = judge::outbox(&self.home.state())
@@ -338,11 +337,12 @@ fn lists(lines: &[u8]) -> Vec<String> {
     items.chunks_exact(LIST).map(|items| [head, &items.join(",")].concat()).collect()
 }
 
-fn event(name: &str, time: Timestamp) -> String {
+/// Somebody reads a Secret.
+pub(crate) fn event(id: &str, user: &str, time: Timestamp) -> String {
     serde_json::json!({
-        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": name,
+        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": id,
         "stage": "ResponseComplete", "requestURI": "/api/v1/namespaces/shop/secrets/planted", "verb": "get",
-        "user": {"username": name, "groups": ["system:authenticated"]}, "sourceIPs": ["10.0.0.7"],
+        "user": {"username": user, "groups": ["system:authenticated"]}, "sourceIPs": ["10.0.0.7"],
         "objectRef": {"resource": "secrets", "namespace": "shop", "name": "planted", "apiVersion": "v1"},
         "responseStatus": {"code": 200}, "requestReceivedTimestamp": time, "stageTimestamp": time,
     })

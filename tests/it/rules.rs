@@ -1,11 +1,13 @@
 //! `kubesiren rules …` as a user runs it, and the cases of the built-in detections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use kubesiren::cases;
+use regex::Regex;
+use serde_json::Value;
 
 const RULES: &str = "
 title: Secret read
@@ -177,14 +179,70 @@ fn explain_says_which_predicate_was_false_and_keeps_secrets() {
     assert_eq!(rules(&["explain", "--event", "/nowhere.json"]).status.code(), Some(2));
 }
 
+fn detections() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("detections")
+}
+
+/// Among what makes a case fail is that a rule of its file has none that fires, or none that is quiet.
 #[test]
 fn the_cases_of_the_built_in_detections_pass() {
-    let report = cases::run(&[PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("detections")], &BTreeMap::new());
+    let report = cases::run(&[detections()], &BTreeMap::new());
     assert!(report.findings.is_empty(), "{:?}", report.findings);
     let failures =
         report.files.iter().flat_map(|file| file.failures.iter().map(|failure| (short(&file.file), failure)));
     let failures: Vec<String> = failures.map(|(file, f)| format!("{file}: {}: {}", f.name, f.what)).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn every_built_in_rule_has_cases_beside_it() {
+    let list = text(&rules(&["list", "--format", "json"]).stdout);
+    let mut files = BTreeSet::new();
+    for rule in list.lines().map(|line| serde_json::from_str::<Value>(line).expect("a rule")) {
+        let file = rule["file"].as_str().and_then(|file| file.strip_prefix("<built-in>/")).expect("a built-in file");
+        let file = detections().join(file);
+        assert!(file.exists() && !cases::is_untested(&file), "{} has no cases beside it", file.display());
+        files.insert(file);
+    }
+    assert!(files.len() > 150, "{}", files.len());
+    let beside: BTreeSet<PathBuf> =
+        test_files().iter().map(|file| file.with_extension("").with_extension("yml")).collect();
+    assert_eq!(files, beside, "what is built in is what the folder holds");
+}
+
+/// Addresses are private ones, those for documentation, and what clouds and rules name themselves.
+#[test]
+fn the_cases_name_no_real_addresses_accounts_or_people() {
+    let address = Regex::new(r"\b(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\b").expect("a pattern");
+    let known = Regex::new(
+        r"^(10\.|127\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|169\.254\.|192\.0\.2\.|198\.51\.100\.|203\.0\.113\.|0\.0\.0\.0$)",
+    )
+    .expect("a pattern");
+    // The account that Amazon's own documentation uses is nobody's.
+    let account = Regex::new(r"arn:aws[a-z-]*:[a-z]+::(\d{12})").expect("a pattern");
+    let mail = Regex::new(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+\.[A-Za-z.]+").expect("a pattern");
+    for file in test_files() {
+        let text = fs::read_to_string(&file).expect("text");
+        for found in address.find_iter(&text) {
+            assert!(known.is_match(found.as_str()), "{}: {}", file.display(), found.as_str());
+        }
+        for found in account.captures_iter(&text) {
+            assert_eq!(&found[1], "111122223333", "{}", file.display());
+        }
+        for found in mail.find_iter(&text) {
+            assert!(found.as_str().contains("@example."), "{}: {}", file.display(), found.as_str());
+        }
+    }
+}
+
+/// Every file of cases of the built-in detections.
+fn test_files() -> Vec<PathBuf> {
+    let entries = |folder: &Path| -> Vec<PathBuf> {
+        fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect()
+    };
+    let folders = entries(&detections()).into_iter().filter(|path| path.is_dir());
+    let files = folders.flat_map(|folder| entries(&folder));
+    files.filter(|file| file.to_string_lossy().ends_with(".test.yml")).collect()
 }
 
 fn short(file: &Path) -> String {

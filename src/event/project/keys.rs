@@ -1,7 +1,7 @@
 //! The keys of a trie's node, found by a hash of their ends and compared whole.
 
-/// Children of one node whose doubles are noticed.
-const CHILDREN_MAX: usize = 256;
+/// Children of one node that are marked without allocating.
+const MARKS: usize = 256;
 
 /// Keys with the children they lead to. An event's keys are looked up, never kept, so nobody can make it slow.
 #[derive(Debug, Default)]
@@ -62,19 +62,35 @@ fn place(key: &[u8], len: usize) -> usize {
         & (len - 1)
 }
 
-/// The set of a node's children seen so far in one object.
+/// The set of a node's children seen so far in one object: one bit for each, so bounded by the trie.
 #[derive(Default)]
-pub(super) struct Seen([u64; CHILDREN_MAX / 64]);
+pub(super) struct Seen {
+    first: [u64; MARKS / 64],
+    /// Those after [`MARKS`], which have dots in their names and hardly ever occur.
+    further: Vec<u64>,
+}
 
 impl Seen {
     /// Marks a child; true if it was marked before.
     #[inline]
     pub(super) fn mark(&mut self, ordinal: u32) -> bool {
-        let Some(word) = self.0.get_mut(ordinal as usize / 64) else { return false };
+        let at = ordinal as usize / 64;
+        let word = match self.first.get_mut(at) {
+            Some(word) => word,
+            None => self.further(at - MARKS / 64),
+        };
         let bit = 1 << (ordinal % 64);
         let before = *word & bit != 0;
         *word |= bit;
         before
+    }
+
+    #[cold]
+    fn further(&mut self, at: usize) -> &mut u64 {
+        if self.further.len() <= at {
+            self.further.resize(at + 1, 0);
+        }
+        &mut self.further[at]
     }
 }
 
@@ -93,5 +109,17 @@ mod tests {
             assert_eq!(keys.get(other.as_bytes()), None, "{other}");
         }
         assert!(Keys::default().is_empty() && Keys::default().get(b"a").is_none());
+    }
+
+    #[test]
+    fn every_child_is_marked_once_however_many_there_are() {
+        let mut seen = Seen::default();
+        for ordinal in [0, 63, 64, 255, 256, 257, 5_000, 300] {
+            assert!(!seen.mark(ordinal), "{ordinal}");
+        }
+        for ordinal in [300, 0, 63, 64, 255, 256, 257, 5_000] {
+            assert!(seen.mark(ordinal), "{ordinal}");
+        }
+        assert!(!seen.mark(258));
     }
 }

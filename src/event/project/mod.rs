@@ -189,7 +189,8 @@ impl Builder<'_> {
             }
         }
         let mut children: Vec<_> = children.into_iter().map(|(key, suffixes)| (key.to_owned(), suffixes)).collect();
-        children.sort_unstable();
+        // Names with dots are mostly ways to read a path that no event takes: the others get the first numbers.
+        children.sort_unstable_by(|(a, _), (b, _)| (a.contains('.'), a).cmp(&(b.contains('.'), b)));
         let children = children.into_iter().map(|(key, suffixes)| (key.into(), self.node(suffixes))).collect();
         self.nodes[id as usize] = Node { children: Keys::new(children), slots };
         id

@@ -92,6 +92,24 @@ fn doubled_keys_are_refused_in_the_envelope_and_the_last_counts_in_bodies() {
 }
 
 #[test]
+fn doubled_keys_are_noticed_however_many_paths_there_are() {
+    let many: Vec<String> = (0..700).map(|n| format!("a{n}.b{n}")).collect();
+    let projection = Projection::new(many.iter().map(String::as_str).chain(PATHS).chain(["zone.of.x"]));
+    let mut scratch = Scratch::default();
+    for event in [
+        r#"{"verb":"get","verb":"list"}"#,
+        r#"{"a699":{"b699":1},"a699":{}}"#,
+        r#"{"user":{"username":"a","username":"b"}}"#,
+        r#"{"zone.of.x":1,"zone.of.x":2}"#,
+    ] {
+        let error = scratch.load(&projection, event.as_bytes()).expect_err(event);
+        assert_eq!(error.reason, Reason::Duplicate, "{event}");
+        let error = scratch.load_slowly(&projection, event).expect_err(event);
+        assert_eq!(error.reason, Reason::Duplicate, "{event}");
+    }
+}
+
+#[test]
 fn folding_is_done_once_and_covers_every_scalar() {
     let projection = Projection::new(["verb"]);
     let mut scratch = Scratch::default();

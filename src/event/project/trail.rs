@@ -76,6 +76,10 @@ impl Trail {
         if self.0.len() >= STEPS_MAX || text.len() > KEY_MAX {
             return;
         }
+        if self.0.is_empty() {
+            // Once and for all: orders of keys that vary are learned for a while.
+            self.0.reserve_exact(STEPS_MAX);
+        }
         let mask = u32::MAX >> (KEY_MAX - text.len());
         let mut step = Step { text: [0; KEY_MAX], len: mask.count_ones(), mask, leads_to };
         step.text[..text.len()].copy_from_slice(text);
