@@ -20,6 +20,9 @@ use crate::event::{FrameError, Framed, Scratch, Val, label, pruned};
 #[cfg(debug_assertions)]
 use crate::rule::naive;
 
+/// Clusters that are told apart in what one batch holds: a sender may invent one for every event.
+const NAMED_MAX: usize = 1_000;
+
 /// One rule was true of one delivered event: everything that correlation and an alert may need of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Match {
@@ -58,7 +61,8 @@ pub struct Detected {
     pub skipped: u64,
     /// The newest `stageTimestamp` of those whose envelope names no cluster.
     pub newest: Option<Timestamp>,
-    /// Those of which an envelope says which cluster they are from.
+    /// Those of which an envelope says which cluster they are from. Events of clusters beyond the bound have their labels
+    /// too, but count with those that name none.
     pub named: BTreeMap<Arc<str>, Seen>,
     /// Matches, in the order of the events.
     pub matches: Vec<Match>,
@@ -131,6 +135,12 @@ impl Detected {
         let rest = Seen { events: self.events.saturating_sub(named), newest: self.newest };
         let rest = (rest.events > 0 || self.named.is_empty()).then_some((own, rest));
         rest.into_iter().chain(self.named.iter().map(|(cluster, seen)| (cluster, *seen)))
+    }
+
+    /// What was seen of a cluster, unless it is one too many.
+    fn seen(&mut self, label: Arc<str>) -> Option<&mut Seen> {
+        let has_room = self.named.len() < NAMED_MAX || self.named.contains_key(&label);
+        has_room.then(|| self.named.entry(label).or_default())
     }
 
     /// The label for a name; made once for each.
@@ -236,8 +246,9 @@ impl Detector {
         let others = found.newest.take();
         let taken = self.look(rules, &label, bytes, found);
         let newest = std::mem::replace(&mut found.newest, others);
-        if taken.is_ok() {
-            let seen = found.named.entry(label).or_default();
+        if taken.is_ok()
+            && let Some(seen) = found.seen(label)
+        {
             *seen = Seen { events: seen.events + 1, newest: seen.newest.max(newest) };
         }
         taken
@@ -401,6 +412,28 @@ mod tests {
         Detector::default().body(&rules, &"c".into(), body.as_bytes(), &mut found).expect("a list");
         assert_eq!((found.rejects.count(), found.rejects.kept().len()), (200_000, Rejections::KEPT_MAX));
         assert_eq!(found.rejects.kept()[99].place, "item 99");
+    }
+
+    #[test]
+    fn invented_clusters_have_their_labels_and_a_bound() {
+        let rules = RuleSet::compile(load_text(Path::new("t.yml"), &rule("any", "verb: get")).rules, Duration::ZERO);
+        let record = |number: usize| {
+            let event = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"a","stage":"Panic","verb":"get","requestURI":"/","stageTimestamp":"2026-01-01T00:00:00Z"}"#;
+            format!(
+                r#"{{"log_group":"/aws/eks/c{number}/cluster","log_stream":"kube-apiserver-audit","message":{event}}}"#
+            )
+        };
+        let lines: Vec<String> = (0..NAMED_MAX + 5).map(record).collect();
+        let (own, mut found) = ("own".into(), Detected::default());
+        Detector::default().body(&rules, &own, lines.join("\n").as_bytes(), &mut found).expect("records");
+        assert_eq!((found.events, found.named.len(), found.newest), (1_005, NAMED_MAX, None));
+        assert_eq!(found.by_cluster(&own).next(), Some((&own, Seen { events: 5, newest: None })));
+        assert_eq!(found.matches.last().map(|found| &*found.cluster), Some("c1004"));
+        let mark = found.mark();
+        Detector::default().body(&rules, &own, record(7).as_bytes(), &mut found).expect("a record");
+        assert_eq!((found.named["c7"].events, found.matches_since(&mark).len()), (2, 1));
+        found.back_to(mark);
+        assert_eq!((found.named["c7"].events, found.matches.len(), found.events), (1, 1_005, 1_005));
     }
 
     /// A client decides what its patch holds: nothing in it may blind a rule or empty an alert.
