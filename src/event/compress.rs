@@ -40,8 +40,8 @@ pub enum DecompressError {
     Corrupt(&'static str, io::Error),
 }
 
-/// Unpacks a body; never holds more than `limit` bytes of it. What is packed twice is unpacked twice: CloudWatch packs what
-/// Firehose packs again, and a client may pack a file that was.
+/// Unpacks a body; neither of its layers may have more than `limit` bytes. What is packed twice is unpacked twice:
+/// CloudWatch packs what Firehose packs again, and a client may pack a file that was.
 pub fn decompress(body: &[u8], encoding: Encoding, limit: u64) -> Result<Cow<'_, [u8]>, DecompressError> {
     let unpacked = decompress_once(body, encoding, limit)?;
     match &unpacked {

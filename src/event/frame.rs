@@ -66,11 +66,14 @@ pub enum Reason {
     Duplicate,
     /// Cut off before what every event has.
     Truncated,
+    /// Packed, and beyond the bound when it is not.
+    TooLarge,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 5] = [Self::Syntax, Self::Kind, Self::Shape, Self::Duplicate, Self::Truncated];
+    pub const ALL: [Self; 6] =
+        [Self::Syntax, Self::Kind, Self::Shape, Self::Duplicate, Self::Truncated, Self::TooLarge];
 
     /// The label's value.
     #[must_use]
@@ -81,6 +84,7 @@ impl Reason {
             Self::Shape => "shape",
             Self::Duplicate => "duplicate_key",
             Self::Truncated => "truncated",
+            Self::TooLarge => "too_large",
         }
     }
 }
@@ -323,7 +327,7 @@ impl<'f> Framer<'f> {
     fn several(&mut self, bytes: &[u8], place: Place, nesting: u32) {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let Some((text, after)) = split_first(rest) else { return self.broken(rest, place) };
+            let Some((text, after)) = split_first(rest) else { return self.broken(rest, place, nesting) };
             self.document(text, place, nesting);
             rest = after;
         }
@@ -344,7 +348,7 @@ impl<'f> Framer<'f> {
                     return self.lines(rest, lines_before);
                 }
                 // Pretty-printed and broken.
-                None => return self.broken(rest, place),
+                None => return self.broken(rest, place, 0),
             }
         }
     }
@@ -416,9 +420,9 @@ impl<'f> Framer<'f> {
 
     /// A piece of the body that is no JSON: if it is a list, its items are told apart by their brackets and the good
     /// ones count. Nothing is salvaged inside an item, so every byte is looked at once.
-    fn broken(&mut self, bytes: &[u8], place: Place) {
+    fn broken(&mut self, bytes: &[u8], place: Place, nesting: u32) {
         let Err(error) = serde_json::from_slice::<&RawValue>(bytes) else { return };
-        if self.after_prefix(bytes, place) {
+        if self.after_prefix(bytes, place, nesting) {
             return;
         }
         let items = if looks_like_event(bytes) { Vec::new() } else { salvage_items(bytes) };
@@ -428,7 +432,7 @@ impl<'f> Framer<'f> {
         for (number, range) in items.into_iter().enumerate() {
             let item = &bytes[range];
             match serde_json::from_slice::<&RawValue>(item) {
-                Ok(_) => self.item(item, Place::Item(number), 0),
+                Ok(_) => self.item(item, Place::Item(number), nesting),
                 Err(error) => self.bad(item, Place::Item(number), Reason::Syntax, describe(&error)),
             }
         }

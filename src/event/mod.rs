@@ -1,5 +1,6 @@
 //! Audit events as bytes: framing a body into events, and projecting an event onto the paths that rules read.
 
+mod cluster;
 pub mod compress;
 mod cut;
 pub mod frame;
@@ -12,6 +13,7 @@ mod scalars;
 mod skip;
 mod value;
 
+pub use cluster::{CLUSTER_NAME_MAX, cluster_name};
 pub use frame::{Frame, FrameError, Framed, frame};
 pub use path::FieldPath;
 pub use project::{Projection, Scratch, Slot, Val};

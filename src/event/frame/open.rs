@@ -5,16 +5,18 @@ use std::rc::Rc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::super::{cut, google, packed};
+use super::super::{cluster_name, cut, google, packed};
 use super::shape::{Head, NESTING_MAX, Told};
-use super::{Framer, Place, Reason, Refusal, Taken, looks_like_event};
+use super::{Framer, Place, Reason, Refusal, Taken, first_line_is_whole, looks_like_event};
 use crate::clock::Timestamp;
 
 /// What comes before an event on its line: a time, a node's name, what a container runtime or syslog writes.
 const PREFIX_MAX: usize = 256;
 
-/// A cluster's name may be this long, as in the webhook's path.
-const CLUSTER_NAME_MAX: usize = 253;
+/// Numbers below this are seconds since the epoch, others milliseconds: both tell of the years from 1973 to 5138.
+const MILLIS_MIN: f64 = 1e11;
+/// The year 5138 in microseconds.
+const MICROS_MAX: f64 = 1e17;
 
 /// Bytes that the packed records of one body may have, unpacked, and how many times its own size.
 const UNPACKED_MAX: usize = 64 << 20;
@@ -105,9 +107,19 @@ impl Framer<'_> {
         match packed::unpack(data, self.unpacked_left.min(UNPACKED_MAX)) {
             Ok(unpacked) => {
                 self.unpacked_left = self.unpacked_left.saturating_sub(unpacked.len());
-                self.several(unpacked.trim_ascii(), place, nesting + 1);
+                self.packed(unpacked.trim_ascii(), place, nesting + 1);
             }
-            Err(detail) => self.bad(bytes, place, Reason::Syntax, detail),
+            Err((reason, detail)) => self.bad(bytes, place, reason, detail),
+        }
+    }
+
+    /// What was packed: lines, of which a bad one leaves the others, or texts one after the other.
+    fn packed(&mut self, bytes: &[u8], place: Place, nesting: u32) {
+        if !first_line_is_whole(bytes) {
+            return self.several(bytes, place, nesting);
+        }
+        for line in bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
+            self.several(line, place, nesting);
         }
     }
 
@@ -116,7 +128,7 @@ impl Framer<'_> {
         match google::audit_event(bytes) {
             Ok(Some(mapped)) => {
                 let outer = self.context.cluster.clone();
-                if let Some(cluster) = mapped.cluster.filter(|name| is_name(name)) {
+                if let Some(cluster) = mapped.cluster.as_deref().and_then(cluster_name) {
                     self.context.cluster = Some(cluster.into());
                 }
                 self.event(mapped.event.as_bytes(), place);
@@ -142,14 +154,14 @@ impl Framer<'_> {
     }
 
     /// Looks at a line that something stands before: true if that was it.
-    pub(super) fn after_prefix(&mut self, bytes: &[u8], place: Place) -> bool {
+    pub(super) fn after_prefix(&mut self, bytes: &[u8], place: Place, nesting: u32) -> bool {
         let Some((prefix, rest)) = split_prefix(bytes) else { return false };
         if !looks_like_event(rest) && serde_json::from_slice::<&RawValue>(rest).is_err() {
             return false;
         }
         let outer = self.context.time;
         self.context.time = time_in(prefix).or(outer);
-        self.document(rest, place, 0);
+        self.document(rest, place, nesting);
         self.context.time = outer;
         true
     }
@@ -169,10 +181,13 @@ fn time_in(prefix: &str) -> Option<Timestamp> {
     prefix.split_ascii_whitespace().find_map(Timestamp::parse)
 }
 
-/// A time as text, or in milliseconds since the epoch.
+/// A time as text, or as a number since the epoch: milliseconds as CloudWatch has them, or seconds as Fluent Bit has them.
 fn time(value: &RawValue) -> Option<Timestamp> {
-    if let Ok(millis) = value.get().parse::<i64>() {
-        return Some(Timestamp(millis.checked_mul(1_000)?));
+    if let Ok(number) = value.get().parse::<f64>() {
+        let micros = if number < MILLIS_MIN { number * 1e6 } else { number * 1e3 };
+        // What is no time anybody has is none.
+        #[expect(clippy::cast_possible_truncation, reason = "whole microseconds, of which a number has 52 bits")]
+        return (0.0..MICROS_MAX).contains(&micros).then_some(Timestamp(micros as i64));
     }
     let text: String = serde_json::from_str(value.get()).ok()?;
     // CloudWatch Logs Insights writes times in UTC without saying so.
@@ -182,7 +197,7 @@ fn time(value: &RawValue) -> Option<Timestamp> {
 /// The cluster that an envelope names.
 fn cluster(head: &Head<'_>) -> Option<String> {
     let name = eks_cluster(head).or_else(|| aks_cluster(head)).or_else(|| openshift_cluster(head))?;
-    is_name(&name).then_some(name)
+    cluster_name(&name).is_some().then_some(name)
 }
 
 fn eks_cluster(head: &Head<'_>) -> Option<String> {
@@ -208,12 +223,6 @@ fn openshift_cluster(head: &Head<'_>) -> Option<String> {
     }
     let added: Added = serde_json::from_str(head.told(Told::OpenShift)?.get()).ok()?;
     Some(added.cluster_id)
-}
-
-/// As in the webhook's path: what can be seen, and not too much of it.
-fn is_name(name: &str) -> bool {
-    let visible = |c: char| c.is_ascii_graphic() || c.is_alphanumeric();
-    !name.is_empty() && name.chars().count() <= CLUSTER_NAME_MAX && name.chars().all(visible)
 }
 
 /// Whether an envelope says that it is about something else than audit events; `None` if it says nothing about that.

@@ -61,38 +61,26 @@ pub(super) enum Told {
     OpenShift,
 }
 
-/// How [`Told`] is spelled by whom.
-const TOLD: [(&str, Told); 29] = [
-    ("logGroup", Told::Group),
-    ("log_group", Told::Group),
-    ("log_group_name", Told::Group),
-    ("@log", Told::Group),
-    ("logStream", Told::Stream),
-    ("log_stream", Told::Stream),
-    ("log_stream_name", Told::Stream),
-    ("logStreamName", Told::Stream),
-    ("@logStream", Told::Stream),
-    ("messageType", Told::MessageType),
-    ("timestamp", Told::Time),
-    ("@timestamp", Told::Time),
-    ("time", Told::Time),
-    ("TimeGenerated", Told::Time),
-    ("category", Told::Category),
-    ("Category", Told::Category),
-    ("resourceId", Told::ResourceId),
-    ("ResourceId", Told::ResourceId),
-    ("_ResourceId", Told::ResourceId),
-    ("protoPayload", Told::ProtoPayload),
-    ("logName", Told::LogName),
-    ("log_source", Told::LogSource),
-    ("logEvents", Told::Records),
-    ("records", Told::Records),
-    ("Records", Told::Records),
-    ("entries", Told::Records),
-    ("events", Told::Records),
-    ("data", Told::Data),
-    ("openshift", Told::OpenShift),
-];
+impl Told {
+    /// What a key tells, whoever spells it so.
+    fn of(key: &str) -> Option<Self> {
+        Some(match key {
+            "logGroup" | "log_group" | "log_group_name" | "@log" => Self::Group,
+            "logStream" | "log_stream" | "log_stream_name" | "logStreamName" | "@logStream" => Self::Stream,
+            "messageType" => Self::MessageType,
+            "timestamp" | "@timestamp" | "time" | "TimeGenerated" => Self::Time,
+            "category" | "Category" => Self::Category,
+            "resourceId" | "ResourceId" | "_ResourceId" => Self::ResourceId,
+            "protoPayload" => Self::ProtoPayload,
+            "logName" => Self::LogName,
+            "log_source" => Self::LogSource,
+            "logEvents" | "records" | "Records" | "entries" | "events" => Self::Records,
+            "data" => Self::Data,
+            "openshift" => Self::OpenShift,
+            _ => return None,
+        })
+    }
+}
 
 /// As many as [`Told`] has.
 const TOLD_KINDS: usize = Told::OpenShift as usize + 1;
@@ -131,8 +119,7 @@ impl<'b> Head<'b> {
         if let Some(wrapper) = WRAPPERS.iter().position(|wrapper| *wrapper == key) {
             return self.wrapped.get_mut(wrapper);
         }
-        let (_, told) = TOLD.iter().find(|(name, _)| *name == key)?;
-        self.told.get_mut(*told as usize)
+        self.told.get_mut(Told::of(key)? as usize)
     }
 
     /// What it says of something, as it is written.

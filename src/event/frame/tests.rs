@@ -480,11 +480,41 @@ fn what_is_packed_in_a_body_is_bounded_as_a_whole() {
     let mut told = Vec::new();
     let _ = frame(body.as_bytes(), |framed| {
         if let Framed::Bad(reject) = framed
-            && reject.reason == Reason::Syntax
+            && reject.reason == Reason::TooLarge
         {
             told.push(reject.detail);
         }
         Ok(0)
     });
-    assert!(!told.is_empty() && told[0].starts_with("`data` is larger than"), "{told:?}");
+    assert!(!told.is_empty() && told[0].starts_with("`data` unpacks to more than one body may hold"), "{told:?}");
+}
+
+#[test]
+fn of_packed_lines_a_bad_one_leaves_the_others() {
+    let lines = format!("{EVENT}\n{{\"kind\":\"Ev\n2026-01-01T00:00:00Z {EVENT}\n\n{EVENT}");
+    let printed = serde_json::to_string_pretty(&bare()).expect("JSON");
+    let body = json!({"records": [{"data": STANDARD.encode(gzip(&lines))}, {"data": STANDARD.encode(printed)}]});
+    let found = opened(&body.to_string());
+    assert_eq!(found.events, vec![(None, bare()); 4]);
+    assert_eq!(found.bad.len(), 1);
+    assert!(found.bad[0].starts_with("byte 0, record 0: EOF while parsing"), "{found:?}");
+}
+
+#[test]
+fn times_are_texts_milliseconds_or_seconds() {
+    let torn = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"a","verb":"ge"#;
+    for (written, expected) in [
+        (json!("2026-01-01T00:00:00.5Z"), Some("2026-01-01T00:00:00.500000Z")),
+        (json!("2026-01-01 00:00:00.500"), Some("2026-01-01T00:00:00.500000Z")),
+        (json!(1_767_225_600_500_u64), Some("2026-01-01T00:00:00.500000Z")),
+        (json!(1_767_225_600.5), Some("2026-01-01T00:00:00.500000Z")),
+        (json!(1_767_225_600), Some(TIME)),
+        (json!(-1), None),
+        (json!(1e300), None),
+        (json!("yesterday"), None),
+    ] {
+        let found = opened(&format!("{EVENT}\n{}", json!({"@timestamp": written, "log": torn})));
+        let told = found.events.get(1).map(|(_, event)| event["stageTimestamp"].as_str().unwrap_or_default());
+        assert_eq!((told, found.truncated), (expected, u64::from(expected.is_some())), "{written}: {found:?}");
+    }
 }

@@ -13,12 +13,13 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::super::{Intake, cluster_name};
+use super::super::Intake;
 use super::context::{Context, Stand, store};
 use super::lag::Lag;
 use super::lanes::{Label, Lanes, Pace, Place};
 use super::topics::Topics;
 use super::{CLASSIC, DEFAULTS, FIXED, KafkaConfig, Told};
+use crate::event::cluster_name;
 use crate::kafka::Settings;
 use crate::kafka::client::{self, Teller};
 use crate::metrics::{Metrics, Source};

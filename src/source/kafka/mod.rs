@@ -54,7 +54,7 @@ pub struct KafkaConfig {
     /// Any librdkafka property; `NAME_file` reads the value of `NAME` from a file.
     #[serde(default, skip_serializing_if = "Properties::is_empty")]
     pub properties: Properties,
-    /// The cluster label of events that neither header nor topic tell of; the global `cluster` otherwise.
+    /// The cluster label of events that neither header nor topic tell of; otherwise their envelope's, or the global `cluster`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
     /// The header of a message that holds its cluster label.

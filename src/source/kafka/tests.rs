@@ -14,7 +14,7 @@ use super::{Consumer, KafkaConfig, Standing};
 use crate::kafka::broker::{Broker, Out};
 use crate::metrics::{Bound, Metrics, Source};
 use crate::pipeline::IngestError;
-use crate::source::testing::{Recorder, until};
+use crate::source::testing::{Recorder, Taken, until};
 
 /// A source that runs.
 struct Running {
@@ -229,10 +229,13 @@ async fn the_cluster_is_told_by_the_header_or_the_topic_or_the_configuration() {
     let mut taken: Vec<String> = intake
         .taken()
         .iter()
-        .map(|taken| format!("{} {}", String::from_utf8_lossy(&taken.body), taken.origin.cluster))
+        .map(|Taken { body, origin, .. }| {
+            format!("{} {} {}", String::from_utf8_lossy(body), origin.cluster, origin.names_cluster)
+        })
         .collect();
     taken.sort();
-    assert_eq!(taken, ["a edge", "b prod", "c prod", "d home", "e edge"]);
+    // What an envelope says holds only where nothing else tells: the global label is no certain one.
+    assert_eq!(taken, ["a edge true", "b prod true", "c prod true", "d home false", "e edge true"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use regex::Regex;
 
-use super::super::cluster_name;
+use crate::event::cluster_name;
 use crate::kafka::wrong_topic;
 
 const GROUPS: [&str; 2] = ["(?<cluster>", "(?P<cluster>"];

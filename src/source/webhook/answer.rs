@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Limits;
 use super::body::{Budget, Buffer, collect, drain};
+use crate::event::{CLUSTER_NAME_MAX, cluster_name};
 use crate::metrics::{Metrics, Request as RequestLabels};
 use crate::pipeline::{Encoding, IngestError, Origin, Receipt};
-use crate::source::{CLUSTER_NAME_MAX, Intake, cluster_name};
+use crate::source::Intake;
 use crate::token::Tokens;
 
 /// The path kube-apiservers are pointed at; a cluster's name may follow as one more segment.
