@@ -23,14 +23,14 @@ use crate::vocabulary;
 
 const CLUSTER: &str = "prod";
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(bytes).expect("memory");
     gzip.finish().expect("memory")
 }
 
 /// A payload of a CloudWatch Logs subscription.
-fn eks(events: &[String]) -> Value {
+pub(crate) fn eks(events: &[String]) -> Value {
     let records: Vec<Value> = (0_u64..)
         .zip(events)
         .map(|(n, event)| json!({"id": n.to_string(), "timestamp": 1_790_000_000_000 + n, "message": event}))
@@ -40,7 +40,7 @@ fn eks(events: &[String]) -> Value {
 }
 
 /// What Azure Monitor sends to an event hub.
-fn aks(events: &[String]) -> Value {
+pub(crate) fn aks(events: &[String]) -> Value {
     let record = |(n, event): (usize, &String)| {
         json!({"category": if n % 2 == 0 { "kube-audit" } else { "kube-audit-admin" }, "time": "2026-11-21T04:00:00.000000000Z",
             "operationName": "Microsoft.ContainerService/managedClusters/diagnosticLogs/Read",
@@ -54,7 +54,8 @@ fn aks(events: &[String]) -> Value {
 fn openshift(event: &str) -> Value {
     let mut event: Value = serde_json::from_str(event).expect("JSON");
     event["@timestamp"] = event["requestReceivedTimestamp"].clone();
-    event["k8s_audit_level"] = event["level"].clone();
+    // The level is overwritten.
+    event["k8s_audit_level"] = std::mem::replace(&mut event["level"], "default".into());
     event["log_source"] = json!("kubeAPI");
     event["log_type"] = json!("audit");
     event["openshift"] = json!({"cluster_id": CLUSTER, "sequence": 7});
@@ -62,7 +63,7 @@ fn openshift(event: &str) -> Value {
 }
 
 /// What GKE tells of events.
-fn gke(events: &[String]) -> Vec<Value> {
+pub(crate) fn gke(events: &[String]) -> Vec<Value> {
     let parsed: Vec<Value> = events.iter().map(|event| serde_json::from_str(event).expect("JSON")).collect();
     let started = parsed.iter().filter(|event| event["stage"] == "ResponseStarted");
     let long: BTreeSet<&str> = started.map(|event| text_at(event, "/auditID")).collect();
@@ -181,7 +182,7 @@ fn alerts(cluster: &str, input: &[u8]) -> Vec<Value> {
     alerts
 }
 
-fn titles(alerts: &[Value]) -> BTreeSet<String> {
+pub(crate) fn titles(alerts: &[Value]) -> BTreeSet<String> {
     alerts.iter().map(|alert| text_at(alert, "/rule/title").to_owned()).collect()
 }
 
@@ -290,7 +291,7 @@ fn every_form_of_gkes_entries_is_read_as_the_judge_reads_them() {
 }
 
 /// An event without what GKE does not tell, as `docs/envelopes.md` lists it.
-fn without_lost(event: &str) -> Option<String> {
+pub(crate) fn without_lost(event: &str) -> Option<String> {
     let mut event: Value = serde_json::from_str(event).expect("JSON");
     if ["RequestReceived", "Panic"].contains(&text_at(&event, "/stage")) {
         return None;

@@ -3,11 +3,11 @@
 //! The broker is librdkafka's mock cluster, or a real one where `KUBESIREN_TEST_KAFKA` names it (`tests/kafka/up`).
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 
 use serde_json::Value;
 
 use super::broker::{Broker, Out};
+use super::envelopes::{aks, eks, gke, gzip, titles, without_lost};
 use super::support::{Daemon, attack, by_id, event_list, quiet_event, scan, story, text_at, until};
 
 /// What makes groups form quickly.
@@ -26,10 +26,14 @@ async fn events_are(daemon: &Daemon, count: usize) {
     daemon.metric_is("kubesiren_events_total", "", count as f64).await;
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    packed.write_all(bytes).expect("memory");
-    packed.finish().expect("memory")
+/// Awaits so many events of a cluster; a series of one that only events name comes with the first of them.
+pub(crate) async fn events_of(daemon: &Daemon, source: &str, cluster: &str, count: usize) {
+    let line = format!("kubesiren_events_total{{source=\"{source}\",cluster=\"{cluster}\"}} {count}");
+    until(&line, async || {
+        let (_, text) = daemon.get("/metrics").await;
+        if text.lines().any(|other| other == line) { Ok(()) } else { Err(text) }
+    })
+    .await;
 }
 
 /// Awaits that nothing of a topic lies behind; its series come with the first statistics.
@@ -125,6 +129,90 @@ async fn every_shape_arrives_packed_or_plain() {
     broker.send_texts(&topic, 1, &bodies);
     events_are(&daemon, 1 + 2 + 1 + 1 + 2 + 2 + 2 + 2).await;
     assert!(daemon.metric("kubesiren_events_rejected_total", "").await < 0.5);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn envelopes_from_a_topic_fire_like_bare_events_under_the_cluster_that_they_name() {
+    let broker = Broker::start();
+    let (topic, group) = (broker.name("clouds"), broker.name("group"));
+    broker.topic(&topic, 1);
+    let home = tempfile::tempdir().expect("a folder");
+    let daemon = Daemon::start(home.path(), &config(&broker, &[&topic], &group, "")).await;
+    let mut events = attack();
+    events.push(super::support::end_of_story());
+    let entries = gke(&events);
+    let mut messages: Vec<Vec<u8>> = events.iter().map(|event| event.clone().into_bytes()).collect();
+    messages.extend(
+        events
+            .chunks(10)
+            .map(|events| gzip(eks(events).to_string().replace("/aws/eks/prod/", "/aws/eks/on-eks/").as_bytes())),
+    );
+    messages.extend(
+        events.chunks(10).map(|events| {
+            aks(events).to_string().replace("MANAGEDCLUSTERS/PROD", "MANAGEDCLUSTERS/ON-AKS").into_bytes()
+        }),
+    );
+    messages.extend(entries.iter().map(|entry| entry.to_string().into_bytes()));
+    broker.send_texts(&topic, 1, &messages);
+    for (cluster, count) in
+        [("lab", events.len()), ("on-eks", events.len()), ("on-aks", events.len()), ("p/l/prod", entries.len())]
+    {
+        events_of(&daemon, "kafka", cluster, count).await;
+    }
+    let bare = |cluster: &str, events: &[String]| scan(&["--cluster", cluster], events.join("\n").as_bytes()).0;
+    let mut expected = BTreeMap::new();
+    for cluster in ["lab", "on-eks", "on-aks"] {
+        expected.extend(by_id(bare(cluster, &events)));
+    }
+    assert!(expected.len() >= 30);
+    // What GKE tells has other bytes, so its alerts have other ids.
+    let less: Vec<String> = events.iter().filter_map(|event| without_lost(event)).collect();
+    let of_gke = titles(&bare("p/l/prod", &less));
+    until("every alert of every cluster", async || {
+        let (found_on_gke, found): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            daemon.alerts().await.into_iter().partition(|(_, alert)| alert["cluster"] == "p/l/prod");
+        let told = titles(&found_on_gke.into_values().collect::<Vec<_>>());
+        if found == expected && told == of_gke {
+            return Ok(());
+        }
+        Err(format!("{} of {}; on GKE {told:?} instead of {of_gke:?}", found.len(), expected.len()))
+    })
+    .await;
+    assert!(daemon.metric("kubesiren_events_rejected_total", "").await < 0.5);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn header_topic_and_configuration_name_a_cluster_whatever_its_envelope_calls_it() {
+    let broker = Broker::start();
+    let (plain, own, group) = (broker.name("plain"), broker.name("own"), broker.name("group"));
+    let telling = broker.name("audit-west");
+    for topic in [&plain, &own, &telling] {
+        broker.topic(topic, 1);
+    }
+    let pattern = format!("^audit-(?<cluster>[a-z]+){}$", telling.strip_prefix("audit-west").expect("its name"));
+    let source = |name: &str, topics: &[&str], more: &str| {
+        let address = broker.address();
+        format!(
+            "{{type: kafka, name: {name}, brokers: ['{address}'], topics: {topics:?}, group: {group}, properties: {{{QUICK}}}, {more}}}"
+        )
+    };
+    let sources = [
+        source("kafka", &[&plain, &pattern], "cluster_header: cluster"),
+        source("configured", &[&own], "cluster: mine"),
+    ];
+    let home = tempfile::tempdir().expect("a folder");
+    let daemon = Daemon::start(home.path(), &format!("cluster: lab\nsources: [{}]\n", sources.join(", "))).await;
+    let message = eks(&attack()).to_string();
+    let out = |header| Out { value: Some(message.as_bytes()), header, ..Out::default() };
+    broker.send(&plain, &[out(None), out(Some(("cluster", "edge")))]);
+    broker.send(&telling, &[out(None)]);
+    broker.send(&own, &[out(None)]);
+    for (source, cluster) in [("kafka", "prod"), ("kafka", "edge"), ("kafka", "west"), ("configured", "mine")] {
+        events_of(&daemon, source, cluster, attack().len()).await;
+    }
+    events_are(&daemon, 4 * attack().len()).await;
     daemon.stop().await;
 }
 

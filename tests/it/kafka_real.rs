@@ -188,12 +188,7 @@ async fn a_topic_that_is_missing_is_told_and_taken_when_it_comes() {
     let edge = format!("{pattern}-edge");
     real.broker.topic(&edge, 1);
     real.broker.send_texts(&edge, 1, &attack());
-    until("the other cluster", async || {
-        let (_, text) = daemon.get("/metrics").await;
-        let line = format!("kubesiren_events_total{{source=\"kafka\",cluster=\"edge\"}} {}", attack().len());
-        if text.contains(&line) { Ok(()) } else { Err(text) }
-    })
-    .await;
+    super::kafka::events_of(&daemon, "kafka", "edge", attack().len()).await;
     real.broker.more_partitions(&topic, 3);
     daemon.metric_is("kubesiren_kafka_partitions", "", 4.0).await;
     real.broker.send_texts(&topic, 3, &attack());
