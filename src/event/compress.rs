@@ -43,32 +43,53 @@ pub enum DecompressError {
 /// Unpacks a body; neither of its layers may have more than `limit` bytes. What is packed twice is unpacked twice:
 /// CloudWatch packs what Firehose packs again, and a client may pack a file that was.
 pub fn decompress(body: &[u8], encoding: Encoding, limit: u64) -> Result<Cow<'_, [u8]>, DecompressError> {
-    let unpacked = decompress_once(body, encoding, limit)?;
-    match &unpacked {
+    decompress_counting(body, encoding, limit, &mut 0)
+}
+
+/// The same; adds to `unpacked` how many bytes came out of all layers, also of one that turns out to be broken or too large.
+pub(super) fn decompress_counting<'b>(
+    body: &'b [u8],
+    encoding: Encoding,
+    limit: u64,
+    unpacked: &mut u64,
+) -> Result<Cow<'b, [u8]>, DecompressError> {
+    let outer = decompress_once(body, encoding, limit, unpacked)?;
+    match &outer {
         Cow::Owned(inner) if Encoding::of(inner) == Encoding::Gzip => {
-            decompress_once(inner, Encoding::Gzip, limit).map(|inner| Cow::Owned(inner.into_owned()))
+            decompress_once(inner, Encoding::Gzip, limit, unpacked).map(|inner| Cow::Owned(inner.into_owned()))
         }
-        _ => Ok(unpacked),
+        _ => Ok(outer),
     }
 }
 
-fn decompress_once(body: &[u8], encoding: Encoding, limit: u64) -> Result<Cow<'_, [u8]>, DecompressError> {
+fn decompress_once<'b>(
+    body: &'b [u8],
+    encoding: Encoding,
+    limit: u64,
+    unpacked: &mut u64,
+) -> Result<Cow<'b, [u8]>, DecompressError> {
     let encoding = if encoding == Encoding::Detect { Encoding::of(body) } else { encoding };
     match encoding {
         Encoding::Detect | Encoding::Identity if body.len() as u64 > limit => Err(DecompressError::TooLarge(limit)),
         Encoding::Detect | Encoding::Identity => Ok(Cow::Borrowed(body)),
-        Encoding::Gzip => read_all(flate2::bufread::MultiGzDecoder::new(body), "gzip", limit).map(Cow::Owned),
+        Encoding::Gzip => read_all(flate2::bufread::MultiGzDecoder::new(body), "gzip", limit, unpacked).map(Cow::Owned),
         Encoding::Zstd => {
             let decoder = zstd::stream::read::Decoder::with_buffer(body);
             let decoder = decoder.map_err(|error| DecompressError::Corrupt("zstd", error))?;
-            read_all(decoder, "zstd", limit).map(Cow::Owned)
+            read_all(decoder, "zstd", limit, unpacked).map(Cow::Owned)
         }
     }
 }
 
-fn read_all(reader: impl Read, format: &'static str, limit: u64) -> Result<Vec<u8>, DecompressError> {
+fn read_all(
+    reader: impl Read,
+    format: &'static str,
+    limit: u64,
+    unpacked: &mut u64,
+) -> Result<Vec<u8>, DecompressError> {
     let mut out = Vec::new();
     let read = reader.take(limit.saturating_add(1)).read_to_end(&mut out);
+    *unpacked += out.len() as u64;
     read.map_err(|error| DecompressError::Corrupt(format, error))?;
     if out.len() as u64 > limit { Err(DecompressError::TooLarge(limit)) } else { Ok(out) }
 }

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use self::open::Context;
 use self::shape::{Head, NESTING_MAX, Shape};
-use super::skip;
+use super::{packed, skip};
 
 /// The version that kube-apiservers send since 1.12.
 pub const API_VERSION: &str = "audit.k8s.io/v1";
@@ -212,7 +212,7 @@ struct Framer<'f> {
     /// What the envelopes around a piece say of it.
     context: Context,
     /// Bytes that packed records may have yet, unpacked.
-    unpacked_left: usize,
+    unpacked_left: u64,
     each: &'f mut dyn FnMut(Framed<'_>, Option<&str>) -> Taken,
 }
 
@@ -226,7 +226,7 @@ enum Place {
 
 impl<'f> Framer<'f> {
     fn new(body_len: usize, each: &'f mut dyn FnMut(Framed<'_>, Option<&str>) -> Taken) -> Self {
-        let unpacked_left = open::unpacked_max(body_len);
+        let unpacked_left = packed::unpacked_max(body_len);
         Self {
             found: Frame::default(),
             declared: false,

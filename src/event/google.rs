@@ -17,6 +17,9 @@ use super::frame::{Reason, Refusal, describe};
 /// The service whose entries are audit events of Kubernetes; others are about Google's own API.
 const SERVICE: &str = "k8s.io";
 
+/// Bytes of an entry: Google's have at most 512 KiB. Its labels are taken apart one by one, which costs many times their size.
+const ENTRY_MAX: usize = 4 << 20;
+
 /// Labels that stand for what the request's URI had.
 const COMMAND: &str = "command.gke.io/command";
 const DRY_RUN: &str = "command.gke.io/dryRun";
@@ -108,6 +111,12 @@ struct Status {
 
 /// Maps an entry; nothing if it is of another service.
 pub(super) fn audit_event(entry: &[u8]) -> Result<Option<Mapped>, Refusal> {
+    if entry.len() > ENTRY_MAX {
+        return Err((
+            Reason::TooLarge,
+            format!("the log entry is larger than {ENTRY_MAX} bytes, which none of Google's is"),
+        ));
+    }
     let entry: Entry<'_> = serde_json::from_slice(entry).map_err(|error| refused(&error))?;
     let payload = &entry.proto_payload;
     if payload.service_name.as_deref() != Some(SERVICE) {
@@ -548,6 +557,8 @@ mod tests {
         assert!(audit_event(other.to_string().as_bytes()).unwrap().is_none());
         let refused = audit_event(br#"{"timestamp":7,"protoPayload":{"serviceName":"k8s.io"}}"#).unwrap_err();
         assert_eq!(refused.0, Reason::Shape);
+        let large = format!(r#"{{"protoPayload":{{}},"x":"{}"}}"#, "x".repeat(ENTRY_MAX));
+        assert_eq!(audit_event(large.as_bytes()).unwrap_err().0, Reason::TooLarge);
         let twice = audit_event(br#"{"insertId":"a","insertId":"b","protoPayload":{}}"#).unwrap_err();
         assert_eq!(twice.0, Reason::Duplicate);
     }

@@ -18,10 +18,6 @@ const MILLIS_MIN: f64 = 1e11;
 /// The year 5138 in microseconds.
 const MICROS_MAX: f64 = 1e17;
 
-/// Bytes that the packed records of one body may have, unpacked, and how many times its own size.
-const UNPACKED_MAX: usize = 64 << 20;
-const UNPACKED_FACTOR: usize = 4;
-
 /// What EKS names log groups, before and after the cluster.
 const EKS_GROUP: (&str, &str) = ("/aws/eks/", "/cluster");
 
@@ -45,10 +41,6 @@ pub(super) struct Context {
     time: Option<Timestamp>,
     /// It is about something else, so that it is no mistake if there is no event in it.
     pub(super) is_other: bool,
-}
-
-pub(super) fn unpacked_max(body_len: usize) -> usize {
-    body_len.saturating_mul(UNPACKED_FACTOR).max(UNPACKED_MAX)
 }
 
 impl Framer<'_> {
@@ -104,11 +96,8 @@ impl Framer<'_> {
 
     /// A record in base64, packed or not.
     fn unpack(&mut self, bytes: &[u8], data: &RawValue, place: Place, nesting: u32) {
-        match packed::unpack(data, self.unpacked_left.min(UNPACKED_MAX)) {
-            Ok(unpacked) => {
-                self.unpacked_left = self.unpacked_left.saturating_sub(unpacked.len());
-                self.packed(unpacked.trim_ascii(), place, nesting + 1);
-            }
+        match packed::unpack(data, &mut self.unpacked_left) {
+            Ok(unpacked) => self.packed(unpacked.trim_ascii(), place, nesting + 1),
             Err((reason, detail)) => self.bad(bytes, place, reason, detail),
         }
     }
