@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use kubesiren::engine::{self, Detected, Detector, Rejections, RuleSet};
+use kubesiren::engine::{self, Detected, Detector, Match, Rejections, RuleSet};
+use kubesiren::event::Framed;
 use kubesiren::event::compress::{self, Encoding, decompress};
-use kubesiren::event::frame::{Reason, is_lines, told_apart};
-use kubesiren::event::{self, Framed};
+use kubesiren::event::frame::{Reason, frame_from, is_lines, told_apart};
 use kubesiren::rule::explain::explain;
 use kubesiren::rule::load::load_text;
 use kubesiren::rule::{self, Loaded};
@@ -37,12 +37,13 @@ static EVENTS: LazyLock<Vec<String>> = LazyLock::new(|| {
     events.into_iter().filter(|event| event.len() < 4_000).step_by(step).collect()
 });
 
-/// What there is to compare of what was found in a body: how many events, which rules of which deliveries, and what was
-/// refused: how many pieces, and of the first ones where, why and how long.
-type Found = (u64, Vec<(String, u64)>, (u64, Vec<(String, &'static str, usize)>));
+/// What there is to compare of what was found in a body: how many events, which rules of which clusters and deliveries, and
+/// what was refused: how many pieces, and of the first ones where, why and how long.
+type Found = (u64, Vec<(String, String, u64)>, (u64, Vec<(String, &'static str, usize)>));
 
 fn comparable(found: Detected) -> Found {
-    let matches = found.matches.into_iter().map(|found| (found.rule.to_string(), found.delivery)).collect();
+    let of = |found: Match| (found.rule.to_string(), found.cluster.to_string(), found.delivery);
+    let matches = found.matches.into_iter().map(of).collect();
     let count = found.rejects.count();
     let kept = found.rejects.into_kept().into_iter();
     (found.events, matches, (count, kept.map(|reject| (reject.place, reject.reason, reject.bytes)).collect()))
@@ -57,10 +58,10 @@ fn in_one_pass(body: &[u8]) -> Found {
 /// A body with its items told apart first, each event looked at by itself.
 fn told_apart_first(body: &[u8]) -> Found {
     let (mut detector, mut found, mut bad) = (Detector::default(), Detected::default(), Vec::new());
-    let _ = event::frame(body, |piece| match piece {
+    let _ = frame_from(body, 0, |piece, cluster| match piece {
         Framed::First(_) => Err(told_apart()),
         Framed::Event(bytes) => {
-            detector.event(&RULES, &CLUSTER.into(), bytes, &mut found);
+            detector.event(&RULES, &cluster.unwrap_or(CLUSTER).into(), bytes, &mut found);
             let Some(reject) = std::mem::take(&mut found.rejects).into_kept().pop() else { return Ok(0) };
             let reason = Reason::ALL.into_iter().find(|reason| reason.as_str() == reject.reason);
             Err((reason.expect("a reason"), reject.detail))
