@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::diagnose::{Diagnostic, Severity, SourceText, Span};
 use crate::rule::sigma::Placeholders;
 use crate::rule::{self, Rules, load};
@@ -66,10 +68,19 @@ pub struct Failure {
     pub what: String,
 }
 
+/// What becomes of an event on its way to the rules: itself, less of it, or nothing.
+pub type OnTheWay<'w> = &'w dyn Fn(Value) -> Option<Value>;
+
 /// Runs the cases beside all rules under the paths: folders, files of rules or files of cases. `placeholders` are those of
 /// the rules.
 #[must_use]
 pub fn run(paths: &[PathBuf], placeholders: &Placeholders) -> Report {
+    run_with(paths, placeholders, &Some)
+}
+
+/// Like [`run`], with events that come as something on their way makes them, such as an audit policy.
+#[must_use]
+pub fn run_with(paths: &[PathBuf], placeholders: &Placeholders, on_the_way: OnTheWay<'_>) -> Report {
     let mut report = Report::default();
     let (rule_files, test_files) = discover(paths, &mut report.findings);
     report.rule_files = rule_files.len();
@@ -84,7 +95,7 @@ pub fn run(paths: &[PathBuf], placeholders: &Placeholders) -> Report {
         if tests.is_empty() && own_rules(&rules, file).is_empty() {
             continue;
         }
-        report.files.push(one_file(&rules, file, &tests, &mut report.findings));
+        report.files.push(one_file(&rules, file, &tests, &mut report.findings, on_the_way));
     }
     report
 }
@@ -180,7 +191,13 @@ fn own_rules(rules: &Rules, file: &Path) -> Vec<Subject> {
     singles.chain(several).collect()
 }
 
-fn one_file(rules: &Rules, file: &Path, tests: &[&PathBuf], findings: &mut Vec<Diagnostic>) -> FileReport {
+fn one_file(
+    rules: &Rules,
+    file: &Path,
+    tests: &[&PathBuf],
+    findings: &mut Vec<Diagnostic>,
+    on_the_way: OnTheWay<'_>,
+) -> FileReport {
     let subjects = own_rules(rules, file);
     let mut report = FileReport { file: file.to_owned(), passed: 0, failures: Vec::new() };
     if tests.is_empty() {
@@ -205,7 +222,7 @@ fn one_file(rules: &Rules, file: &Path, tests: &[&PathBuf], findings: &mut Vec<D
         }
     }
     for case in &cases {
-        match runner.case(case) {
+        match runner.case(case, on_the_way) {
             Ok(()) => report.passed += 1,
             Err(what) => report.failures.push(Failure { name: case.name.clone(), what }),
         }
