@@ -333,14 +333,14 @@ impl Kind {
     /// otherwise the fields of pods are looked for in what Kubernetes has for them, and a status is not taken for a whole.
     #[must_use]
     pub fn lacks(&self, meant: bool) -> Vec<String> {
-        let texts = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let texts = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
         let pod_fields = || POD_FIELDS.iter().map(|field| format!("spec.{field}"));
         let resource = self.resource.as_deref().unwrap_or_default();
         match &*self.subresource {
             "status" if !meant => return texts(&["spec", "metadata", "op", "path", "value"]),
             "status" | "binding" | "eviction" => return texts(&["spec", "metadata"]),
             "scale" => return pod_fields().chain(["metadata".to_owned()]).collect(),
-            "finalize" => return texts(&["metadata", "op", "path", "value"]),
+            "finalize" => return pod_fields().chain(texts(&["metadata", "op", "path", "value"])).collect(),
             "" if WITHOUT_SPEC.contains(&resource) => return texts(&["spec"]),
             _ => {}
         }

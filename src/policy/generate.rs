@@ -217,7 +217,8 @@ impl Maker<'_> {
     /// Bodies; those that matter only where others than the control plane send them come after what it sends.
     fn bodies(&self, mut cells: BTreeMap<Cell, Need>, rest: Level) -> Vec<Entry> {
         let mut entries = Vec::new();
-        if rest == Level::None {
+        // Where bodies of everything are logged, or of nothing but what rules name, nobody's are left out.
+        if rest != Level::Metadata {
             return self.entries(cells);
         }
         let mut trusted: Vec<(By, &str, BTreeSet<Cell>)> =
@@ -330,7 +331,7 @@ fn by(noise: &Noise, merged: Vec<Merged<Level>>) -> Vec<Entry> {
 }
 
 /// Verbs in their usual order.
-fn in_order(verbs: impl IntoIterator<Item = &'static str>) -> Vec<&'static str> {
+pub(super) fn in_order(verbs: impl IntoIterator<Item = &'static str>) -> Vec<&'static str> {
     let mut verbs: Vec<_> = verbs.into_iter().collect();
     verbs.sort_by_key(|verb| api::VERBS.iter().position(|known| known == verb));
     verbs
@@ -365,7 +366,7 @@ fn shorten(group: &mut GroupResources) {
 }
 
 /// A rule about all requests of some verbs about some kinds.
-fn about(level: Level, verbs: &[&str], kinds: &[Kind]) -> PolicyRule {
+pub(super) fn about(level: Level, verbs: &[&str], kinds: &[Kind]) -> PolicyRule {
     let mut resources: Vec<GroupResources> = Vec::new();
     let whole = |group: &Option<String>| kinds.iter().any(|kind| kind.resource.is_none() && kind.group == *group);
     for kind in kinds {

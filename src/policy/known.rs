@@ -47,12 +47,19 @@ impl Truth {
 }
 
 /// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
     /// Anybody, with or without a credential.
     Anybody,
     /// The user of this name.
     User(String),
+    /// A user with these groups and no others.
+    Caller {
+        /// The name.
+        name: String,
+        /// The groups.
+        groups: Vec<String>,
+    },
     /// Those whose names begin so.
     Named {
         /// How their names begin.
@@ -155,6 +162,12 @@ impl Known {
                 known.paths.push("user.username".to_owned());
                 known.in_groups(groups_of(name));
             }
+            Who::Caller { name, groups } => {
+                known.event["user"] = json!({"username": name});
+                known.paths.push("user.username".to_owned());
+                let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+                known.in_groups(&groups);
+            }
             Who::Named { prefix, group } => {
                 known.samples.push(("user.username", Samples::Beginning(prefix)));
                 known.in_groups(&[group, AUTHENTICATED]);
@@ -202,6 +215,12 @@ impl Known {
         let mut known = Self { event: json!({}), paths: Vec::new(), samples: Vec::new() };
         known.set("verb", json!(verb));
         known
+    }
+
+    /// Of the request, only the caller.
+    #[must_use]
+    pub fn of_caller(who: &Who) -> Self {
+        Self::caller(who)
     }
 
     /// Nothing is known of the verb any more.

@@ -4,12 +4,15 @@
 //! asks. `evaluate` is the judge: what kube-apiserver logs of a request.
 
 pub mod api;
+pub mod check;
+pub mod estimate;
 pub mod evaluate;
 pub mod generate;
 pub mod known;
 pub mod model;
 pub mod needs;
 mod noise;
+mod probe;
 pub mod render;
 
 pub use model::Policy;

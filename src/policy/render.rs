@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::generate::{Entry, Generated};
-use super::model::PolicyRule;
+use super::model::{GroupResources, PolicyRule};
 use crate::text::visible;
 
 /// Columns of a comment's line.
@@ -112,6 +112,26 @@ fn list(text: &mut String, before: &str, values: &[String]) {
     for value in values {
         let _ = writeln!(text, "{indent}- {value}");
     }
+}
+
+/// A rule on one line, to be put into a policy by hand.
+#[must_use]
+pub fn flow(rule: &PolicyRule) -> String {
+    let list = |values: &[String]| values.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(", ");
+    let mut parts = vec![format!("level: {}", rule.level)];
+    for (key, values) in [("verbs", &rule.verbs), ("nonResourceURLs", &rule.non_resource_urls)] {
+        if !values.is_empty() {
+            parts.push(format!("{key}: [{}]", list(values)));
+        }
+    }
+    let group = |group: &GroupResources| match group.resources.as_slice() {
+        [] => format!("{{group: {}}}", quoted(&group.group)),
+        names => format!("{{group: {}, resources: [{}]}}", quoted(&group.group), list(names)),
+    };
+    if !rule.resources.is_empty() {
+        parts.push(format!("resources: [{}]", rule.resources.iter().map(group).collect::<Vec<_>>().join(", ")));
+    }
+    format!("- {{{}}}", parts.join(", "))
 }
 
 /// A text as YAML reads it back.
