@@ -130,7 +130,7 @@ fn rules(args: &Args) -> Result<Arc<RuleSet>, Failure> {
     Ok(Arc::new(RuleSet::compile(loaded.rules, correlate::REPEAT_AFTER)))
 }
 
-fn inputs(files: &[PathBuf]) -> Result<Vec<Input>, Failure> {
+pub(super) fn inputs(files: &[PathBuf]) -> Result<Vec<Input>, Failure> {
     if files.is_empty() && std::io::stdin().is_terminal() {
         return Err(anyhow::anyhow!("name the audit logs to scan, or pipe one in").into());
     }

@@ -21,6 +21,7 @@ use self::gather::Gather;
 use crate::alert::Alert;
 use crate::correlate::Limits;
 use crate::engine::{Detected, Detector, Rejected, RuleSet};
+use crate::event::frame::{Framed, frame_from, told_apart};
 
 /// Blocks for each thread that may be looked at before the one before them is done: bounds memory.
 const AHEAD: usize = 8;
@@ -116,6 +117,36 @@ impl Scan {
         });
         gather.finish()
     }
+}
+
+/// Hands out every event of the inputs, one after the other, whatever they are wrapped in; what is no event is passed over.
+/// Answers which inputs could not be read to their end, or hold no audit event at all, with the reason.
+pub fn each_event(inputs: Vec<Input>, each: &mut dyn FnMut(&[u8])) -> Vec<(String, String)> {
+    let (mut blocks, mut buffer, mut failures) = (Blocks::new(inputs), Vec::new(), Vec::new());
+    while let Some(block) = blocks.next(&mut buffer) {
+        let block = match block {
+            Ok(block) => block,
+            Err(failure) => {
+                failures.push(failure);
+                continue;
+            }
+        };
+        let framed = frame_from(&block.bytes, block.lines_before, |piece| match piece {
+            Framed::Event(bytes) => {
+                each(bytes);
+                Ok(bytes.len())
+            }
+            Framed::First(_) => Err(told_apart()),
+            Framed::Bad(_) => Ok(0),
+        });
+        if let Err(error) = framed
+            && (block.whole || block.lines_before == 0)
+        {
+            failures.push((block.name.to_string(), error.to_string()));
+        }
+        buffer = block.bytes;
+    }
+    failures
 }
 
 /// What came of a block; or an input that cannot be read further, and why.

@@ -1,0 +1,114 @@
+//! `kubesiren policy check`: which rules a policy blinds, and why.
+
+use std::cmp::Reverse;
+use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use super::{CheckArgs, Format, load, name_of, plural, volume};
+use crate::cli::{Failure, Globals, Outcome, out};
+use crate::diagnose::SourceText;
+use crate::policy::check::{Checked, Gap, Sight, Why, check};
+use crate::policy::model;
+use crate::text::visible;
+
+/// Reasons that are shown of a rule that still sees something, unless more is asked for.
+const REASONS_MAX: usize = 2;
+
+pub(super) fn run(args: &CheckArgs, globals: Globals) -> Outcome {
+    let rules = load(&args.selection)?;
+    let (policy, warnings) = model::parse(&SourceText::new(&name_of(&args.file), read(&args.file)?))?;
+    out::findings(&warnings);
+    let mut checked = check(&policy, &rules);
+    checked.sort_by(|a, b| (a.sight, Reverse(a.level), &a.title).cmp(&(b.sight, Reverse(b.level), &b.title)));
+    let estimate = if args.estimate.is_empty() { None } else { Some(volume::estimate(&policy, &args.estimate)?) };
+    let mut out = out::stdout();
+    let usual = if std::io::stdout().is_terminal() { Format::Table } else { Format::Json };
+    match args.format.unwrap_or(usual) {
+        Format::Json => {
+            for checked in &checked {
+                writeln!(out, "{}", serde_json::to_string(checked)?)?;
+            }
+            if let Some(estimate) = &estimate {
+                writeln!(out, "{}", serde_json::json!({"estimate": estimate}))?;
+            }
+        }
+        Format::Table => {
+            table(&mut out, &checked, globals.verbose > 0)?;
+            if let Some(estimate) = &estimate {
+                writeln!(out)?;
+                volume::table(&mut out, estimate)?;
+            }
+        }
+    }
+    let blind = checked.iter().any(|checked| checked.sight == Sight::Blind);
+    Ok(if blind { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    if path.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        return Ok(text);
+    }
+    Ok(std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?)
+}
+
+/// The blind first, each with its reasons; a closing line with the numbers.
+fn table(out: &mut impl Write, checked: &[Checked], all: bool) -> Result<(), Failure> {
+    for (sight, heading) in [
+        (Sight::Blind, "\x1b[1;31mBLIND\x1b[0m  cannot fire under this policy"),
+        (Sight::Partly, "\x1b[1;33mPARTLY\x1b[0m  fire, but miss some of what they look for"),
+    ] {
+        let mut found = checked.iter().filter(|checked| checked.sight == sight).peekable();
+        if found.peek().is_some() {
+            writeln!(out, "{heading}\n")?;
+        }
+        for checked in found {
+            rule(out, checked, all || sight == Sight::Blind)?;
+        }
+    }
+    let number = |sight: Sight| checked.iter().filter(|checked| checked.sight == sight).count();
+    let (blind, partly, full) = (number(Sight::Blind), number(Sight::Partly), number(Sight::Full));
+    let of = plural(checked.len(), "rule");
+    writeln!(out, "{of}: {blind} blind, {partly} see part of what they look for, {full} see all of it")?;
+    Ok(())
+}
+
+fn rule(out: &mut impl Write, checked: &Checked, all: bool) -> Result<(), Failure> {
+    writeln!(out, "  {:<13} \x1b[1m{}\x1b[0m", checked.level, visible(&checked.title))?;
+    let shown = if all { checked.gaps.len() } else { REASONS_MAX.min(checked.gaps.len()) };
+    for gap in &checked.gaps[..shown] {
+        reason(out, gap)?;
+    }
+    if shown < checked.gaps.len() {
+        writeln!(out, "      \x1b[2m… and {} (-v shows all)\x1b[0m", plural(checked.gaps.len() - shown, "more reason"))?;
+    }
+    writeln!(out)?;
+    Ok(())
+}
+
+fn reason(out: &mut impl Write, gap: &Gap) -> Result<(), Failure> {
+    let place = gap.line.map_or_else(|| "no rule of the policy matches".to_owned(), |line| format!("line {line}"));
+    let fields = gap.fields.join(", ");
+    let why = match gap.why {
+        Why::NotLogged => format!("not logged ({place})"),
+        Why::StageOmitted => format!("never seen: {fields} is omitted ({place})"),
+        Why::LevelTooLow => format!("logged at {}, needs {} ({place}): {fields}", gap.has, gap.needs),
+        Why::FieldsMissing => format!("logged at {}, in some ways needs {} ({place}): {fields}", gap.has, gap.needs),
+        Why::Late => format!("seen only when it ends: {fields} is omitted ({place})"),
+    };
+    let requests: Vec<String> = gap.requests.iter().map(|request| visible(request)).collect();
+    if let Some(of) = &gap.of {
+        writeln!(out, "      \x1b[2mof\x1b[0m {}", visible(of))?;
+    }
+    writeln!(out, "      {}: {why}", requests.join("; "))?;
+    match (&gap.add, gap.line) {
+        (Some(add), Some(line)) => writeln!(out, "        \x1b[32madd before line {line}\x1b[0m  {}", visible(add))?,
+        (Some(add), None) => writeln!(out, "        \x1b[32madd at the end\x1b[0m  {}", visible(add))?,
+        (None, _) => writeln!(out, "        \x1b[32mtake it out of omitStages\x1b[0m")?,
+    }
+    Ok(())
+}
