@@ -100,6 +100,42 @@ pub fn run_with(paths: &[PathBuf], placeholders: &Placeholders, on_the_way: OnTh
     report
 }
 
+/// What came of one case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Came {
+    /// The id of the rule that it is about.
+    pub rule: String,
+    /// The case's name.
+    pub name: String,
+    /// Whether it expects the rule to fire.
+    pub expected: bool,
+    /// Whether the rule fired.
+    pub fired: bool,
+}
+
+/// Like [`run_with`], but says of each case what came of it, and nothing of what is wrong with rules or cases.
+#[must_use]
+pub fn outcomes(paths: &[PathBuf], placeholders: &Placeholders, on_the_way: OnTheWay<'_>) -> Vec<Came> {
+    let (rule_files, test_files) = discover(paths, &mut Vec::new());
+    let options =
+        rule::Options { paths: rule_files.clone(), placeholders: placeholders.clone(), ..rule::Options::default() };
+    let loaded = rule::load(&options);
+    let mut came = Vec::new();
+    for test in &test_files {
+        let file = rules_beside(test);
+        let rules = rules_of(&loaded.rules, &file);
+        let subjects = own_rules(&rules, &file);
+        let text = fs::read_to_string(test).unwrap_or_default();
+        let cases = read::cases(&SourceText::new(test, text), &subjects).unwrap_or_default();
+        let runner = run::Runner::new(rules);
+        came.extend(cases.into_iter().map(|case| {
+            let fired = runner.fires(&case, on_the_way);
+            Came { rule: case.rule, name: case.name, expected: case.expected.fires(), fired }
+        }));
+    }
+    came
+}
+
 /// The rule files and the case files under the paths, each once, rules without cases and cases without rules included.
 fn discover(paths: &[PathBuf], findings: &mut Vec<Diagnostic>) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let mut found = Vec::new();

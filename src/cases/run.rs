@@ -71,6 +71,13 @@ impl Runner {
             .to_owned())
     }
 
+    /// Whether the rule that a case is about fires.
+    pub(super) fn fires(&self, case: &Case, on_the_way: OnTheWay<'_>) -> bool {
+        let alerts = self.rules.consumers().iter().any(|consumer| consumer.info.id == case.rule);
+        let fired = |outcome: Outcome| if alerts { !outcome.alerts.is_empty() } else { outcome.matched(&case.rule) > 0 };
+        self.run(case, on_the_way).is_ok_and(fired)
+    }
+
     fn run(&self, case: &Case, on_the_way: OnTheWay<'_>) -> Result<Outcome, String> {
         let events = events::expand(&case.base, &case.blocks);
         let mut events: Vec<Value> = events.into_iter().filter_map(on_the_way).collect();

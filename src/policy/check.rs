@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::api::Kind;
 use super::generate::{about, in_order};
-use super::known::{level_of, reads};
+use super::known::{Known, level_of, reads};
 use super::model::{Level, Policy, Stage};
 use super::needs::{Asked, Needs};
 use super::probe::{self, Probe};
@@ -28,6 +28,8 @@ pub enum Sight {
     Partly,
     /// All of it.
     Full,
+    /// No example could be made of what it looks for, so that nothing can be said.
+    Unknown,
 }
 
 /// A rule under a policy.
@@ -99,6 +101,7 @@ pub fn check(policy: &Policy, rules: &Rules) -> Vec<Checked> {
     let needs = Needs::new(rules);
     let mut kinds = needs.kinds();
     kinds.extend(named_kinds(policy));
+    let kinds = kinds.into_iter().map(|kind| (Known::of_kind(&kind), kind)).collect();
     let checker = Checker { policy, kinds };
     let mut checked: Vec<Checked> = needs.rules.iter().map(|asked| checker.rule(asked)).collect();
     for correlation in &rules.correlations {
@@ -119,7 +122,8 @@ fn named_kinds(policy: &Policy) -> impl Iterator<Item = Kind> {
 
 struct Checker<'c> {
     policy: &'c Policy,
-    kinds: BTreeSet<Kind>,
+    /// With what is known of requests about them.
+    kinds: Vec<(Known, Kind)>,
 }
 
 impl Checker<'_> {
@@ -206,7 +210,9 @@ impl Looked {
 
 fn sight(looked: &[Option<Looked>]) -> Sight {
     let blinded = |looked: &Option<Looked>| looked.as_ref().is_some_and(Looked::blinds);
-    if looked.iter().all(blinded) {
+    if looked.is_empty() {
+        Sight::Unknown
+    } else if looked.iter().all(blinded) {
         Sight::Blind
     } else if looked.iter().all(Option::is_none) {
         Sight::Full
@@ -297,6 +303,8 @@ fn of_correlation(correlation: &Correlation, checked: &[Checked]) -> Checked {
         sights.iter().enumerate().map(|(at, sight)| *sight != Sight::Blind && !counts_missing(at)).collect();
     let sight = if !can_hold(&correlation.kind, &may_be) {
         Sight::Blind
+    } else if sights.contains(&Sight::Unknown) {
+        Sight::Unknown
     } else if sights.iter().all(|sight| *sight == Sight::Full) {
         Sight::Full
     } else {

@@ -447,6 +447,18 @@ fn of_glob(pieces: &[Glob]) -> String {
         .collect()
 }
 
+/// A text of which a question about a part of it is true.
+#[must_use]
+pub fn example(op: &Op) -> Option<String> {
+    match op {
+        Op::Text { pattern: Text::Plain(Relation::StartsWith, text), .. } => Some(format!("{text}x")),
+        Op::Text { pattern: Text::Plain(Relation::EndsWith, text), .. } => Some(format!("x{text}")),
+        Op::Text { pattern: Text::Plain(Relation::Contains, text), .. } => Some(text.clone()),
+        Op::Text { pattern: Text::Glob(pieces), .. } => Some(of_glob(pieces)),
+        _ => None,
+    }
+}
+
 /// The values that a question insists on, if it is true of few: for plain equality only.
 #[must_use]
 pub fn insists(op: &Op) -> &[String] {

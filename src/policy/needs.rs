@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::api::{self, Kind, VERBS};
-use super::known::{Known, Who, insists, level_of, reads};
+use super::known::{Known, Who, example, insists, level_of, reads};
 use super::model::{Level, Stage};
 use crate::event::FieldPath;
 use crate::rule::ir::{Expr, Test};
@@ -176,6 +176,18 @@ impl Asked<'_> {
         positive(&self.rule.expr, true, &mut |test| {
             if test.field.plain().is_some_and(|path| path.path() == field) {
                 values.extend(insists(&test.op).iter().map(String::as_str));
+            }
+        });
+        values
+    }
+
+    /// Texts that fit what the rule wants of a field in some way, such as an ending.
+    #[must_use]
+    pub fn examples(&self, field: &str) -> BTreeSet<String> {
+        let mut values = BTreeSet::new();
+        positive(&self.rule.expr, true, &mut |test| {
+            if test.field.plain().is_some_and(|path| path.path() == field) {
+                values.extend(example(&test.op));
             }
         });
         values

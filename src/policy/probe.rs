@@ -1,7 +1,5 @@
 //! Examples of requests of which a rule can be true: what a policy is asked about.
 
-use std::collections::BTreeSet;
-
 use super::api::{Kind, VERBS};
 use super::evaluate::{Request, Resource, Target};
 use super::known::{Known, Who};
@@ -25,13 +23,15 @@ pub(super) struct Probe {
 
 /// Examples of all kinds of request of which a rule can be true. Of a rule that is about requests of any kind they are
 /// such as no policy names.
-pub(super) fn probes(asked: &Asked<'_>, kinds: &BTreeSet<Kind>) -> Vec<Probe> {
+pub(super) fn probes(asked: &Asked<'_>, kinds: &[(Known, Kind)]) -> Vec<Probe> {
     let callers = callers(asked);
     let general = |verb: &str| callers.iter().any(|who| asked.is_about_any_kind(verb, who));
-    let others = BTreeSet::from([Kind::others(None)]);
+    let others = [Kind::others(None)];
+    let kinds: Vec<Kind> =
+        kinds.iter().filter(|(known, _)| asked.may_be(known)).map(|(_, kind)| kind.clone()).collect();
     let mut found = Vec::new();
-    for verb in VERBS {
-        let kinds = if general(verb) { &others } else { kinds };
+    for verb in VERBS.into_iter().filter(|verb| asked.may_be(&Known::of_verb(verb))) {
+        let kinds = if general(verb) { &others[..] } else { &kinds };
         for kind in kinds.iter().filter(|kind| kind.takes(verb)) {
             found.extend(callers.iter().flat_map(|who| about(asked, verb, kind, who)));
         }
@@ -41,9 +41,10 @@ pub(super) fn probes(asked: &Asked<'_>, kinds: &BTreeSet<Kind>) -> Vec<Probe> {
 }
 
 /// Examples of all requests of some kinds, for a rule that is about any.
-pub(super) fn everywhere(asked: &Asked<'_>, kinds: &BTreeSet<Kind>) -> Vec<Probe> {
+pub(super) fn everywhere(asked: &Asked<'_>, kinds: &[(Known, Kind)]) -> Vec<Probe> {
     let callers = callers(asked);
-    let cells = VERBS.iter().flat_map(|verb| kinds.iter().filter(|kind| kind.takes(verb)).map(move |kind| (verb, kind)));
+    let of = |verb| kinds.iter().filter(move |(_, kind)| kind.takes(verb)).map(move |(_, kind)| (verb, kind));
+    let cells = VERBS.into_iter().flat_map(of);
     cells.flat_map(|(verb, kind)| callers.iter().flat_map(|who| about(asked, verb, kind, who)).collect::<Vec<_>>()).collect()
 }
 
@@ -87,30 +88,41 @@ fn about(asked: &Asked<'_>, verb: &'static str, kind: &Kind, who: &Who) -> Vec<P
     let mut probes = Vec::new();
     let namespaces: &[&str] = if kind.is_namespaced() { &["shop", ""] } else { &["", "web"] };
     for namespace in choices(asked, &known, "namespace", namespaces) {
-        let mut known = known.clone();
-        known.set_below("objectRef", "namespace", &namespace);
+        let known = with(&known, "namespace", namespace.as_deref());
         for name in choices(asked, &known, "name", &["web", ""]) {
-            let mut known = known.clone();
-            known.set_below("objectRef", "name", &name);
-            probes.push(probe(verb, kind, who, known, &namespace, &name));
+            let known = with(&known, "name", name.as_deref());
+            let (namespace, name) = (namespace.as_deref().unwrap_or("shop"), name.as_deref().unwrap_or("web"));
+            probes.push(probe(verb, kind, who, known, namespace, name));
         }
     }
     probes
 }
 
+fn with(known: &Known, field: &str, value: Option<&str>) -> Known {
+    let mut known = known.clone();
+    if let Some(value) = value {
+        known.set_below("objectRef", field, value);
+    }
+    known
+}
+
 /// What a field can be: all that the rule names, or the first of some usual values.
-fn choices(asked: &Asked<'_>, known: &Known, field: &str, usual: &[&str]) -> Vec<String> {
+fn choices(asked: &Asked<'_>, known: &Known, field: &str, usual: &[&str]) -> Vec<Option<String>> {
     let may_be = |value: &&str| {
         let mut known = known.clone();
         known.set_below("objectRef", field, value);
         asked.may_be(&known)
     };
-    let named = asked.values(&format!("objectRef.{field}"));
-    let mut found: Vec<&str> = named.into_iter().filter(may_be).take(VALUES_MAX).collect();
+    let path = format!("objectRef.{field}");
+    let examples = asked.examples(&path);
+    let named = asked.values(&path).into_iter().chain(examples.iter().map(String::as_str));
+    let mut found: Vec<&str> = named.filter(may_be).take(VALUES_MAX).collect();
     if found.is_empty() {
         found.extend(usual.iter().copied().find(may_be));
     }
-    found.into_iter().map(str::to_owned).collect()
+    // Whatever it is that the rule wants there, a policy can hardly name it.
+    let unknown = found.is_empty().then_some(None);
+    found.into_iter().map(|value| Some(value.to_owned())).chain(unknown).collect()
 }
 
 fn probe(verb: &'static str, kind: &Kind, who: &Who, known: Known, namespace: &str, name: &str) -> Probe {

@@ -61,6 +61,7 @@ fn table(out: &mut impl Write, checked: &[Checked], all: bool) -> Result<(), Fai
     for (sight, heading) in [
         (Sight::Blind, "\x1b[1;31mBLIND\x1b[0m  cannot fire under this policy"),
         (Sight::Partly, "\x1b[1;33mPARTLY\x1b[0m  fire, but miss some of what they look for"),
+        (Sight::Unknown, "\x1b[1;33mUNKNOWN\x1b[0m  no example could be made of what they look for"),
     ] {
         let mut found = checked.iter().filter(|checked| checked.sight == sight).peekable();
         if found.peek().is_some() {
@@ -72,8 +73,12 @@ fn table(out: &mut impl Write, checked: &[Checked], all: bool) -> Result<(), Fai
     }
     let number = |sight: Sight| checked.iter().filter(|checked| checked.sight == sight).count();
     let (blind, partly, full) = (number(Sight::Blind), number(Sight::Partly), number(Sight::Full));
+    let unknown = match number(Sight::Unknown) {
+        0 => String::new(),
+        unknown => format!(", {unknown} unknown"),
+    };
     let of = plural(checked.len(), "rule");
-    writeln!(out, "{of}: {blind} blind, {partly} see part of what they look for, {full} see all of it")?;
+    writeln!(out, "{of}: {blind} blind, {partly} see part of what they look for, {full} see all of it{unknown}")?;
     Ok(())
 }
 
