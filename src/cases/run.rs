@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{OnTheWay, events};
 use super::read::{Case, Expected};
+use super::{OnTheWay, events};
 use crate::alert::{Alert, Kind};
 use crate::correlate::{Correlator, Limits};
 use crate::engine::{self, Detected, Detector, Match, RuleSet};
@@ -74,7 +74,8 @@ impl Runner {
     /// Whether the rule that a case is about fires.
     pub(super) fn fires(&self, case: &Case, on_the_way: OnTheWay<'_>) -> bool {
         let alerts = self.rules.consumers().iter().any(|consumer| consumer.info.id == case.rule);
-        let fired = |outcome: Outcome| if alerts { !outcome.alerts.is_empty() } else { outcome.matched(&case.rule) > 0 };
+        let fired =
+            |outcome: Outcome| if alerts { !outcome.alerts.is_empty() } else { outcome.matched(&case.rule) > 0 };
         self.run(case, on_the_way).is_ok_and(fired)
     }
 

@@ -273,11 +273,7 @@ impl Kind {
     #[must_use]
     pub fn new(group: &str, resource: &str) -> Self {
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-        Self {
-            group: Some(group.to_owned()),
-            resource: Some(resource.to_owned()),
-            subresource: subresource.to_owned(),
-        }
+        Self { group: Some(group.to_owned()), resource: Some(resource.to_owned()), subresource: subresource.to_owned() }
     }
 
     /// Whatever else is in a group; in any other group if that is `None`.
@@ -337,14 +333,18 @@ impl Kind {
         let pod_fields = || POD_FIELDS.iter().map(|field| format!("spec.{field}"));
         let resource = self.resource.as_deref().unwrap_or_default();
         match &*self.subresource {
-            "status" if !meant => return texts(&["spec", "metadata", "op", "path", "value"]),
+            "status" | "resize" if !meant => return texts(&["spec", "metadata", "op", "path", "value"]),
             "status" | "binding" | "eviction" => return texts(&["spec", "metadata"]),
             "scale" => return pod_fields().chain(["metadata".to_owned()]).collect(),
             "finalize" => return pod_fields().chain(texts(&["metadata", "op", "path", "value"])).collect(),
             "" if WITHOUT_SPEC.contains(&resource) => return texts(&["spec"]),
             _ => {}
         }
-        if WORKLOADS.contains(&resource) || (meant && !is_served(resource)) { Vec::new() } else { pod_fields().collect() }
+        if WORKLOADS.contains(&resource) || (meant && !is_served(resource)) {
+            Vec::new()
+        } else {
+            pod_fields().collect()
+        }
     }
 
     /// Whether a request of this verb goes on after its answer began.
@@ -360,8 +360,10 @@ pub fn kinds() -> impl Iterator<Item = Kind> {
         resources.iter().flat_map(move |names| {
             let mut names = names.split('/');
             let resource = names.next().unwrap_or_default();
-            std::iter::once(Kind::new(group, resource))
-                .chain(names.map(move |subresource| Kind { subresource: subresource.to_owned(), ..Kind::new(group, resource) }))
+            std::iter::once(Kind::new(group, resource)).chain(
+                names
+                    .map(move |subresource| Kind { subresource: subresource.to_owned(), ..Kind::new(group, resource) }),
+            )
         })
     })
 }

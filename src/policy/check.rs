@@ -65,7 +65,7 @@ pub struct Gap {
     /// The rule that it is about, where a correlation is made of several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub of: Option<String>,
-    /// A rule to put before the one that decides.
+    /// A rule to put before the one that decides, where there is one that does not let everything through.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub add: Option<String>,
 }
@@ -181,7 +181,10 @@ impl Checker<'_> {
         for (probe, Looked { why, stage, has, needs, rule }) in failed {
             together.entry((why, rule, stage, has, needs)).or_default().push(probe);
         }
-        let gap = |((why, rule, stage, has, needs), probes): ((Why, Option<usize>, Option<Stage>, Level, Level), Vec<Probe>)| {
+        let gap = |((why, rule, stage, has, needs), probes): (
+            (Why, Option<usize>, Option<Stage>, Level, Level),
+            Vec<Probe>,
+        )| {
             let fields = match stage {
                 Some(stage) => vec![format!("stage {stage}")],
                 None if why == Why::NotLogged => Vec::new(),
@@ -195,7 +198,9 @@ impl Checker<'_> {
                 needs,
                 fields,
                 of: None,
-                add: (!matches!(why, Why::StageOmitted | Why::Late)).then(|| addition(needs, &probes)),
+                add: Some(&probes)
+                    .filter(|_| !matches!(why, Why::StageOmitted | Why::Late))
+                    .and_then(|p| addition(needs, p)),
             }
         };
         together.into_iter().map(gap).collect()
@@ -257,7 +262,10 @@ fn requests(probes: &[Probe]) -> Vec<String> {
             Some(Kind { group: None, .. }) => "most resources".to_owned(),
             Some(Kind { group: Some(group), resource: None, .. }) => format!("anything of {group}"),
             Some(kind) => match kind.group.as_deref() {
-                Some(group) if super::api::group_of(kind.resource.as_deref().unwrap_or_default()).is_none() && !group.is_empty() => {
+                Some(group)
+                    if super::api::group_of(kind.resource.as_deref().unwrap_or_default()).is_none()
+                        && !group.is_empty() =>
+                {
                     format!("{}.{group}", kind.name())
                 }
                 _ => kind.name(),
@@ -268,20 +276,20 @@ fn requests(probes: &[Probe]) -> Vec<String> {
     by_verbs.into_iter().map(|(verbs, kinds)| format!("{} {}", verbs.join("/"), kinds.join(", "))).collect()
 }
 
-/// A rule that lets all of these through.
-fn addition(level: Level, probes: &[Probe]) -> String {
+/// A rule that lets all of these through; `None` where only one for all requests does, which nobody wants.
+fn addition(level: Level, probes: &[Probe]) -> Option<String> {
     let by_kind = by_kind(probes);
     let verbs = in_order(by_kind.values().flatten().copied().collect::<BTreeSet<_>>());
-    let kinds: Vec<Kind> = by_kind.keys().flatten().filter(|kind| kind.group.is_some()).map(|kind| (*kind).clone()).collect();
+    let kinds: Vec<Kind> = by_kind.keys().flatten().map(|kind| (*kind).clone()).collect();
+    let of_any = kinds.iter().any(|kind| kind.group.is_none());
+    if of_any || (by_kind.contains_key(&None) && !kinds.is_empty()) {
+        return None;
+    }
     let mut rule = about(level, if kinds.is_empty() { &[] } else { &verbs }, &kinds);
-    // Nothing but a rule for all requests covers those that no policy names.
-    if kinds.len() < by_kind.keys().flatten().count() {
-        rule.resources.clear();
-        rule.verbs.clear();
-    } else if by_kind.contains_key(&None) && kinds.is_empty() {
+    if kinds.is_empty() {
         rule.non_resource_urls.push("*".to_owned());
     }
-    render::flow(&rule)
+    Some(render::flow(&rule))
 }
 
 /// What a correlation sees, by its members.

@@ -238,7 +238,10 @@ mod tests {
 
     #[test]
     fn a_rule_matches_what_kube_apiserver_says_it_matches() {
-        let on = |rule: &str, event: &Value| policy(&format!("rules: [{{level: Metadata, {rule}}}]\n")).judge(&Request::of(event)).level == Level::Metadata;
+        let on = |rule: &str, event: &Value| {
+            policy(&format!("rules: [{{level: Metadata, {rule}}}]\n")).judge(&Request::of(event)).level
+                == Level::Metadata
+        };
         let pods = event("get", "pods");
         let exec = event("create", "pods/exec");
         let scale = event("update", "apps:deployments/scale");
@@ -302,7 +305,8 @@ mod tests {
                     event["level"].as_str().unwrap_or_default().to_owned(),
                     has("/requestObject/metadata/name"),
                     has("/responseObject"),
-                    has("/requestObject/metadata/managedFields") || has("/responseObject/items/0/metadata/managedFields"),
+                    has("/requestObject/metadata/managedFields")
+                        || has("/responseObject/items/0/metadata/managedFields"),
                 )
             })
         };

@@ -163,7 +163,10 @@ impl Maker<'_> {
             of_level.0.insert(verb);
             of_level.1.insert(kind);
         }
-        let merged = levels.into_iter().rev().map(|(level, (verbs, kinds))| (level, in_order(verbs), kinds.into_iter().collect()));
+        let merged = levels
+            .into_iter()
+            .rev()
+            .map(|(level, (verbs, kinds))| (level, in_order(verbs), kinds.into_iter().collect()));
         let why = "Rules look at these, whoever reads them.".to_owned();
         let loud = by(noise, merged.collect()).into_iter().map(|entry| Entry { why: vec![why.clone()], ..entry });
         loud.chain(by(noise, vec![(Level::None, verbs.to_vec(), groups)])).collect()
@@ -287,8 +290,11 @@ impl Maker<'_> {
         if rest == Level::None {
             let mut entries = self.entries(metadata);
             if paths > Level::None {
-                let rule =
-                    PolicyRule { level: Level::Metadata, non_resource_urls: vec!["*".to_owned()], ..Default::default() };
+                let rule = PolicyRule {
+                    level: Level::Metadata,
+                    non_resource_urls: vec!["*".to_owned()],
+                    ..Default::default()
+                };
                 entries.push(Entry { rule, ..Entry::default() });
             }
             entries.push(catch_all(Level::None, "No rule looks at anything else."));
@@ -296,7 +302,12 @@ impl Maker<'_> {
         }
         let mut entries = Vec::new();
         if rest > Level::Metadata {
-            let secret = [("", "secrets"), ("", "configmaps"), ("", "serviceaccounts/token"), ("authentication.k8s.io", "tokenreviews")];
+            let secret = [
+                ("", "secrets"),
+                ("", "configmaps"),
+                ("", "serviceaccounts/token"),
+                ("authentication.k8s.io", "tokenreviews"),
+            ];
             let kinds: Vec<Kind> = secret.iter().map(|(group, resource)| Kind::new(group, resource)).collect();
             let why = vec!["Who touched credentials, never what they are.".to_owned()];
             entries.push(Entry { why, rules: BTreeSet::new(), rule: about(Level::Metadata, &[], &kinds) });

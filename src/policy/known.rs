@@ -125,10 +125,9 @@ impl Known {
                 known.set_below("objectRef", "apiGroup", group);
                 known.samples.push(("objectRef.resource", Samples::OtherResource));
             }
-            (None, _) => known.samples.extend([
-                ("objectRef.resource", Samples::OtherResource),
-                ("objectRef.apiGroup", Samples::OtherGroup),
-            ]),
+            (None, _) => known
+                .samples
+                .extend([("objectRef.resource", Samples::OtherResource), ("objectRef.apiGroup", Samples::OtherGroup)]),
         }
         known.without_bodies(verb, &kind.subresource);
         known
@@ -175,7 +174,9 @@ impl Known {
             Who::Nobody => {
                 known.event["user"] = json!({});
                 known.event["responseStatus"] = json!({"code": 401});
-                known.paths.extend(["user", "responseStatus.code", "impersonatedUser", "annotations"].map(str::to_owned));
+                known
+                    .paths
+                    .extend(["user", "responseStatus.code", "impersonatedUser", "annotations"].map(str::to_owned));
             }
         }
         if *who != Who::Nobody {
@@ -261,7 +262,9 @@ impl Known {
     pub fn at(&mut self, stage: Stage) {
         self.set("stage", stage.as_str().into());
         if stage == Stage::RequestReceived {
-            ["responseStatus", "annotations", "responseObject", "impersonatedUser"].iter().for_each(|path| self.lacks(path));
+            ["responseStatus", "annotations", "responseObject", "impersonatedUser"]
+                .iter()
+                .for_each(|path| self.lacks(path));
             self.samples.retain(|(path, _)| *path != "responseStatus.code");
         }
     }

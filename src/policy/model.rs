@@ -263,7 +263,11 @@ impl Reader<'_> {
 
     fn level(&mut self, node: &Node) -> Level {
         let Some(given) = node.get("level") else {
-            self.error_with_help(head(node), "this rule has no `level`", "one of None, Metadata, Request, RequestResponse");
+            self.error_with_help(
+                head(node),
+                "this rule has no `level`",
+                "one of None, Metadata, Request, RequestResponse",
+            );
             return Level::None;
         };
         self.named(given, &Level::NAMES, "level").unwrap_or_default()

@@ -71,7 +71,8 @@ impl<'r> Needs<'r> {
         let of_verbs = VERBS.map(|verb| (Known::of_verb(verb), verb));
         let mut cells: BTreeMap<Cell, Need> = BTreeMap::new();
         for (at, asked) in self.rules.iter().enumerate().filter(|(_, asked)| !bodies || asked.reads_bodies()) {
-            let verbs: Vec<_> = of_verbs.iter().filter(|(known, _)| asked.may_be(known)).map(|(_, verb)| *verb).collect();
+            let verbs: Vec<_> =
+                of_verbs.iter().filter(|(known, _)| asked.may_be(known)).map(|(_, verb)| *verb).collect();
             for &(_, kind) in of_kinds.iter().filter(|(known, _)| asked.may_be(known)) {
                 for verb in verbs.iter().filter(|verb| kind.takes(verb)) {
                     let levels = [Who::Anybody, Who::Nobody].map(|who| asked.level(&asked.known(verb, kind, &who)));

@@ -40,8 +40,7 @@ pub(super) struct Noise {
 }
 
 /// Users that are no service accounts.
-const CONTROL_PLANE: By =
-    By::Users(&["system:apiserver", "system:kube-controller-manager", "system:kube-scheduler"]);
+const CONTROL_PLANE: By = By::Users(&["system:apiserver", "system:kube-controller-manager", "system:kube-scheduler"]);
 
 /// Those whose bodies may be left out where only the deeds of others are asked for, from few to many rules about them.
 pub(super) const TRUSTED: [(By, &str); 3] = [
@@ -72,11 +71,7 @@ pub(super) const NOISE: &[Noise] = &[
         by: By::Anybody,
         what: What::Resources(&["get", "list", "watch", "create", "update", "patch"], LEASES),
     },
-    Noise {
-        title: "Leader election and heartbeats.",
-        by: CONTROL_PLANE,
-        what: What::Resources(CHANGE, LEASES),
-    },
+    Noise { title: "Leader election and heartbeats.", by: CONTROL_PLANE, what: What::Resources(CHANGE, LEASES) },
     Noise { title: "Leader election and heartbeats.", by: By::Nodes, what: What::Resources(CHANGE, LEASES) },
     Noise { title: "Leader election and heartbeats.", by: By::ServiceAccounts, what: What::Resources(CHANGE, LEASES) },
     Noise { title: "Endpoints follow pods.", by: By::Anybody, what: What::Resources(READ, ENDPOINTS) },
@@ -117,7 +112,11 @@ pub(super) const NOISE: &[Noise] = &[
         by: By::KubeSystem,
         what: What::Resources(CHANGE, &[("*", &["status"])]),
     },
-    Noise { title: "Nodes ask whether callers are who they say.", by: By::Nodes, what: What::Resources(&["create"], REVIEWS) },
+    Noise {
+        title: "Nodes ask whether callers are who they say.",
+        by: By::Nodes,
+        what: What::Resources(&["create"], REVIEWS),
+    },
     Noise {
         title: "So do components of the control plane.",
         by: By::KubeSystem,

@@ -45,7 +45,9 @@ pub(super) fn everywhere(asked: &Asked<'_>, kinds: &[(Known, Kind)]) -> Vec<Prob
     let callers = callers(asked);
     let of = |verb| kinds.iter().filter(move |(_, kind)| kind.takes(verb)).map(move |(_, kind)| (verb, kind));
     let cells = VERBS.into_iter().flat_map(of);
-    cells.flat_map(|(verb, kind)| callers.iter().flat_map(|who| about(asked, verb, kind, who)).collect::<Vec<_>>()).collect()
+    cells
+        .flat_map(|(verb, kind)| callers.iter().flat_map(|who| about(asked, verb, kind, who)).collect::<Vec<_>>())
+        .collect()
 }
 
 fn caller(name: &str, groups: &[&str]) -> Who {

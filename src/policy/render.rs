@@ -17,9 +17,17 @@ const NAMED_MAX: usize = 12;
 #[must_use]
 pub fn yaml(generated: &Generated, made_for: &str) -> String {
     let mut text = String::new();
-    comment(&mut text, "", &format!("An audit policy for kube-apiserver, made by `kubesiren policy generate` for {made_for}."));
+    comment(
+        &mut text,
+        "",
+        &format!("An audit policy for kube-apiserver, made by `kubesiren policy generate` for {made_for}."),
+    );
     text.push_str("#\n#   kube-apiserver --audit-policy-file=/etc/kubernetes/audit-policy.yaml ...\n#\n");
-    comment(&mut text, "", "The first rule that matches a request decides. Make it again when the rules change, and look at a policy of your own with `kubesiren policy check`.");
+    comment(
+        &mut text,
+        "",
+        "The first rule that matches a request decides. Make it again when the rules change, and look at a policy of your own with `kubesiren policy check`.",
+    );
     for (what, rules) in &generated.withheld {
         let rules = named(rules);
         comment(&mut text, "", &format!("Bodies of {what} are left out, at the expense of: {rules}."));
@@ -27,7 +35,11 @@ pub fn yaml(generated: &Generated, made_for: &str) -> String {
     text.push_str("apiVersion: audit.k8s.io/v1\nkind: Policy\n\n");
     if !generated.omit_stages.is_empty() {
         let stages: Vec<&str> = generated.omit_stages.iter().map(|stage| stage.as_str()).collect();
-        comment(&mut text, "", "A request is told again with its answer. The other stages are needed: sessions and refused credentials show themselves at ResponseStarted.");
+        comment(
+            &mut text,
+            "",
+            "A request is told again with its answer. The other stages are needed: sessions and refused credentials show themselves at ResponseStarted.",
+        );
         let _ = writeln!(text, "omitStages: [{}]", stages.join(", "));
     }
     if generated.omit_managed_fields {

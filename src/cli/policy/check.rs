@@ -89,7 +89,11 @@ fn rule(out: &mut impl Write, checked: &Checked, all: bool) -> Result<(), Failur
         reason(out, gap)?;
     }
     if shown < checked.gaps.len() {
-        writeln!(out, "      \x1b[2m… and {} (-v shows all)\x1b[0m", plural(checked.gaps.len() - shown, "more reason"))?;
+        writeln!(
+            out,
+            "      \x1b[2m… and {} (-v shows all)\x1b[0m",
+            plural(checked.gaps.len() - shown, "more reason")
+        )?;
     }
     writeln!(out)?;
     Ok(())
@@ -113,7 +117,13 @@ fn reason(out: &mut impl Write, gap: &Gap) -> Result<(), Failure> {
     match (&gap.add, gap.line) {
         (Some(add), Some(line)) => writeln!(out, "        \x1b[32madd before line {line}\x1b[0m  {}", visible(add))?,
         (Some(add), None) => writeln!(out, "        \x1b[32madd at the end\x1b[0m  {}", visible(add))?,
-        (None, _) => writeln!(out, "        \x1b[32mtake it out of omitStages\x1b[0m")?,
+        (None, _) if matches!(gap.why, Why::StageOmitted | Why::Late) => {
+            writeln!(out, "        \x1b[32mtake it out of omitStages\x1b[0m")?;
+        }
+        (None, Some(line)) => {
+            writeln!(out, "        \x1b[32mlet the rule of line {line} name the resources that are noise\x1b[0m")?;
+        }
+        (None, None) => writeln!(out, "        \x1b[32madd at the end\x1b[0m  - {{level: {}}}", gap.needs)?,
     }
     Ok(())
 }

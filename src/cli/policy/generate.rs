@@ -19,7 +19,11 @@ pub(super) fn run(args: &GenerateArgs, globals: Globals) -> Outcome {
         let mut err = out::stderr();
         for (what, titles) in &generated.withheld {
             let titles: Vec<String> = titles.iter().map(|title| format!("`{title}`")).collect();
-            writeln!(err, "\x1b[1;33mwarning\x1b[0m: without the bodies of {what} these see less: {}", titles.join(", "))?;
+            writeln!(
+                err,
+                "\x1b[1;33mwarning\x1b[0m: without the bodies of {what} these see less: {}",
+                titles.join(", ")
+            )?;
         }
     }
     if !args.estimate.is_empty() {

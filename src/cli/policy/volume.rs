@@ -42,7 +42,12 @@ pub(super) fn table(out: &mut impl Write, estimate: &Estimate) -> Result<(), Fai
     row(out, "stage omitted", stages_omitted)?;
     row(out, "without their bodies", lowered)?;
     row(out, "written", after)?;
-    writeln!(out, "  {} of the events, {} of the bytes", percent(after.events, before.events), percent(after.bytes, before.bytes))?;
+    writeln!(
+        out,
+        "  {} of the events, {} of the bytes",
+        percent(after.events, before.events),
+        percent(after.bytes, before.bytes)
+    )?;
     let mut lines: Vec<_> = by_line.iter().collect();
     lines.sort_by_key(|(_, volume)| std::cmp::Reverse(volume.bytes));
     for (line, volume) in lines.into_iter().take(LINES_MAX) {
