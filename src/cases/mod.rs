@@ -117,8 +117,7 @@ pub struct Came {
 #[must_use]
 pub fn outcomes(paths: &[PathBuf], placeholders: &Placeholders, on_the_way: OnTheWay<'_>) -> Vec<Came> {
     let (rule_files, test_files) = discover(paths, &mut Vec::new());
-    let options =
-        rule::Options { paths: rule_files.clone(), placeholders: placeholders.clone(), ..rule::Options::default() };
+    let options = rule::Options { paths: rule_files, placeholders: placeholders.clone(), ..rule::Options::default() };
     let loaded = rule::load(&options);
     let mut came = Vec::new();
     for test in &test_files {

@@ -86,6 +86,9 @@ pub enum Why {
     Late,
 }
 
+/// What failed examples have in common: why, the policy's rule, the stage, the level there is and the level needed.
+type Reason = (Why, Option<usize>, Option<Stage>, Level, Level);
+
 /// What becomes of one example.
 struct Looked {
     why: Why,
@@ -181,10 +184,7 @@ impl Checker<'_> {
         for (probe, Looked { why, stage, has, needs, rule }) in failed {
             together.entry((why, rule, stage, has, needs)).or_default().push(probe);
         }
-        let gap = |((why, rule, stage, has, needs), probes): (
-            (Why, Option<usize>, Option<Stage>, Level, Level),
-            Vec<Probe>,
-        )| {
+        let gap = |((why, rule, stage, has, needs), probes): (Reason, Vec<Probe>)| {
             let fields = match stage {
                 Some(stage) => vec![format!("stage {stage}")],
                 None if why == Why::NotLogged => Vec::new(),

@@ -83,7 +83,7 @@ pub fn generate(rules: &Rules, options: Options) -> Generated {
         Section { title: NOISE_TITLE, entries: if rest > Level::None { maker.noise() } else { Vec::new() } },
         Section { title: "What rules look into: bodies", entries: maker.bodies(bodies, rest) },
     ];
-    let last = maker.rest(metadata, rest, needs.paths().level);
+    let last = maker.rest(&metadata, rest, needs.paths().level);
     sections.push(last);
     sections.retain(|section| !section.entries.is_empty());
     Generated {
@@ -138,7 +138,7 @@ impl Maker<'_> {
             match noise.what {
                 What::Resources(verbs, resources) => {
                     let kinds = api::kinds().filter(|kind| is_one_of(kind, resources)).collect();
-                    let (quiet, _) = self.told_apart(noise.by, verbs, kinds);
+                    let (quiet, _) = self.told_apart(noise.by, verbs, &kinds);
                     entries.extend(by(noise, merged(quiet.into_iter().map(|cell| (cell, Level::None)))));
                 }
                 What::All(verbs) => entries.extend(self.noise_about_all(noise, verbs)),
@@ -151,12 +151,12 @@ impl Maker<'_> {
     /// Whole groups, but first what rules look at in them.
     fn noise_about_all(&self, noise: &Noise, verbs: &'static [&'static str]) -> Vec<Entry> {
         let whole: BTreeSet<Kind> = api::GROUPS.iter().map(|(group, _)| Kind::others(Some(group))).collect();
-        let (quiet, loud) = self.told_apart(noise.by, verbs, whole);
+        let (quiet, loud) = self.told_apart(noise.by, verbs, &whole);
         let loud: BTreeSet<Kind> = loud.into_iter().map(|(_, kind)| kind).collect();
         let groups: Vec<Kind> = quiet.into_iter().map(|(_, kind)| kind).filter(|kind| !loud.contains(kind)).collect();
         let groups: Vec<Kind> = BTreeSet::from_iter(groups).into_iter().collect();
         let is_in = |kind: &Kind| groups.iter().any(|whole| whole.group == kind.group);
-        let (_, looked_at) = self.told_apart(noise.by, verbs, api::kinds().filter(is_in).collect());
+        let (_, looked_at) = self.told_apart(noise.by, verbs, &api::kinds().filter(is_in).collect());
         let mut levels: BTreeMap<Level, (BTreeSet<&'static str>, BTreeSet<Kind>)> = BTreeMap::new();
         for ((verb, kind), level) in looked_at.into_iter().map(|cell| (cell.clone(), self.level(noise.by, &cell))) {
             let of_level = levels.entry(level).or_default();
@@ -183,7 +183,7 @@ impl Maker<'_> {
 
     /// Tells requests that no rule looks at from the others. Rules that look at whatever these callers do see the rest of
     /// it.
-    fn told_apart(&self, by: By, verbs: &[&'static str], kinds: BTreeSet<Kind>) -> (BTreeSet<Cell>, BTreeSet<Cell>) {
+    fn told_apart(&self, by: By, verbs: &[&'static str], kinds: &BTreeSet<Kind>) -> (BTreeSet<Cell>, BTreeSet<Cell>) {
         let (mut quiet, mut loud) = (BTreeSet::new(), BTreeSet::new());
         let whos = by.whos();
         for verb in verbs {
@@ -222,7 +222,7 @@ impl Maker<'_> {
         let mut entries = Vec::new();
         // Where bodies of everything are logged, or of nothing but what rules name, nobody's are left out.
         if rest != Level::Metadata {
-            return self.entries(cells);
+            return self.entries(&cells);
         }
         let mut trusted: Vec<(By, &str, BTreeSet<Cell>)> =
             TRUSTED.iter().map(|(by, why)| (*by, *why, self.of_interest(&cells, *by))).collect();
@@ -231,7 +231,7 @@ impl Maker<'_> {
             let (first, later): (BTreeMap<_, _>, BTreeMap<_, _>) =
                 cells.into_iter().partition(|(cell, _)| matter.contains(cell));
             cells = later;
-            entries.extend(self.entries(first));
+            entries.extend(self.entries(&first));
             if cells.is_empty() {
                 return entries;
             }
@@ -239,7 +239,7 @@ impl Maker<'_> {
             let rule = PolicyRule { level: Level::Metadata, users, user_groups, ..PolicyRule::default() };
             entries.push(Entry { why: vec![why.to_owned()], rules: BTreeSet::new(), rule });
         }
-        entries.extend(self.entries(cells));
+        entries.extend(self.entries(&cells));
         entries
     }
 
@@ -258,7 +258,7 @@ impl Maker<'_> {
     }
 
     /// The most first, and what holds for a whole group last.
-    fn entries(&self, cells: BTreeMap<Cell, Need>) -> Vec<Entry> {
+    fn entries(&self, cells: &BTreeMap<Cell, Need>) -> Vec<Entry> {
         let said = |(cell, need): (&Cell, &Need)| {
             let whole = cell.1.resource.is_none();
             let topic = if need.level > Level::Metadata { cell.1.topic() } else { (0, "") };
@@ -281,7 +281,7 @@ impl Maker<'_> {
     }
 
     /// What remains: all of it without bodies, or nothing but what rules name.
-    fn rest(&self, metadata: BTreeMap<Cell, Need>, rest: Level, paths: Level) -> Section {
+    fn rest(&self, metadata: &BTreeMap<Cell, Need>, rest: Level, paths: Level) -> Section {
         let catch_all = |level: Level, why: &str| Entry {
             why: vec![why.to_owned()],
             rules: BTreeSet::new(),

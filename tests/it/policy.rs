@@ -104,10 +104,10 @@ fn assert_said_is_so(policy: &Policy) {
         let Some(sight) = said.get(&outcome.rule) else { continue };
         match (outcome.expected, outcome.fired, sight) {
             (true, true, Sight::Blind) => {
-                wrong.push(format!("{} is said to be blind, but fires: {}", outcome.rule, outcome.name))
+                wrong.push(format!("{} is said to be blind, but fires: {}", outcome.rule, outcome.name));
             }
             (true, false, Sight::Full) => {
-                wrong.push(format!("{} is said to see all, but is silent: {}", outcome.rule, outcome.name))
+                wrong.push(format!("{} is said to see all, but is silent: {}", outcome.rule, outcome.name));
             }
             _ => {}
         }
