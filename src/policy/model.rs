@@ -417,7 +417,7 @@ mod tests {
         assert_eq!(policy.omit_stages, [Stage::RequestReceived]);
         assert_eq!((policy.rules[0].level, policy.rules[0].line), (Level::None, 6));
         assert_eq!(policy.rules[0].resources[0].resource_names, ["x"]);
-        assert_eq!((policy.rules[1].omit_managed_fields, policy.rules[1].line), (Some(false), 14));
+        assert_eq!((policy.rules[1].omit_managed_fields, policy.rules[1].line), (Some(false), 15));
     }
 
     #[test]

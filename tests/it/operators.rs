@@ -30,8 +30,9 @@ impl Day {
         let path: Vec<&str> = [namespace, Some(kind), name, subresource].into_iter().flatten().collect();
         event["requestURI"] = format!("/apis/x/v1/{}", path.join("/")).into();
         event["responseStatus"]["code"] = if verb == "create" { 201 } else { 200 }.into();
-        for (key, value) in over.as_object().expect("an object") {
-            event[key] = value.clone();
+        let Value::Object(over) = over else { panic!("an object") };
+        for (key, value) in over {
+            event[key] = value;
         }
         self.events.push(event.to_string());
     }
