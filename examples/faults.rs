@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example faults -- --kills 500 --seed 1`; with `--latency 500` instead, how long so many
 //! alerts take to three sinks while a fourth one is dead; with `--load 10`, what 10 minutes at 80 % of what the machine
-//! can take do, and half a minute at three times of it.
+//! can take do, and half a minute at three times of it; with `--users 1000000`, what a flood of so many groups takes.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,8 +25,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use faults::flood;
 use faults::latency::{Fourth, measure};
-use faults::pressure::{LIST, Pressure};
+use faults::pressure::{LIST, Load, Pressure};
+
+/// Longer than a turn to be read, so that bodies pile up in the daemon.
+const PAUSE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -47,6 +51,11 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
+    if let Some(users) = number("--users") {
+        let flood::Flood { seconds, memory, told } = runtime.block_on(flood::measure(&program, users));
+        println!("{users} users in {seconds:.0} s, {memory:.0} MiB at most; told of: {told:?}");
+        return ExitCode::from(u8::from(told != ["slow"]));
+    }
     if let Some(minutes) = number("--load") {
         return runtime.block_on(load(&program, minutes));
     }
@@ -64,7 +73,7 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(broken > 0))
 }
 
-/// Load, then overload, then the count. `minutes` of 0 is a smoke run.
+/// Load, then overload of two kinds, then the count. `minutes` of 0 is a smoke run.
 async fn load(program: &Path, minutes: u64) -> ExitCode {
     let smoke = minutes == 0;
     let lines = corpus::synthetic(20_000);
@@ -73,17 +82,25 @@ async fn load(program: &Path, minutes: u64) -> ExitCode {
     let seconds = |long| Duration::from_secs(if smoke { 2 } else { long });
     let ceiling = pressure.ceiling(seconds(30)).await;
     println!("ceiling: {ceiling:.0} lists of {LIST} events ({mib:.2} MiB) a second");
+    let steady = Load { a_second: ceiling * 0.8, plant_every: 100, pause: Duration::ZERO };
     println!("at 80 % of it:");
-    let steady = pressure.stretch(ceiling * 0.8, seconds(minutes * 60), 100).await;
+    let steady = pressure.stretch(steady, seconds(minutes * 60)).await;
     println!("{steady}");
+    let over = Load { a_second: ceiling * 3.0, plant_every: 1, pause: Duration::ZERO };
     println!("at three times of it:");
-    let over = pressure.stretch(ceiling * 3.0, Duration::from_secs(if smoke { 5 } else { 30 }), 1).await;
-    println!("{over}");
+    let over_time = Duration::from_secs(if smoke { 5 } else { 30 });
+    let (fast, slow) = (pressure.stretch(over, over_time).await, Load { pause: PAUSE, ..over });
+    println!("{fast}");
+    println!("at three times of it, from senders that pause for {PAUSE:?} in mid-body:");
+    let slow = pressure.stretch(slow, over_time).await;
+    println!("{slow}");
     let (missing, leaked, twice) = pressure.judge().await;
     println!("{missing} acknowledged without their alert, {leaked} refused with one, {twice} with two");
     let errors = pressure.errors();
     println!("{} errors in the log", errors.len());
     errors.iter().take(20).for_each(|error| println!("{error}"));
     let broken = missing + leaked + twice + errors.len();
-    ExitCode::from(u8::from(broken > 0 || over.refused_badly > 0 || (!smoke && steady.refused > 0)))
+    ExitCode::from(u8::from(
+        broken > 0 || fast.refused_badly + slow.refused_badly > 0 || (!smoke && steady.refused > 0),
+    ))
 }

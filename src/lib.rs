@@ -3,7 +3,7 @@
 //! # The data path
 //!
 //! ```text
-//! source      webhook · file                    bytes in; answers when ingest returns
+//! source      webhook · kafka · file            bytes in; answers when ingest returns
 //!   │ batch of bytes + origin (source, cluster)
 //! detect      frame → project → index → match   stateless, on the caller's own task, scratch reused
 //!   │ matches (few)
@@ -24,7 +24,7 @@
 //! |---|---|
 //! | 1 | clock, diagnose, hash |
 //! | 2 | alert, metrics, text, units, yaml |
-//! | 3 | event, token |
+//! | 3 | event, kafka, token |
 //! | 4 | rule |
 //! | 5 | engine, policy |
 //! | 6 | correlate |
@@ -59,6 +59,7 @@ pub mod diagnose;
 pub mod engine;
 pub mod event;
 pub mod hash;
+pub mod kafka;
 pub mod metrics;
 pub mod notify;
 pub mod pipeline;

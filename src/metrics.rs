@@ -56,6 +56,8 @@ labels! {
     What { what }
     /// Labels of listeners.
     Listener { listener }
+    /// Labels of a topic's partition.
+    PartitionLabels { source, topic, partition }
     /// The version label.
     Build { version }
 }
@@ -181,6 +183,11 @@ metrics! {
     rules_loaded: Family<RuleKind, Gauge>, "rules_loaded", "Rules in the running set";
     rule_load_errors: Gauge<i64, AtomicI64>, "rule_load_errors", "Mistakes found at the last load of rules";
     config_last_reload_success: Gauge<i64, AtomicI64>, "config_last_reload_success", "1 if the last reload was taken";
+    kafka_connected: Family<Source, Gauge>, "kafka_connected", "1 while a broker is connected";
+    kafka_partitions: Family<Source, Gauge>, "kafka_partitions", "Partitions assigned to this instance";
+    kafka_lag: Family<PartitionLabels, Gauge>, "kafka_lag_messages", "Messages of a partition that are not yet ingested";
+    kafka_paused: Family<Source, Gauge>, "kafka_paused", "1 while partitions are paused because there is no room";
+    kafka_rebalances: Family<Source, Counter>, "kafka_rebalances", "Times partitions were assigned or revoked";
     certificate_expiry: Family<Listener, FloatGauge>, "certificate_expiry_timestamp_seconds", "When the listener's certificate ends";
     build: Family<Build, Gauge>, "build_info", "Always 1";
 }
@@ -193,11 +200,12 @@ impl Default for Metrics {
 
 /// Answers that a webhook gives, as `requests_total` counts them.
 pub const REQUEST_CODES: [u16; 9] = [200, 400, 401, 404, 405, 408, 413, 415, 503];
-/// Why single events are refused, as `events_rejected_total` counts them: the reasons of framing, and two of followed files
-/// (a block that is no audit log at all, a line beyond every bound).
-pub const REJECT_REASONS: [&str; 6] = ["syntax", "kind", "shape", "duplicate_key", "not_audit", "too_large"];
+/// Why single events are refused, as `events_rejected_total` counts them: the reasons of framing, two of followed files and
+/// messages (a block that is no audit log at all, a line beyond every bound), and messages without a value.
+pub const REJECT_REASONS: [&str; 7] = ["syntax", "kind", "shape", "duplicate_key", "not_audit", "too_large", "empty"];
 /// Bounds of a webhook, as `bounds_reached_total` counts them.
-pub const WEBHOOK_BOUNDS: [&str; 5] = ["connections", "bytes_in_flight", "max_body", "read_time", "handshake_time"];
+pub const WEBHOOK_BOUNDS: [&str; 6] =
+    ["connections", "bytes_in_flight", "turns", "max_body", "read_time", "handshake_time"];
 /// Where a canary can be lost, as `canary_failures_total` counts it.
 pub const CANARY_STAGES: [&str; 5] = ["connect", "answer", "detect", "correlate", "deliver"];
 /// What correlation lets go at a bound, as `correlation_bounds_reached_total` counts it.
@@ -220,6 +228,8 @@ pub struct Series<'a> {
     pub sources: &'a [&'a str],
     /// Names of the webhook sources, and whether each has a certificate.
     pub listeners: &'a [(&'a str, bool)],
+    /// Names of the Kafka sources.
+    pub kafka: &'a [&'a str],
     /// Cluster labels that the configuration names.
     pub clusters: &'a [&'a str],
     /// Id and level of every rule.
@@ -235,6 +245,7 @@ impl Metrics {
     /// event. May be called again after a reload; series that exist keep their values.
     pub fn prepare(&self, series: Series<'_>) {
         self.prepare_sources(series);
+        self.prepare_kafka(series);
         for &(rule, level) in series.rules {
             touch(&self.matches, &Rule { rule: rule.to_owned() });
             touch(&self.window_keys, &Rule { rule: rule.to_owned() });
@@ -297,6 +308,18 @@ impl Metrics {
             if has_certificate {
                 touch(&self.certificate_expiry, &Listener { listener: listener.to_owned() });
             }
+        }
+    }
+
+    /// What lies behind per partition appears with the partition.
+    fn prepare_kafka(&self, series: Series<'_>) {
+        for &source in series.kafka {
+            let label = Source { source: source.to_owned() };
+            touch(&self.kafka_connected, &label);
+            touch(&self.kafka_partitions, &label);
+            touch(&self.kafka_paused, &label);
+            touch(&self.kafka_rebalances, &label);
+            touch(&self.bounds_reached, &Bound { source: label.source, bound: "bytes_in_flight".to_owned() });
         }
     }
 
@@ -487,6 +510,7 @@ mod tests {
         metrics.prepare(Series {
             sources: &["webhook", "file"],
             listeners: &[("webhook", true), ("plain", false)],
+            kafka: &["audit"],
             clusters: &["prod"],
             rules: &[("r1", "high")],
             rule_kinds: &["sigma"],
@@ -522,6 +546,10 @@ mod tests {
             r#"rules_loaded{kind="sigma"} 0"#,
             "rule_load_errors 0",
             "config_last_reload_success 0",
+            r#"kafka_connected{source="audit"} 0"#,
+            r#"kafka_partitions{source="audit"} 0"#,
+            r#"kafka_paused{source="audit"} 0"#,
+            r#"kafka_rebalances_total{source="audit"} 0"#,
             r#"certificate_expiry_timestamp_seconds{listener="webhook"} 0.0"#,
             concat!(r#"build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
         ] {

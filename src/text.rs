@@ -18,7 +18,22 @@ pub fn visible(text: &str) -> String {
 /// A URI's query as the API server understands it: without percent-encoding, and with spaces for plus signs.
 #[must_use]
 pub fn query_decoded(text: &str) -> String {
-    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+    let mut out = String::new();
+    query_decode_into(text, &mut out);
+    out
+}
+
+/// Writes what [`query_decoded`] gives into `out`, whose memory is used again.
+pub fn query_decode_into(text: &str, out: &mut String) {
+    let mut bytes = std::mem::take(out).into_bytes();
+    bytes.clear();
+    for (number, part) in text.split('+').enumerate() {
+        if number > 0 {
+            bytes.push(b' ');
+        }
+        bytes.extend(percent_decode_str(part));
+    }
+    *out = String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
 }
 
 fn push_visible(out: &mut String, c: char) {

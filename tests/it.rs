@@ -1,8 +1,12 @@
 //! Integration tests: one binary, so that the library is linked once.
 
 mod fake;
-#[allow(dead_code, reason = "what only the example uses")]
+#[allow(dead_code, clippy::print_stderr, reason = "what only the example uses, and shows as it goes on")]
 mod faults;
+
+#[cfg(feature = "kafka")]
+#[path = "fake/kafka.rs"]
+mod broker;
 
 #[path = "it/alertmanager.rs"]
 mod alertmanager;
@@ -12,6 +16,8 @@ mod answers;
 mod canary;
 #[path = "it/cli.rs"]
 mod cli;
+#[path = "it/clock.rs"]
+mod clock;
 #[path = "it/corpora.rs"]
 mod corpora;
 #[path = "it/crash.rs"]
@@ -32,6 +38,12 @@ mod falco;
 mod file;
 #[path = "it/judge.rs"]
 mod judge;
+#[cfg(feature = "kafka")]
+#[path = "it/kafka.rs"]
+mod kafka;
+#[cfg(feature = "kafka")]
+#[path = "it/kafka_real.rs"]
+mod kafka_real;
 #[path = "it/killed.rs"]
 mod killed;
 #[path = "it/listener.rs"]
@@ -50,6 +62,8 @@ mod prometheus;
 mod random;
 #[path = "it/reload.rs"]
 mod reload;
+#[path = "it/replay.rs"]
+mod replay;
 #[path = "it/rules.rs"]
 mod rules;
 #[path = "it/scan.rs"]

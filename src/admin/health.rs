@@ -14,6 +14,8 @@ pub enum Unready {
     ReloadFailed,
     /// Nothing can be acknowledged, because nothing more can be made durable.
     JournalFull,
+    /// The source of this number has never been reached since the start.
+    Source(usize),
     /// The state database answers with errors.
     Database,
 }

@@ -33,6 +33,7 @@ use crate::pipeline::watermarks::Watermarks;
 use crate::rule::{self, Loaded};
 use crate::source::SourceConfig;
 use crate::source::file::Follower;
+use crate::source::kafka::{Consumer, Standing, Told};
 use crate::source::webhook::{Budget, Webhook};
 use crate::store::{Store, StoreError};
 use crate::token::Tokens;
@@ -107,6 +108,7 @@ struct Daemon {
     watermarks: Arc<Watermarks>,
     webhooks: Vec<(SocketAddr, Webhook<Ingest>)>,
     followers: Vec<Follower<Ingest>>,
+    consumers: Vec<(String, Consumer<Ingest>)>,
     /// What canaries are known by, where there are any.
     mark: Option<Mark>,
 }
@@ -138,7 +140,7 @@ impl Daemon {
         let ingest =
             Ingest::new(Arc::clone(&rules), store.clone(), Arc::clone(&metrics), Arc::clone(&watermarks), rejects);
         let health = Arc::new(Health::starting());
-        let (webhooks, followers) = sources(&config, &ingest, &metrics)?;
+        let Sources { webhooks, followers, consumers } = sources(&config, &ingest, &metrics)?;
         let admin_tokens = Tokens::load(config.admin.token.as_ref(), config.admin.token_file.as_ref());
         let admin_tokens = admin_tokens.map_err(|wrong| anyhow::anyhow!("admin: {wrong}"))?.map(Arc::new);
         let shared = Shared {
@@ -162,6 +164,7 @@ impl Daemon {
             watermarks,
             webhooks,
             followers,
+            consumers,
             mark,
         })
     }
@@ -189,6 +192,8 @@ impl Daemon {
         let admin = admin::spawn(bound.admin, self.admin_state(), stop_admin.clone())?;
         self.reloader.start_delivery();
         let ready = CancellationToken::new();
+        // Before the start is over: there is no moment in which a source that has not joined looks ready.
+        let told = self.standings(!bound.webhooks.is_empty());
         let mut correlating = self.correlating(ready.clone(), stop_correlating.clone());
         let mut canaries = self.canaries(&bound.webhooks, &ready, &stop)?;
         let mut sources = JoinSet::new();
@@ -198,6 +203,9 @@ impl Daemon {
         for follower in self.followers {
             let start = self.store.file_position(follower.key()).await.context("file positions")?;
             sources.spawn(follower.run(start, stop_sources.clone()));
+        }
+        for ((_, consumer), told) in self.consumers.into_iter().zip(told) {
+            sources.spawn(consumer.run(told, stop_sources.clone()));
         }
         let watching = tokio::spawn(watch::watch(Arc::clone(&self.reloader), stop.clone()));
         let health =
@@ -225,6 +233,24 @@ impl Daemon {
         }
     }
 
+    /// For each Kafka source what it tells its standing. Until it has joined its group once, the daemon is not ready, unless
+    /// there is a webhook: what cannot be reached elsewhere must not keep its events out.
+    fn standings(&self, has_webhook: bool) -> Vec<Told> {
+        let told = |(number, (name, _)): (usize, &(String, Consumer<Ingest>))| {
+            let (health, name) = (Arc::clone(&self.health), name.clone());
+            let told: Told = Box::new(move |standing| match standing {
+                Standing::Waiting(words) if !has_webhook => {
+                    health.set(Unready::Source(number), format!("source {name}: {words}"));
+                }
+                Standing::Waiting(_) => {}
+                Standing::Joined => health.clear(Unready::Source(number)),
+            });
+            told(Standing::Waiting("connecting".to_owned()));
+            told
+        };
+        self.consumers.iter().enumerate().map(told).collect()
+    }
+
     /// Starts the canaries, as far as they are wanted.
     fn canaries(
         &self,
@@ -248,7 +274,7 @@ impl Daemon {
         };
         let sources = self.config.sources.iter().filter_map(|source| match source {
             SourceConfig::Webhook(webhook) => Some(webhook),
-            SourceConfig::File(_) => None,
+            SourceConfig::File(_) | SourceConfig::Kafka(_) => None,
         });
         let listeners = sources.zip(bound).filter(|(source, _)| config.goes_through(&source.name));
         let through = listeners.map(|(source, (listener, webhook))| {
@@ -365,40 +391,52 @@ fn open_store(config: &Config, set_damaged_aside: bool) -> Result<Store, StoreEr
 }
 
 /// What the configured sources become.
-type Sources = (Vec<(SocketAddr, Webhook<Ingest>)>, Vec<Follower<Ingest>>);
+#[derive(Default)]
+struct Sources {
+    webhooks: Vec<(SocketAddr, Webhook<Ingest>)>,
+    followers: Vec<Follower<Ingest>>,
+    consumers: Vec<(String, Consumer<Ingest>)>,
+}
 
 fn sources(config: &Config, ingest: &Ingest, metrics: &Arc<Metrics>) -> anyhow::Result<Sources> {
     let budget = Arc::new(Budget::default());
-    let (mut webhooks, mut followers) = (Vec::new(), Vec::new());
+    let mut sources = Sources::default();
     for source in &config.sources {
+        let (ingest, metrics) = (ingest.clone(), Arc::clone(metrics));
+        let wrong = |wrong: Vec<String>| anyhow::anyhow!("source {}: {}", source.name(), wrong.join("; "));
         match source {
             SourceConfig::Webhook(source) => {
-                let (ingest, metrics, budget) = (ingest.clone(), Arc::clone(metrics), Arc::clone(&budget));
-                let webhook = Webhook::new(source, &config.cluster, ingest, metrics, budget);
-                let webhook =
-                    webhook.map_err(|wrong| anyhow::anyhow!("source {}: {}", source.name, wrong.join("; ")))?;
-                webhooks.push((source.listen, webhook));
+                let webhook = Webhook::new(source, &config.cluster, ingest, metrics, Arc::clone(&budget));
+                sources.webhooks.push((source.listen, webhook.map_err(wrong)?));
             }
             SourceConfig::File(source) => {
-                followers.push(Follower::new(source, &config.cluster, ingest.clone(), Arc::clone(metrics)));
+                sources.followers.push(Follower::new(source, &config.cluster, ingest, metrics));
+            }
+            SourceConfig::Kafka(source) => {
+                let consumer = Consumer::new(source, &config.cluster, ingest, metrics);
+                sources.consumers.push((source.name.clone(), consumer.map_err(wrong)?));
             }
         }
     }
-    Ok((webhooks, followers))
+    Ok(sources)
 }
 
 /// Makes every series that configuration and rules can have.
 fn prepare(metrics: &Metrics, config: &Config, loaded: &Loaded) {
-    let (mut sources, mut listeners, mut clusters) = (Vec::new(), Vec::new(), vec![config.cluster.as_str()]);
+    let sources: Vec<&str> = config.sources.iter().map(SourceConfig::name).collect();
+    let (mut listeners, mut kafka, mut clusters) = (Vec::new(), Vec::new(), vec![config.cluster.as_str()]);
     for source in &config.sources {
-        let (name, cluster) = match source {
+        let cluster = match source {
             SourceConfig::Webhook(webhook) => {
                 listeners.push((webhook.name.as_str(), webhook.tls.is_some()));
-                (webhook.name.as_str(), &webhook.cluster)
+                &webhook.cluster
             }
-            SourceConfig::File(file) => (file.name.as_str(), &file.cluster),
+            SourceConfig::File(file) => &file.cluster,
+            SourceConfig::Kafka(source) => {
+                kafka.push(source.name.as_str());
+                &source.cluster
+            }
         };
-        sources.push(name);
         clusters.extend(cluster.as_deref());
     }
     let infos = loaded.rules.rules.iter().map(|rule| &rule.info);
@@ -408,6 +446,7 @@ fn prepare(metrics: &Metrics, config: &Config, loaded: &Loaded) {
     metrics.prepare(Series {
         sources: &sources,
         listeners: &listeners,
+        kafka: &kafka,
         clusters: &clusters,
         rules: &rules,
         rule_kinds: &["rule", "correlation"],

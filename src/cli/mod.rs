@@ -9,6 +9,7 @@ pub mod man;
 pub mod out;
 pub mod outbox;
 pub mod policy;
+pub mod replay;
 pub mod rules;
 pub mod run;
 pub mod scan;
@@ -86,6 +87,8 @@ pub enum Command {
     Run(run::Args),
     /// Find alerts in audit logs and exit.
     Scan(scan::Args),
+    /// Send recorded events to a webhook or a topic.
+    Replay(replay::Args),
     /// Try a sink.
     Sinks(sinks::Args),
     /// Look at what the sinks were not told, send it again or forget it.
@@ -154,6 +157,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         Command::Run(args) => run::run(args, cli.globals),
         Command::Sinks(args) => sinks::run(args),
         Command::Scan(args) => scan::run(args, cli.globals),
+        Command::Replay(args) => replay::run(args),
         Command::Outbox(args) => outbox::run(args, cli.globals),
         Command::Config(args) => config::run(args),
         Command::Rules(args) => rules::run(args, &cli.globals),

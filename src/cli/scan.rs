@@ -132,7 +132,7 @@ fn rules(args: &Args) -> Result<Arc<RuleSet>, Failure> {
 
 pub(super) fn inputs(files: &[PathBuf]) -> Result<Vec<Input>, Failure> {
     if files.is_empty() && std::io::stdin().is_terminal() {
-        return Err(anyhow::anyhow!("name the audit logs to scan, or pipe one in").into());
+        return Err(anyhow::anyhow!("name the audit logs to read, or pipe one in").into());
     }
     if files.is_empty() {
         return Ok(vec![stdin()]);

@@ -34,8 +34,20 @@ pub(super) fn overlay(tree: &mut Tree, environment: &Environment) {
 /// The path a variable's name stands for; `None` when it is not ours.
 fn steps(name: &str) -> Option<Vec<String>> {
     let rest = name.strip_prefix(PREFIX)?.to_ascii_lowercase();
-    let steps: Vec<_> = rest.split("__").map(str::to_owned).collect();
+    let mut steps: Vec<_> = rest.split("__").map(str::to_owned).collect();
+    if let Some(at) = steps.iter().position(|step| step == "properties")
+        && let Some(property) = steps.get_mut(at + 1)
+    {
+        *property = dotted(property);
+    }
     (steps.len() > 1 || PLAIN.contains(&rest.as_str())).then_some(steps)
+}
+
+/// A property of librdkafka is written with dots, which no shell takes in a variable's name: `SASL_PASSWORD_FILE` is
+/// `sasl.password_file`.
+fn dotted(name: &str) -> String {
+    let (name, file) = name.strip_suffix("_file").map_or((name, ""), |name| (name, "_file"));
+    name.replace('_', ".") + file
 }
 
 /// A variable that changes an item of the default list needs that item to be there.

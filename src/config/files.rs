@@ -12,7 +12,7 @@ use super::read::Parts;
 use super::tree::{Tree, each_entry};
 use super::validate::{item_nodes, url_nodes};
 use crate::diagnose::Span;
-use crate::yaml::{Node, Value};
+use crate::yaml::{Key, Node, Value};
 
 /// Reports what is not there or cannot be used.
 pub(super) fn check(parts: &Parts, tree: &mut Tree, depth: Depth) {
@@ -31,6 +31,9 @@ pub(super) fn check(parts: &Parts, tree: &mut Tree, depth: Depth) {
             if key.text == "tls" {
                 wrong.extend(tls(value));
             }
+            if key.text == "properties" {
+                wrong.extend(locations(value));
+            }
         });
         if depth >= Depth::Hosts {
             wrong.extend(hosts(node));
@@ -38,6 +41,9 @@ pub(super) fn check(parts: &Parts, tree: &mut Tree, depth: Depth) {
         for (span, message) in wrong {
             tree.report(span, message, None);
         }
+    }
+    if depth >= Depth::Hosts {
+        super::kafka::clients(parts, tree);
     }
     if let Some(node) = parts.root.get("canary") {
         for (span, message) in pair(node, "client_cert", "client_key") {
@@ -111,8 +117,33 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     if certificates.is_empty() { Err(format!("{} holds no certificate", path.display())) } else { Ok(certificates) }
 }
 
+/// The files that librdkafka is told to read: what is in them it says itself, when it starts.
+fn locations(properties: &Node) -> Vec<(Span, String)> {
+    let written = properties.as_map().unwrap_or_default().iter();
+    let files = written.filter(|(key, _)| key.text.ends_with(".location"));
+    let unreadable = |(_, value): &(Key, Node)| {
+        let path = value.as_str().filter(|path| *path != "probe")?;
+        let readable = std::fs::metadata(path).and_then(|entry| {
+            if entry.is_dir() { std::fs::read_dir(path).map(drop) } else { std::fs::File::open(path).map(drop) }
+        });
+        readable.err().map(|error| (value.span, format!("cannot read {path}: {error}")))
+    };
+    files.filter_map(unreadable).collect()
+}
+
+/// The names under `brokers`.
+fn brokers(node: &Node) -> Vec<(Span, String)> {
+    let Some(Value::Seq(brokers)) = node.get("brokers").map(|brokers| &brokers.value) else { return Vec::new() };
+    let lost = |broker: &Node| {
+        let text = broker.as_str()?;
+        let error = text.to_socket_addrs().err()?;
+        Some((broker.span, format!("cannot find the broker {text}: {error}")))
+    };
+    brokers.iter().filter_map(lost).collect()
+}
+
 fn hosts(node: &Node) -> Vec<(Span, String)> {
-    let mut wrong = Vec::new();
+    let mut wrong = brokers(node);
     for (key, value) in url_nodes(node) {
         let Some(url) = value.as_str().and_then(|text| reqwest::Url::parse(text).ok()) else { continue };
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { continue };

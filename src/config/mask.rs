@@ -12,7 +12,8 @@ use crate::yaml::{Node, Value};
 pub(super) fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let file = key.ends_with("_file");
-    !file && ["token", "secret", "password", "webhook_url", "api_key", "credential"].iter().any(|s| key.contains(s))
+    let ours = ["token", "secret", "password", "webhook_url", "api_key", "credential"];
+    !file && (ours.iter().any(|s| key.contains(s)) || crate::kafka::is_secret(&key))
 }
 
 /// Whether the value of a secret's `*_file` key is rather the secret itself, put under the wrong key: it is a URL, or no
@@ -25,7 +26,7 @@ pub(super) fn is_misplaced(key: &str, value: &str) -> bool {
 /// Secrets in a text that may not be valid YAML, found by what they follow: a key's name, or a URL's user part.
 static BY_KEY: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(
-        r#"(?i)[a-z_-]*(?:token|secret|password|webhook_url|api_key|credential)[a-z_-]*["']?\s*:\s*("[^"\n]*"?|'[^'\n]*'?|[^\s#][^,}\n]*)"#,
+        r#"(?i)[a-z_.-]*(?:token|secret|password|webhook_url|api_key|credential|pass|key\.pem|oauthbearer\.config)[a-z_.-]*["']?\s*:\s*("[^"\n]*"?|'[^'\n]*'?|[^\s#][^,}\n]*)"#,
     )
     .ok()
 });

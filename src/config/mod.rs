@@ -12,6 +12,7 @@
 mod de;
 mod environment;
 mod files;
+mod kafka;
 mod mask;
 mod read;
 mod tree;

@@ -104,7 +104,11 @@ macro_rules! by_type {
 }
 
 fn source(tree: &mut Tree, node: &mut Node) -> Option<SourceConfig> {
-    by_type!(tree, node, "source", ["type"], { "webhook" => SourceConfig::Webhook, "file" => SourceConfig::File })
+    by_type!(tree, node, "source", ["type"], {
+        "webhook" => SourceConfig::Webhook,
+        "kafka" => SourceConfig::Kafka,
+        "file" => SourceConfig::File,
+    })
 }
 
 fn sink(tree: &mut Tree, node: &mut Node) -> Option<SinkConfig> {
@@ -114,6 +118,7 @@ fn sink(tree: &mut Tree, node: &mut Node) -> Option<SinkConfig> {
         "slack" => SinkKind::Slack,
         "alertmanager" => SinkKind::Alertmanager,
         "webhook" => SinkKind::Webhook,
+        "kafka" => SinkKind::Kafka,
     });
     Some(SinkConfig { name: name?, kind: kind? })
 }
@@ -153,7 +158,7 @@ fn type_of(tree: &mut Tree, node: &Node, what: &str, known: &[&str]) -> Option<S
     };
     match given.as_str() {
         Some(name) if known.contains(&name) => Some(name.to_owned()),
-        Some("kafka") if what != "sink" => {
+        Some("kafka") => {
             let message = format!("`type: kafka` is not built yet: this version has no Kafka {what}");
             tree.report(given.span, message, Some(format!("the types are: {list}")));
             None

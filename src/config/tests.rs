@@ -151,8 +151,8 @@ log: {format: xml}
         "c.yml:5:11: there is no key `crt` here (did you mean `cert`?)",
         "c.yml:5:20: there is no key `kye` here (did you mean `key`?)",
         "c.yml:6:15: `max_body`: `1 elephant` is no size; write it like 64MiB",
-        "c.yml:7:12: there is no source of type `pigeon` (the types are: webhook, file)",
-        "c.yml:8:5: this source has no `type` (the types are: webhook, file)",
+        "c.yml:7:12: there is no source of type `pigeon` (the types are: webhook, kafka, file)",
+        "c.yml:8:5: this source has no `type` (the types are: webhook, kafka, file)",
         "c.yml:10:29: there is no key `colour` here (the keys here are: none)",
         "c.yml:11:21: there is no sink of type `alertmanagr` (did you mean `alertmanager`?)",
         "c.yml:12:5: `url` is missing here",
@@ -218,11 +218,90 @@ fn insecure_listeners_are_allowed_when_asked_for() {
 }
 
 #[test]
-fn kafka_is_not_built_and_says_so() {
-    let found = check("journal: {type: kafka, brokers: [a]}\nsources: [{type: kafka}]\n");
-    assert_eq!(found.len(), 2, "{found:?}");
+fn a_kafka_journal_is_not_built_and_says_so() {
+    let found = check("journal: {type: kafka, brokers: [a]}\n");
+    assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("c.yml:1:17: `type: kafka` is not built yet: this version has no Kafka journal"));
-    assert!(found[1].contains("this version has no Kafka source"));
+}
+
+#[test]
+fn mistakes_about_kafka_are_told_at_their_places() {
+    let text = r#"
+sources:
+  - type: kafka
+    brokers: [kafka-0:9092, "kafka://b"]
+    topics: [good, "b ad", "^a("]
+    group: " "
+    max_body: 0
+    properties:
+      group.id: mine
+      enable.auto.commit: true
+  - {type: kafka, name: b, brokers: [], topics: [], properties: {statistics.interval.ms: 0, auto.commit.interval.ms: 0}}
+sinks:
+  - {name: a, type: kafka, brokers: [a:1], topic: "a/b", properties: {acks: 1}}
+"#;
+    let found = check(text).join("\n");
+    for part in [
+        "c.yml:4:29: `kafka://b` is no broker: write host:port",
+        "c.yml:5:20: `b ad` is no topic",
+        "c.yml:5:28: `^a(` is no pattern",
+        "c.yml:6:12: `group` is empty",
+        "c.yml:7:15: `max_body` is 0",
+        "c.yml:9:7: `group.id` is not to be set here (name it under `group`)",
+        "c.yml:10:7: `enable.auto.commit` is not to be set here",
+        "c.yml:11:37: `brokers` is empty",
+        "c.yml:11:49: `topics` is empty",
+        "c.yml:11:90: `statistics.interval.ms` is 0: the metrics",
+        "c.yml:11:118: `auto.commit.interval.ms` is 0: offsets",
+        "c.yml:13:51: `topic`: a topic's name has letters",
+        "c.yml:13:71: `acks` is not to be set here",
+    ] {
+        assert!(found.contains(part), "{part}\nis not in\n{found}");
+    }
+    assert_eq!(found.lines().count(), 13, "{found}");
+}
+
+#[cfg(feature = "kafka")]
+#[test]
+fn properties_are_librdkafkas_and_secrets_among_them_are_covered() {
+    let text = r#"
+sources:
+  - {type: kafka, brokers: [a:1], topics: [t], properties: {
+      sasl.passwort: hunter2, linger.ms: soon, sasl.password: hunter2,
+      ssl.key.password: [hunter2], ssl.key.pem: hunter2, sasl.oauthbearer.config: hunter2}}
+"#;
+    let findings = read(text, &[]).expect_err("mistakes");
+    let shown: String = findings.iter().map(|finding| format!("{finding}\n{}\n", finding.render(false))).collect();
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let text = text.replace("[hunter2]", "hunter2").replace("sasl.passwort", "sasl.pasword");
+    let findings = read(&text, &[]).expect_err("mistakes");
+    let shown: String = findings.iter().map(|finding| format!("{finding}\n{}\n", finding.render(false))).collect();
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let text = text.replace("sasl.pasword", "sasl.passwort");
+    let found = check(&text).join("\n");
+    assert!(found.contains("c.yml:4:7: librdkafka has no property `sasl.passwort`"), "{found}");
+    assert!(found.contains("c.yml:4:31: Invalid value"), "{found}");
+    assert_eq!(found.lines().count(), 2, "{found}");
+}
+
+#[test]
+fn the_environment_sets_properties_by_names_without_dots() {
+    let environment = [
+        ("KUBESIREN_SOURCES__0__PROPERTIES__SASL_PASSWORD_FILE", "/secrets/p"),
+        ("KUBESIREN_SOURCES__0__PROPERTIES__GROUP_INSTANCE_ID", "kubesiren-0"),
+        ("KUBESIREN_SOURCES__0__BROKERS", "[b:1, c:2]"),
+    ];
+    let text = "sources: [{type: kafka, brokers: [a:1], topics: [t], properties: {group.instance.id: x, acks: all}}]\n";
+    let config = read(text, &environment).expect("fine");
+    let properties = json(&config)["sources"][0]["properties"].clone();
+    assert_eq!(
+        properties,
+        serde_json::json!({"acks": "all", "group.instance.id": "kubesiren-0", "sasl.password_file": "/secrets/p"})
+    );
+    assert_eq!(json(&config)["sources"][0]["brokers"], serde_json::json!(["b:1", "c:2"]));
+    let secret = [("KUBESIREN_SOURCES__0__PROPERTIES__SASL_PASSWORD", "hunter2: x")];
+    let config = read(text, &secret).expect("a secret is taken as it is");
+    assert!(!format!("{config:?}{}", json(&config)).contains("hunter2"));
 }
 
 #[test]
@@ -378,7 +457,7 @@ fn the_schema_and_the_reader_know_the_same_types() {
         sinks.iter().filter_map(|v| Some(v["properties"]["type"]["const"].as_str()?.to_owned())).collect();
     let sources = consts("SourceConfig");
     let journals = consts("JournalConfig");
-    assert!(sinks.len() >= 4 && sources.len() >= 2 && !journals.is_empty(), "{sinks:?} {sources:?} {journals:?}");
+    assert!(sinks.len() >= 5 && sources.len() >= 3 && !journals.is_empty(), "{sinks:?} {sources:?} {journals:?}");
     for name in sinks {
         let found = check(&format!("sinks: [{{name: x, type: {name}}}]")).join("\n");
         assert!(!found.contains("there is no sink of type"), "{found}");

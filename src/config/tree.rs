@@ -86,6 +86,15 @@ impl Tree {
         self.findings.push(finding);
     }
 
+    /// Whether a mistake was found within a node.
+    #[cfg(feature = "kafka")]
+    pub(super) fn is_wrong(&self, node: &Node) -> bool {
+        let at = self.texts.partition_point(|(base, _)| *base <= node.span.start).saturating_sub(1);
+        let (base, source) = &self.texts[at];
+        let within = |span: Span| node.span.start <= span.start + base && span.end + base <= node.span.end;
+        self.findings.iter().any(|finding| Arc::ptr_eq(&finding.source, source) && within(finding.span))
+    }
+
     /// Hides what is written at `span` from all findings: a value under a key that is not known may be a secret
     /// under a mistyped name.
     pub(super) fn hide(&mut self, span: Span) {

@@ -34,7 +34,7 @@ pub(super) fn item_nodes(parts: &Parts) -> impl Iterator<Item = &Node> {
 }
 
 /// Where a key's value is written, or the mapping's head.
-fn place(node: &Node, key: &str) -> Span {
+pub(super) fn place(node: &Node, key: &str) -> Span {
     node.get(key).map_or_else(|| head(node), |value| value.span)
 }
 
@@ -55,6 +55,10 @@ fn sources(parts: &Parts, tree: &mut Tree) {
                 (&webhook.name, "listen")
             }
             SourceConfig::File(file) => (&file.name, "path"),
+            SourceConfig::Kafka(kafka) => {
+                super::kafka::source(node, kafka, tree);
+                (&kafka.name, "brokers")
+            }
         };
         if names.insert(name.clone(), ()).is_some() {
             let span = node.get("name").map_or_else(|| place(node, key), |name| name.span);
@@ -149,6 +153,7 @@ fn sink_kind(node: &Node, kind: &SinkKind, tree: &mut Tree) {
             }
             zero(tree, alertmanager.resend, place(node, "resend"), "resend");
         }
+        SinkKind::Kafka(kafka) => super::kafka::sink(node, kafka, tree),
         SinkKind::Stdout(_) | SinkKind::Webhook(_) => {}
     }
 }
@@ -258,15 +263,20 @@ fn canary_sources(parts: &Parts, canary: &CanaryConfig, at: &dyn Fn(&str) -> Spa
     let webhooks: Vec<&WebhookConfig> = sources
         .filter_map(|source| match source {
             SourceConfig::Webhook(webhook) => Some(webhook),
-            SourceConfig::File(_) => None,
+            SourceConfig::File(_) | SourceConfig::Kafka(_) => None,
         })
         .collect();
     for name in canary.sources.iter().filter(|name| webhooks.iter().all(|webhook| webhook.name != **name)) {
         let message = format!("there is no webhook source named `{name}`");
-        tree.report(at("sources"), message, Some("the canary cannot go through a file: others write it".into()));
+        tree.report(
+            at("sources"),
+            message,
+            Some("the canary cannot go through a file or a topic: others write them".into()),
+        );
     }
     if webhooks.is_empty() && canary.sources.is_empty() {
-        let help = "add one, or leave `canary` out; what a file source reads is shown by last_event_timestamp_seconds";
+        let help =
+            "add one, or leave `canary` out; what files and topics bring is shown by last_event_timestamp_seconds";
         let message = "the canary goes through a webhook source, and there is none";
         tree.report(at(""), message, Some(help.to_owned()));
     }

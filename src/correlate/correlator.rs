@@ -10,7 +10,8 @@ use super::baseline::{Baseline, Baselines, Observed};
 use super::key::{Key, Tell};
 use super::reuse::AuditIds;
 use super::seen::{Novelty, Seen};
-use super::window::{Chain, Entry, Shown};
+use super::shown::{Fields, Packed, Shown};
+use super::window::{Chain, Entry};
 use super::{SKEW_MAX, summary, tally};
 use crate::alert::{Alert, CANARY, Kind, Status};
 use crate::clock::Timestamp;
@@ -72,7 +73,6 @@ type KeyId = (usize, Arc<str>, String);
 
 struct Held {
     id: KeyId,
-    group: BTreeMap<String, Value>,
     key: Key,
     deadline: Option<Timestamp>,
     /// The time under which it stands in its consumer's `quiet`.
@@ -87,7 +87,7 @@ pub struct Correlator {
     rules: Arc<RuleSet>,
     limits: Limits,
     ids: HashMap<KeyId, usize>,
-    held: Vec<Option<Held>>,
+    held: Vec<Option<Box<Held>>>,
     free: Vec<usize>,
     /// Per cluster: when which consumer's group is to be settled; a correlation comes after those that it is made of.
     deadlines: HashMap<Arc<str>, BTreeSet<Deadline>>,
@@ -130,7 +130,8 @@ struct Fed {
     audit_id: Arc<str>,
     /// The values by which the correlation that yields it groups.
     group: BTreeMap<String, Value>,
-    shown: Arc<Shown>,
+    fields: Fields,
+    shown: Packed,
     /// Baselines have had it before.
     again: bool,
 }
@@ -308,7 +309,7 @@ impl Correlator {
             let values = values.map(|(name, _)| alert.group.get(&**name).cloned().unwrap_or_default()).collect();
             let cluster: Arc<str> = alert.cluster.as_str().into();
             self.watermarks.entry(Arc::clone(&cluster)).or_insert(alert.last_seen);
-            let at = self.hold((consumer, cluster, text_of(&values)), alert.group.clone(), alert.last_seen);
+            let at = self.hold((consumer, cluster, text_of(&values)), alert.last_seen);
             if let Some(held) = self.held[at].as_mut() {
                 held.key.adopt(&alert.id, &chain_of(alert), &rules.consumers()[consumer]);
             }
@@ -375,7 +376,8 @@ impl Correlator {
             request: found.request,
             audit_id: found.event.audit_id.as_str().into(),
             group: BTreeMap::new(),
-            shown: Arc::new(Shown::of(found)),
+            fields: found.fields.clone(),
+            shown: Packed::of(found),
             again: self.was_there(&found.cluster, time),
         };
         for (request, time) in self.audit_ids.note(found, time) {
@@ -411,10 +413,9 @@ impl Correlator {
         if asks_baselines(consumer) && !fed.again {
             self.baselines.know_until(&fed.cluster, safe);
         }
-        let (id, group) = group_of(consumer, member, fed);
-        let id = (at, Arc::clone(&fed.cluster), id);
+        let id = (at, Arc::clone(&fed.cluster), group_of(consumer, member, fed));
         let Some(bound) = self.compared_with_usual(consumer, member, fed, &id) else { return };
-        let at = self.hold(id, group, fed.time);
+        let at = self.hold(id, fed.time);
         if let Some(held) = self.held[at].as_mut() {
             if held.key.push(entry(consumer, member, fed, bound), consumer) {
                 *self.stats.bounds.entry("reordered").or_default() += 1;
@@ -469,7 +470,7 @@ impl Correlator {
     }
 
     /// The place of a group, which is made if it is new.
-    fn hold(&mut self, id: KeyId, group: BTreeMap<String, Value>, time: Timestamp) -> usize {
+    fn hold(&mut self, id: KeyId, time: Timestamp) -> usize {
         if let Some(at) = self.ids.get(&id) {
             return *at;
         }
@@ -478,7 +479,7 @@ impl Correlator {
         }
         let consumer = id.0;
         let key = self.ghosts.recall(&id, &self.rules.consumers()[consumer]);
-        let held = Held { id: id.clone(), group, key, deadline: None, quiet: time, behind: Duration::ZERO };
+        let held = Held { id: id.clone(), key, deadline: None, quiet: time, behind: Duration::ZERO };
         let at = match self.free.pop() {
             Some(at) => at,
             None => {
@@ -486,7 +487,7 @@ impl Correlator {
                 self.held.len() - 1
             }
         };
-        self.held[at] = Some(held);
+        self.held[at] = Some(Box::new(held));
         self.quiet[consumer].insert((time, at));
         self.ids.insert(id, at);
         at
@@ -564,7 +565,7 @@ impl Correlator {
                 Tell::Fire(id, chain) => (Kind::Firing, Status::Firing, id, chain),
                 Tell::Resolve(id, chain) => (Kind::Resolved, Status::Resolved, id, chain),
                 Tell::Feed(id, chain) => {
-                    episodes.push((fed_by(held, &id, &chain), chain.opened));
+                    episodes.push((fed_by(consumer, held, &id, &chain), chain.opened));
                     continue;
                 }
             };
@@ -637,14 +638,16 @@ fn resolve_told(consumer: &Consumer, held: &mut Held) -> Vec<Change> {
 }
 
 /// An episode as the match of those correlations that are made of it.
-fn fed_by(held: &Held, id: &str, chain: &Chain) -> Fed {
+fn fed_by(consumer: &Consumer, held: &Held, id: &str, chain: &Chain) -> Fed {
+    let shown = chain.shown.open();
     Fed {
         cluster: Arc::clone(&held.id.1),
         time: chain.opened,
         request: hash::short(&[id.as_bytes()]),
-        audit_id: chain.shown.event.audit_id.as_str().into(),
-        group: held.group.clone(),
-        shown: Arc::clone(&chain.shown),
+        audit_id: shown.event.audit_id.into(),
+        group: group_in(consumer, &held.id.2),
+        fields: shown.fields,
+        shown: chain.shown.clone(),
         again: false,
     }
 }
@@ -659,17 +662,16 @@ fn same(old: &Consumer, rules: &RuleSet) -> Option<usize> {
     })
 }
 
-/// The group of a match: its identity, and what an alert shows of it.
-fn group_of(consumer: &Consumer, member: usize, fed: &Fed) -> (String, BTreeMap<String, Value>) {
-    let mut values = Vec::with_capacity(consumer.group_by.len());
-    let mut group = BTreeMap::new();
-    for (name, value) in group_values(consumer, member, fed) {
-        if !(consumer.single && value.is_null()) {
-            group.insert(name.to_string(), value.clone());
-        }
-        values.push(value);
-    }
-    (text_of(&values), group)
+/// The group of a match, as the text of its values.
+fn group_of(consumer: &Consumer, member: usize, fed: &Fed) -> String {
+    text_of(&group_values(consumer, member, fed).map(|(_, value)| value).collect())
+}
+
+/// What an alert shows of a group.
+fn group_in(consumer: &Consumer, text: &str) -> BTreeMap<String, Value> {
+    let values: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
+    let named = consumer.group_by.iter().map(|(name, _)| name.to_string()).zip(values);
+    named.filter(|(_, value)| !(consumer.single && value.is_null())).collect()
 }
 
 /// The values of a match's group, in two: as one text those before `at`, as another those from there on; `None` if there
@@ -705,7 +707,7 @@ fn found<'f>(field: &FieldPath, fed: &'f Fed) -> &'f [Value] {
         Some(Value::Null) => &[],
         Some(Value::Array(many)) => many,
         Some(one) => std::slice::from_ref(one),
-        None => fed.shown.fields.get(field.as_str()).map_or(&[][..], Vec::as_slice),
+        None => fed.fields.get(field.as_str()).map_or(&[][..], Vec::as_slice),
     }
 }
 
@@ -723,7 +725,7 @@ fn entry(consumer: &Consumer, member: usize, fed: &Fed, bound: u64) -> Entry {
         values: tally::values(&consumer.kind, &values),
         bound,
         audit_id: Arc::clone(&fed.audit_id),
-        shown: Some(Arc::clone(&fed.shown)),
+        shown: Some(fed.shown.clone()),
     }
 }
 
@@ -734,17 +736,18 @@ fn alert_id(rule: &str, cluster: &str, group: &str, evidence: u64) -> String {
 }
 
 fn alert(consumer: &Consumer, held: &Held, id: String, chain: &Chain, status: Status) -> Alert {
-    let event = &chain.shown.event;
-    let said = || chain.shown.said.clone().unwrap_or_else(|| summary::sentence(event));
+    let Shown { event, matched, said, .. } = chain.shown.open();
+    let group = group_in(consumer, &held.id.2);
+    let said = || said.unwrap_or_else(|| summary::sentence(&event));
     let summary = if let CorrelationKind::FirstSeen(rule) = &consumer.kind {
         let fields: Vec<&str> = rule.fields.iter().map(|field| &*field.name).collect();
-        summary::of_first_seen(&held.group, &fields, event)
+        summary::of_first_seen(&group, &fields, &event)
     } else if consumer.single && chain.count == 1 {
         said()
     } else if consumer.single {
         said() + &times(chain.count)
     } else {
-        summary::of_several(&held.group, chain.count, chain.last.since(chain.first), event)
+        summary::of_several(&group, chain.count, chain.last.since(chain.first), &event)
     };
     Alert {
         id,
@@ -756,9 +759,9 @@ fn alert(consumer: &Consumer, held: &Held, id: String, chain: &Chain, status: St
         count: chain.count,
         first_seen: chain.first,
         last_seen: chain.last,
-        group: held.group.clone(),
-        event: event.clone(),
-        matched: chain.shown.matched.clone(),
+        group,
+        event,
+        matched,
         audit_ids: chain.audit_ids.iter().map(|(_, id)| id.to_string()).collect(),
     }
 }
@@ -778,11 +781,11 @@ fn chain_of(alert: &Alert) -> Chain {
         count: alert.count,
         evidence: 0, // Only for naming episodes that have no name yet.
         audit_ids: alert.audit_ids.iter().map(|id| (alert.first_seen, id.as_str().into())).collect(),
-        shown: Arc::new(Shown {
+        shown: Packed::from(Shown {
             event: alert.event.clone(),
             matched: alert.matched.clone(),
             said: Some(said.to_owned()),
-            fields: BTreeMap::new(),
+            fields: Fields::new(),
         }),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::window::{Chain, Entry, State};
+use super::window::{Chain, Entry, State, reserve_first};
 use crate::clock::Timestamp;
 use crate::engine::Consumer;
 
@@ -64,6 +64,7 @@ impl Key {
     /// Takes a match. Says whether the older ones were frozen early, because too many were loose.
     pub(super) fn push(&mut self, entry: Entry, consumer: &Consumer) -> bool {
         self.newest = self.newest.max(Some(entry.time));
+        reserve_first(&mut self.loose);
         if self.loose.back().is_none_or(|last| last.order() <= entry.order()) {
             self.ended.extend(self.now.step(&entry, consumer));
             self.loose.push_back(self.slim(entry));

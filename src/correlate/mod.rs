@@ -14,6 +14,7 @@ mod key;
 mod recent;
 mod reuse;
 mod seen;
+mod shown;
 mod summary;
 mod tally;
 mod window;

@@ -1,14 +1,12 @@
 //! The state machine of one group: a sliding window that becomes an episode.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use serde_json::Value;
-
+use super::shown::Packed;
 use super::tally::{Figures, Tally};
-use crate::alert::EventExcerpt;
 use crate::clock::Timestamp;
-use crate::engine::{Consumer, Match};
+use crate::engine::Consumer;
 use crate::rule::ir::{Awaited, CorrelationKind, Members, WINDOW_MAX};
 
 /// Audit ids that an alert names.
@@ -30,18 +28,7 @@ pub(super) struct Entry {
     pub(super) bound: u64,
     pub(super) audit_id: Arc<str>,
     /// What an alert would show; dropped once an episode is open.
-    pub(super) shown: Option<Arc<Shown>>,
-}
-
-/// What an alert shows of the event that completed its evidence.
-#[derive(Clone, Debug)]
-pub(super) struct Shown {
-    pub(super) event: EventExcerpt,
-    pub(super) matched: BTreeMap<String, Value>,
-    /// What the rule says of it, if it says anything itself.
-    pub(super) said: Option<String>,
-    /// The fields that it carries: a correlation of this one may group or count by them.
-    pub(super) fields: BTreeMap<Arc<str>, Vec<Value>>,
+    pub(super) shown: Option<Packed>,
 }
 
 impl Entry {
@@ -49,17 +36,6 @@ impl Entry {
     /// comes first, so that what happens at once is in order, whichever is delivered first.
     pub(super) fn order(&self) -> (Timestamp, u16, u64) {
         (self.time, self.member, self.request)
-    }
-}
-
-impl Shown {
-    pub(super) fn of(found: &Match) -> Self {
-        Self {
-            event: found.event.clone(),
-            matched: found.matched.clone(),
-            said: found.said.clone(),
-            fields: found.fields.clone(),
-        }
     }
 }
 
@@ -75,7 +51,7 @@ pub(super) struct Chain {
     pub(super) evidence: u64,
     /// Oldest first.
     pub(super) audit_ids: Vec<(Timestamp, Arc<str>)>,
-    pub(super) shown: Arc<Shown>,
+    pub(super) shown: Packed,
 }
 
 impl Chain {
@@ -189,10 +165,18 @@ struct Run {
     figures: Figures,
 }
 
+/// Room for the first match alone: most groups have no second one, and the standard would take room for four.
+pub(super) fn reserve_first(entries: &mut VecDeque<Entry>) {
+    if entries.capacity() == 0 {
+        entries.reserve_exact(1);
+    }
+}
+
 impl Window {
     fn push(&mut self, entry: &Entry, consumer: &Consumer) {
         let newest = self.entries.back().map_or(entry.time, |last| last.time.max(entry.time));
         let at = self.entries.partition_point(|other| other.order() <= entry.order());
+        reserve_first(&mut self.entries);
         self.entries.insert(at, entry.clone());
         self.tally.add(&consumer.kind, &entry.values);
         let member = usize::from(entry.member);

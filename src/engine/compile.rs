@@ -102,8 +102,8 @@ impl RuleSet {
         let mut paths: BTreeSet<&str> = KNOWN.into_iter().chain(index::FIELDS).collect();
         for rule in &rules.rules {
             rule.expr.each_test(&mut |test| {
-                // What is no plain path is asked of the whole event.
-                paths.extend(test.field.plain().map(FieldPath::path));
+                // What is neither a path nor made of one's text is asked of the whole event.
+                paths.extend(test.field.plain().or_else(|| test.field.decoded()).map(FieldPath::path));
                 if let Op::Field { other, .. } = &test.op {
                     paths.extend(other.plain().map(FieldPath::path));
                 }

@@ -14,9 +14,12 @@ use crate::rule::field::Field;
 use crate::rule::ir::{Expr, Op, Quantifier, Regex, Relation, Test, Text, address};
 use crate::rule::naive;
 use crate::rule::number::Number;
+use crate::text::query_decode_into;
 
 /// Reading a whole event costs more than anything else.
 const WHOLE_COST: u8 = 200;
+/// Decoding one text, once for all who ask about it.
+const DECODED_COST: u8 = 10;
 
 /// A predicate's number in its rule set.
 pub(super) type PredicateId = u32;
@@ -33,6 +36,8 @@ pub(super) struct Predicate {
 enum Asks {
     /// The values of a path.
     Path { slot: Slot, field: FieldPath, question: Question, of: Quantifier },
+    /// The text of a path without percent-encoding; of what is unusual there, as [`Asks::Whole`].
+    Decoded { slot: Slot, question: Question, test: Test },
     /// The event as a whole: what the judge alone can answer.
     Whole(Test),
 }
@@ -162,7 +167,7 @@ impl<'p> Interner<'p> {
 
     fn ask(&mut self, test: &Test) -> Program {
         self.key(format_args!("{test:?}"));
-        let Field::Path(field) = &test.field else { return self.whole(test) };
+        let Field::Path(field) = &test.field else { return self.decoded(test).unwrap_or_else(|| self.whole(test)) };
         if matches!(&test.op, Op::Field { other, .. } if other.plain().is_none()) {
             return self.whole(test);
         }
@@ -202,6 +207,22 @@ impl<'p> Interner<'p> {
         let Some(slot) = self.projection.slot(field.path()) else { return Program::Any(Box::default()) };
         let cost = cost + if self.projection.is_lazy(slot) { 30 } else { 0 };
         self.add(Predicate { asks: Asks::Path { slot, field: field.clone(), question, of }, cost })
+    }
+
+    /// A question about a text without percent-encoding, where it is one about its characters.
+    fn decoded(&mut self, test: &Test) -> Option<Program> {
+        let slot = self.projection.slot(test.field.decoded()?.path())?;
+        let question = match &test.op {
+            Op::OneOf { texts, cased } => one_of(texts, *cased),
+            Op::Text { .. } | Op::Regex(_) => Question::Scalar(test.op.clone()),
+            _ => return None,
+        };
+        Some(match self.known.get(self.key.as_str()) {
+            Some(id) => Program::Ask(*id),
+            None => {
+                self.add(Predicate { asks: Asks::Decoded { slot, question, test: test.clone() }, cost: DECODED_COST })
+            }
+        })
     }
 
     fn whole(&mut self, test: &Test) -> Program {
@@ -263,6 +284,10 @@ pub(super) struct Answers {
     folded: String,
     /// The current event as a whole, once somebody asked.
     whole: Option<Arc<Value>>,
+    /// A text without percent-encoding, and the same in lower case.
+    decoded: [String; 2],
+    /// Of which event's which path they are.
+    decoded_of: Option<(u64, Slot)>,
 }
 
 impl Answers {
@@ -320,19 +345,42 @@ impl Case<'_> {
     fn ask(&mut self, predicate: &Predicate) -> bool {
         match &predicate.asks {
             Asks::Path { slot, field, question, of } => self.ask_path(*slot, field, question, *of),
-            Asks::Whole(test) => {
-                if !self.may_hold(test) {
-                    return false;
-                }
-                match self.answers.whole(self.event, self.cluster) {
-                    Ok(whole) => naive::test_holds(test, &whole),
-                    // Whatever is answered, the event will be refused.
-                    Err(_) => {
-                        self.scratch.break_off();
-                        false
-                    }
-                }
+            Asks::Decoded { slot, question, test } => {
+                self.ask_decoded(*slot, question).unwrap_or_else(|| self.ask_whole(test))
             }
+            Asks::Whole(test) => self.may_hold(test) && self.ask_whole(test),
+        }
+    }
+
+    fn ask_whole(&mut self, test: &Test) -> bool {
+        match self.answers.whole(self.event, self.cluster) {
+            Ok(whole) => naive::test_holds(test, &whole),
+            // Whatever is answered, the event will be refused.
+            Err(_) => {
+                self.scratch.break_off();
+                false
+            }
+        }
+    }
+
+    /// `None` where there is not exactly one text.
+    fn ask_decoded(&mut self, slot: Slot, question: &Question) -> Option<bool> {
+        self.scratch.demand(self.projection, slot, self.event);
+        let at = self.scratch.first(slot).filter(|at| self.scratch.following(*at).is_none())?;
+        let Val::Str(text) = self.scratch.at(at, self.event) else { return None };
+        let Answers { event, decoded: [decoded, folded], decoded_of, .. } = self.answers;
+        if *decoded_of != Some((*event, slot)) {
+            query_decode_into(text, decoded);
+            folded.clear();
+            fold_into(decoded, folded);
+            *decoded_of = Some((*event, slot));
+        }
+        let in_case = |cased: bool| if cased { decoded.as_str() } else { folded.as_str() };
+        match question {
+            Question::OneOf { texts, cased } => Some(texts.contains(in_case(*cased))),
+            Question::Scalar(Op::Text { pattern, cased }) => Some(pattern.matches(in_case(*cased))),
+            Question::Scalar(Op::Regex(Regex(regex))) => Some(regex.is_match(decoded)),
+            _ => None,
         }
     }
 

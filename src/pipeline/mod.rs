@@ -8,6 +8,7 @@ pub mod pulse;
 pub mod rejects;
 pub mod watermarks;
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ use arc_swap::ArcSwap;
 use crate::alert::CANARY;
 use crate::clock;
 use crate::correlate::SKEW_MAX;
-use crate::engine::{Detected, Detector, RuleSet};
+use crate::engine::{Detected, Detector, Match, Rejected, RuleSet};
 use crate::event::compress::{DecompressError, decompress};
 use crate::metrics::{Metrics, Rejected as RejectedLabel, Source, SourceCluster};
 use crate::store::{Append, FilePosition, Store, StoreError};
@@ -40,6 +41,17 @@ pub struct Origin {
     pub cluster: Arc<str>,
     /// Bytes that a body may have after decompression.
     pub max_body: u64,
+}
+
+/// One of several bodies that are taken together: a message of a topic.
+#[derive(Clone, Copy)]
+pub struct Part<'b> {
+    /// Its bytes; their compression is told from the first ones.
+    pub body: &'b [u8],
+    /// The cluster label for events that name none.
+    pub cluster: &'b Arc<str>,
+    /// Where it came from, for whoever reads the rejects file.
+    pub place: &'b (dyn fmt::Display + Sync),
 }
 
 /// What an accepted batch held.
@@ -113,32 +125,94 @@ impl Ingest {
         position: Option<FilePosition>,
     ) -> Result<Receipt, IngestError> {
         // Nobody holds a scratch while a disk is waited for: they are large, and a thousand batches may wait at once.
-        let mut detector = self.detector();
-        let outcome = self.detect(body, encoding, origin, &mut detector);
+        let (mut detector, mut detected) = (self.detector(), Detected::default());
+        let outcome = self.detect(body, encoding, origin, &mut detector, &mut detected);
         self.give_back(detector);
-        let (mut detected, bytes) = outcome?;
+        let bytes = outcome?;
         let matches = std::mem::take(&mut detected.matches);
-        let bound = clock::now().plus(SKEW_MAX);
-        let ahead = matches.iter().filter(|found| found.time > bound).count() as u64;
+        let ahead = ahead(&matches);
         let receipt =
             Receipt { events: detected.events, rejected: detected.rejects.len() as u64, matches: matches.len() as u64 };
         // The rule of canaries cannot be true of what others send.
         let own = receipt.events == 1 && matches.iter().any(|found| &*found.rule == CANARY);
+        self.append(matches, position, &origin.source).await?;
+        self.advance(&mut detected, origin);
+        if !own {
+            self.count(&detected, bytes, ahead, origin);
+        }
+        Ok(receipt)
+    }
+
+    /// Takes several bodies as one batch: one that is no audit log costs its neighbours nothing, and is rejected with its
+    /// place. All are durable when this returns, or none has left a trace. Neighbours of one cluster are counted together.
+    /// The only error is [`IngestError::NoRoom`].
+    pub async fn ingest_all(
+        &self,
+        parts: &[Part<'_>],
+        source: &Arc<str>,
+        max_body: u64,
+    ) -> Result<Receipt, IngestError> {
+        let (mut receipt, mut matches, mut seen) = (Receipt::default(), Vec::new(), Vec::new());
+        let mut detector = self.detector();
+        for run in parts.chunk_by(|a, b| a.cluster == b.cluster) {
+            let origin = Origin { source: Arc::clone(source), cluster: Arc::clone(run[0].cluster), max_body };
+            let mut detected = Detected::default();
+            let bytes = run.iter().map(|part| self.detect_part(part, &origin, &mut detector, &mut detected)).sum();
+            let ahead = ahead(&detected.matches);
+            matches.append(&mut detected.matches);
+            receipt.events += detected.events;
+            receipt.rejected += detected.rejects.len() as u64;
+            seen.push((detected, bytes, ahead, origin));
+        }
+        self.give_back(detector);
+        receipt.matches = matches.len() as u64;
+        self.append(matches, None, source).await?;
+        for (detected, bytes, ahead, origin) in &mut seen {
+            self.advance(detected, origin);
+            self.count(detected, *bytes, *ahead, origin);
+        }
+        Ok(receipt)
+    }
+
+    /// Looks at one of several bodies; its size after decompression. Whatever is wrong with it is a reject of its own.
+    fn detect_part(&self, part: &Part<'_>, origin: &Origin, detector: &mut Detector, detected: &mut Detected) -> u64 {
+        let before = detected.rejects.len();
+        let outcome = self.detect(part.body, Encoding::Detect, origin, detector, detected);
+        for reject in &mut detected.rejects[before..] {
+            reject.place = format!("{}: {}", part.place, reject.place);
+        }
+        let error = match outcome {
+            Ok(bytes) => return bytes,
+            Err(error) => error,
+        };
+        // Where pieces were refused, they say it better.
+        if detected.rejects.len() == before {
+            detected.rejects.push(Rejected {
+                place: part.place.to_string(),
+                reason: if matches!(error, IngestError::TooLarge { .. }) { "too_large" } else { "not_audit" },
+                detail: error.to_string(),
+                bytes: part.body.len(),
+                hash: blake3::hash(part.body).to_hex()[..16].to_owned(),
+            });
+        }
+        0
+    }
+
+    async fn append(
+        &self,
+        matches: Vec<Match>,
+        position: Option<FilePosition>,
+        source: &str,
+    ) -> Result<(), IngestError> {
         let outcome = self.inner.store.append(Append { matches, position }).await;
         if matches!(outcome, Err(StoreError::Full(_))) {
             self.inner.full.store(true, Ordering::Relaxed);
         }
-        if outcome.is_ok() {
-            self.advance(&mut detected, origin);
-            if !own {
-                self.count(&detected, bytes, ahead, origin);
-            }
-        }
         match outcome {
-            Ok(()) => Ok(receipt),
+            Ok(()) => Ok(()),
             Err(error @ (StoreError::Full(_) | StoreError::Closed)) => Err(IngestError::NoRoom(error.to_string())),
             Err(error) => {
-                tracing::error!(%error, source = &*origin.source, "a batch could not be journaled; it was refused");
+                tracing::error!(%error, source, "a batch could not be journaled; it was refused");
                 Err(IngestError::NoRoom(error.to_string()))
             }
         }
@@ -163,24 +237,28 @@ impl Ingest {
         full
     }
 
-    /// Finds the matches of a body; returns also its size after decompression.
+    /// Adds what it finds in a body to what was detected; returns the body's size after decompression.
     fn detect(
         &self,
         body: &[u8],
         encoding: Encoding,
         origin: &Origin,
         detector: &mut Detector,
-    ) -> Result<(Detected, u64), IngestError> {
+        detected: &mut Detected,
+    ) -> Result<u64, IngestError> {
         let body = decompress(body, encoding, origin.max_body).map_err(|error| match error {
             DecompressError::TooLarge(limit) => IngestError::TooLarge { limit },
             corrupt @ DecompressError::Corrupt(..) => IngestError::NotAudit(format!("the body is {corrupt}")),
         })?;
-        let mut detected = Detected::default();
+        let before = (detected.events, detected.newest, detected.matches.len(), detected.rejects.len());
         let rules = self.inner.rules.load();
-        let looked = catch_unwind(AssertUnwindSafe(|| detector.body(&rules, &origin.cluster, &body, &mut detected)));
-        // A mistake in here costs one batch: were it sent again, the next answer would be the same.
+        let looked = catch_unwind(AssertUnwindSafe(|| detector.body(&rules, &origin.cluster, &body, detected)));
+        // A mistake in here costs one body: were it sent again, the next answer would be the same.
         let Ok(looked) = looked else {
             *detector = Detector::default();
+            (detected.events, detected.newest) = (before.0, before.1);
+            detected.matches.truncate(before.2);
+            detected.rejects.truncate(before.3);
             tracing::error!(
                 source = &*origin.source,
                 bytes = body.len(),
@@ -189,10 +267,10 @@ impl Ingest {
             return Err(IngestError::NotAudit("internal error, please report".to_owned()));
         };
         looked.map_err(|error| IngestError::NotAudit(error.to_string()))?;
-        for found in &mut detected.matches {
+        for found in &mut detected.matches[before.2..] {
             found.source = Arc::clone(&origin.source);
         }
-        Ok((detected, body.len() as u64))
+        Ok(body.len() as u64)
     }
 
     /// Notes how far event time has come; one event from the far future must not carry it there.
@@ -235,6 +313,12 @@ impl Ingest {
             pool.push(detector);
         }
     }
+}
+
+/// Matches dated further ahead of the clock than clocks differ.
+fn ahead(matches: &[Match]) -> u64 {
+    let bound = clock::now().plus(SKEW_MAX);
+    matches.iter().filter(|found| found.time > bound).count() as u64
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::make::Make;
+use super::make::{Apply, Make};
 use crate::event::FieldPath;
 use crate::event::path::Found;
 
@@ -49,6 +49,20 @@ impl Field {
         match self {
             Self::Path(path) => Some(path),
             Self::Anything | Self::Derived(_) => None,
+        }
+    }
+
+    /// The path whose value without percent-encoding it is, if it is nothing else.
+    #[must_use]
+    pub fn decoded(&self) -> Option<&FieldPath> {
+        let Self::Derived(derived) = self else { return None };
+        let Make::Apply(Apply::Decoded, of) = &derived.make else { return None };
+        match &**of {
+            Make::List(parts) => match parts.as_slice() {
+                [Make::Path(path)] => Some(path),
+                _ => None,
+            },
+            _ => None,
         }
     }
 

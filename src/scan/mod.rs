@@ -5,6 +5,7 @@
 //! nor on their timing.
 
 mod cut;
+mod events;
 mod gather;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ use crate::alert::Alert;
 use crate::correlate::Limits;
 use crate::engine::{Detected, Detector, Rejected, RuleSet};
 use crate::event::frame::{Framed, frame_from, told_apart};
+
+pub use self::events::each_event;
 
 /// Blocks for each thread that may be looked at before the one before them is done: bounds memory.
 const AHEAD: usize = 8;

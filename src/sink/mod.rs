@@ -6,6 +6,7 @@
 
 pub mod alertmanager;
 mod http;
+pub mod kafka;
 pub mod slack;
 pub mod stdout;
 pub mod watchdog;
@@ -44,6 +45,8 @@ pub enum SinkKind {
     Alertmanager(alertmanager::AlertmanagerConfig),
     /// Any HTTP endpoint.
     Webhook(webhook::WebhookConfig),
+    /// A topic of Kafka.
+    Kafka(kafka::KafkaConfig),
 }
 
 /// A place that alerts are sent to, ready to use: secrets loaded, client built.
@@ -58,6 +61,7 @@ impl Sink {
             SinkKind::Slack(config) => Box::new(slack::Slack::build(config)?),
             SinkKind::Alertmanager(config) => Box::new(alertmanager::Alertmanager::build(config)?),
             SinkKind::Webhook(config) => Box::new(webhook::Webhook::build(config)?),
+            SinkKind::Kafka(config) => kafka::build(config)?,
         };
         Ok(Self(medium))
     }

@@ -1,12 +1,15 @@
 //! Where events come from: each source hands batches to [`crate::pipeline::Ingest`] and acknowledges on its `Ok`.
 
 pub mod file;
+pub mod kafka;
 pub mod webhook;
+
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::pipeline::{Encoding, Ingest, IngestError, Origin, Receipt};
+use crate::pipeline::{Encoding, Ingest, IngestError, Origin, Part, Receipt};
 use crate::store::FilePosition;
 
 /// One entry of `sources:`, by `type`.
@@ -17,6 +20,20 @@ pub enum SourceConfig {
     Webhook(webhook::WebhookConfig),
     /// A log file that is followed.
     File(file::FileConfig),
+    /// Topics of Kafka.
+    Kafka(kafka::KafkaConfig),
+}
+
+impl SourceConfig {
+    /// Its name in metrics.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Webhook(webhook) => &webhook.name,
+            Self::File(file) => &file.name,
+            Self::Kafka(kafka) => &kafka.name,
+        }
+    }
 }
 
 /// What a source hands its batches to: [`Ingest`], or a recording double in tests of the sources themselves.
@@ -28,6 +45,14 @@ pub trait Intake: Clone + Send + Sync + 'static {
         encoding: Encoding,
         origin: &Origin,
         position: Option<FilePosition>,
+    ) -> impl Future<Output = Result<Receipt, IngestError>> + Send;
+
+    /// As [`Ingest::ingest_all`].
+    fn take_all(
+        &self,
+        parts: &[Part<'_>],
+        source: &Arc<str>,
+        max_body: u64,
     ) -> impl Future<Output = Result<Receipt, IngestError>> + Send;
 }
 
@@ -41,6 +66,10 @@ impl Intake for Ingest {
     ) -> Result<Receipt, IngestError> {
         self.ingest(body, encoding, origin, position).await
     }
+
+    async fn take_all(&self, parts: &[Part<'_>], source: &Arc<str>, max_body: u64) -> Result<Receipt, IngestError> {
+        self.ingest_all(parts, source, max_body).await
+    }
 }
 
 #[cfg(test)]
@@ -48,7 +77,7 @@ pub(crate) mod testing {
     //! An intake that records what it is given and answers as it is told.
 
     use std::collections::VecDeque;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
     use std::time::Duration;
 
     use tokio::sync::Semaphore;
@@ -125,6 +154,22 @@ pub(crate) mod testing {
             let events = body.iter().filter(|&&byte| byte == b'\n').count() as u64;
             self.taken.lock().unwrap().push(Taken { body: body.to_vec(), encoding, origin: origin.clone(), position });
             Ok(Receipt { events, rejected: 0, matches: 0 })
+        }
+
+        async fn take_all(&self, parts: &[Part<'_>], source: &Arc<str>, max_body: u64) -> Result<Receipt, IngestError> {
+            self.entered.add_permits(1);
+            self.gate.acquire().await.unwrap().forget();
+            if let Some(error) = self.refusals.lock().unwrap().pop_front() {
+                return Err(error);
+            }
+            let taken = parts.iter().map(|part| Taken {
+                body: part.body.to_vec(),
+                encoding: Encoding::Detect,
+                origin: Origin { source: Arc::clone(source), cluster: Arc::clone(part.cluster), max_body },
+                position: None,
+            });
+            self.taken.lock().unwrap().extend(taken);
+            Ok(Receipt { events: parts.len() as u64, rejected: 0, matches: 0 })
         }
     }
 

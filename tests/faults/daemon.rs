@@ -65,6 +65,11 @@ impl Daemon {
         self.child.id()
     }
 
+    /// A line of `/proc/PID/status` in MiB: `VmRSS:` is what it holds, `VmHWM:` the most it has held.
+    pub(super) fn memory(&self, name: &str) -> f64 {
+        memory_of(self.id(), name)
+    }
+
     pub(super) fn log(&self) -> Vec<String> {
         self.log.lock().expect("not poisoned").clone()
     }
@@ -106,6 +111,13 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The same of any process; 0 where there is none.
+pub(super) fn memory_of(process: u32, name: &str) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1024.0
 }
 
 fn note(told: &mut Told, line: &str) {

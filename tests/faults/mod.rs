@@ -4,7 +4,9 @@
 //! `examples/faults.rs` runs it for as long as one likes; `tests/it/killed.rs` runs it for some seconds.
 
 mod chance;
+mod connections;
 mod daemon;
+pub(crate) mod flood;
 mod judge;
 pub(crate) mod latency;
 mod load;

@@ -13,21 +13,26 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kubesiren::clock::Timestamp;
+use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::daemon::{Daemon, Home};
+use super::connections::Connections;
+use super::daemon::{Daemon, Home, memory_of};
 use super::judge;
 use crate::fake::{Receiver, Reply};
 
 /// Events in a list.
 pub(crate) const LIST: usize = 400;
 
-/// Clients that find the ceiling.
-const CLIENTS: usize = 4;
+/// Clients that find the ceiling: a fleet of kube-apiservers that all have something to send.
+const CLIENTS: usize = 64;
 
-/// Posts under way at most: the harness has its bound too. Far more than the daemon lets in.
-const UNDER_WAY_MAX: usize = 1_500;
+/// Posts under way at most, each on a connection of its own: as many as the daemon keeps open, but for a few.
+const UNDER_WAY_MAX: usize = 1_000;
+
+/// How often progress is told.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 const RULES: &str = "title: Planted
 id: planted
@@ -68,9 +73,21 @@ impl Stretch {
     }
 
     fn percentile(&self, share: usize) -> Duration {
-        let at = self.latencies.len().saturating_sub(1) * share / 1000;
-        self.latencies.get(at).copied().unwrap_or_default()
+        percentile(&self.latencies, share)
     }
+
+    /// How it went since the posts that were `seen`.
+    fn since(&self, seen: &mut usize) -> String {
+        let mut news = self.latencies[*seen..].to_vec();
+        *seen = self.latencies.len();
+        news.sort_unstable();
+        let [half, most, longest] = [500, 990, 1000].map(|share| percentile(&news, share));
+        format!("{} acknowledged after {half:.1?} (median), {most:.1?} (99 %), {longest:.1?} (longest)", news.len())
+    }
+}
+
+fn percentile(sorted: &[Duration], share: usize) -> Duration {
+    sorted.get(sorted.len().saturating_sub(1) * share / 1000).copied().unwrap_or_default()
 }
 
 impl fmt::Display for Stretch {
@@ -96,12 +113,22 @@ impl fmt::Display for Stretch {
     }
 }
 
+/// What is posted.
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    /// Lists.
+    pub(crate) a_second: f64,
+    /// In one of so many lists there is an event that matters.
+    pub(crate) plant_every: u64,
+    /// How long a sender sends nothing in the middle of a list.
+    pub(crate) pause: Duration,
+}
+
 /// A daemon behind TLS, and what to send it.
 pub(crate) struct Pressure {
     daemon: Daemon,
     home: Home,
-    http: reqwest::Client,
-    url: String,
+    connections: Connections,
     /// EventLists without their end.
     lists: Vec<String>,
     planted: AtomicU64,
@@ -125,14 +152,13 @@ impl Pressure {
         let folder = tempfile::tempdir().expect("a folder");
         let home = Home { folder: folder.path().to_owned() };
         let receiver = Receiver::forgetful(|_| Reply::new(200, "")).await;
-        let http = configure(&home, &receiver.url("/"));
+        let authority = configure(&home, &receiver.url("/"));
         let daemon = Daemon::spawn(program, &home.config());
         let (webhook, _) = daemon.ready().await;
         Self {
             daemon,
             home,
-            http,
-            url: format!("https://{webhook}/k8s-audit"),
+            connections: Connections::new(webhook, "/k8s-audit", authority),
             lists: lists(lines),
             planted: AtomicU64::new(0),
             accepted: Mutex::default(),
@@ -150,7 +176,7 @@ impl Pressure {
             clients.spawn(async move {
                 let mut posts = 0_u32;
                 while start.elapsed() < time {
-                    let answer = this.post(client + posts as usize * CLIENTS, false).await;
+                    let answer = this.post(client + posts as usize * CLIENTS, false, Duration::ZERO).await;
                     assert!(matches!(answer, Answer::Taken), "refused below the ceiling");
                     posts += 1;
                 }
@@ -160,13 +186,13 @@ impl Pressure {
         f64::from(clients.join_all().await.into_iter().sum::<u32>()) / start.elapsed().as_secs_f64()
     }
 
-    /// Posts so many lists a second for so long; in one of `plant_every` lists there is an event that matters.
-    pub(crate) async fn stretch(self: &Arc<Self>, a_second: f64, time: Duration, plant_every: u64) -> Stretch {
+    /// Posts `load` for so long.
+    pub(crate) async fn stretch(self: &Arc<Self>, load: Load, time: Duration) -> Stretch {
         let (start, mut posts) = (Instant::now(), JoinSet::new());
         let (room, memory) = (Arc::new(Semaphore::new(UNDER_WAY_MAX)), self.watch_memory());
-        let mut stretch = Stretch::default();
+        let (mut stretch, mut told, mut seen) = (Stretch::default(), Instant::now(), 0);
         loop {
-            let due = start + Duration::from_secs_f64(stretch.due as f64 / a_second);
+            let due = start + Duration::from_secs_f64(stretch.due as f64 / load.a_second);
             if due.duration_since(start) >= time {
                 break;
             }
@@ -179,12 +205,18 @@ impl Pressure {
             };
             let this = Arc::clone(self);
             posts.spawn(async move {
-                let answer = this.post(usize::try_from(n).unwrap_or(0), n.is_multiple_of(plant_every)).await;
+                let plant = n.is_multiple_of(load.plant_every);
+                let answer = this.post(usize::try_from(n).unwrap_or(0), plant, load.pause).await;
                 drop(permit);
                 (answer, due.elapsed())
             });
             while let Some(done) = posts.try_join_next() {
                 stretch.count(done.expect("a post"));
+            }
+            if told.elapsed() > TOLD_EVERY {
+                told = Instant::now();
+                #[allow(clippy::print_stderr, reason = "progress, for whoever waits for hours")]
+                let () = eprintln!("{:4.0} s: {}", start.elapsed().as_secs_f64(), stretch.since(&mut seen));
             }
         }
         while let Some(done) = posts.join_next().await {
@@ -196,20 +228,20 @@ impl Pressure {
         stretch
     }
 
-    async fn post(&self, n: usize, plant: bool) -> Answer {
+    async fn post(&self, n: usize, plant: bool, pause: Duration) -> Answer {
         let list = &self.lists[n % self.lists.len()];
         let planted = plant.then(|| self.planted.fetch_add(1, Ordering::Relaxed));
         let event = planted.map_or_else(String::new, |number| {
             format!(",{}", event(&format!("planted-{number}"), kubesiren::clock::now()))
         });
         let body = Bytes::from([list, event.as_str(), "]}"].concat());
-        let (answer, into) = match self.http.post(&self.url).body(body).send().await {
-            Ok(answer) if answer.status() == 200 => (Answer::Taken, Some(&self.accepted)),
-            Ok(answer) => {
+        let (answer, into) = match self.connections.post(body, pause).await {
+            Some(answer) if answer.status() == 200 => (Answer::Taken, Some(&self.accepted)),
+            Some(answer) => {
                 let well = answer.status() == 503 && answer.headers().contains_key("retry-after");
                 (Answer::Refused { well }, Some(&self.refused))
             }
-            Err(_) => (Answer::None, None),
+            None => (Answer::None, None),
         };
         if let Some((number, into)) = planted.zip(into) {
             into.lock().expect("not poisoned").insert(number);
@@ -218,15 +250,12 @@ impl Pressure {
     }
 
     fn watch_memory(&self) -> Watch {
-        let status = format!("/proc/{}/status", self.daemon.id());
+        let process = self.daemon.id();
         let (stop, mut stopped) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move {
             let mut seen = Vec::new();
             loop {
-                let text = std::fs::read_to_string(&status).unwrap_or_default();
-                let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-                let kib: f64 = line.trim().trim_end_matches(" kB").parse().unwrap_or(0.0);
-                seen.push(kib / 1024.0);
+                seen.push(memory_of(process, "VmRSS:"));
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_secs(1)) => {}
                     _ = &mut stopped => return seen,
@@ -242,7 +271,7 @@ impl Pressure {
         // Time goes on, so that every episode ends.
         let later = kubesiren::clock::now().plus(Duration::from_secs(120));
         let end = [&self.lists[0], ",", &event("end", later), "]}"].concat();
-        assert_eq!(self.http.post(&self.url).body(end).send().await.expect("an answer").status(), 200);
+        assert_eq!(self.connections.post(end.into(), Duration::ZERO).await.expect("an answer").status(), 200);
         judge::wait_until_told(&self.home.state()).await;
         let mut alerts: Vec<u64> = judge::outbox(&self.home.state())
             .values()
@@ -275,8 +304,8 @@ impl Watch {
     }
 }
 
-/// Writes the configuration, and gives a client that trusts its certificate.
-fn configure(home: &Home, sink: &str) -> reqwest::Client {
+/// Writes the configuration, and gives the certificate in it.
+fn configure(home: &Home, sink: &str) -> CertificateDer<'static> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let signed = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
     let (cert, key) = (home.folder.join("tls.crt"), home.folder.join("tls.key"));
@@ -297,9 +326,7 @@ sinks: [{{name: receiver, type: webhook, url: '{sink}'}}]\n",
         rules.display()
     );
     std::fs::write(home.config(), text).expect("written");
-    let authority = reqwest::Certificate::from_pem(signed.cert.pem().as_bytes()).expect("a certificate");
-    let builder = reqwest::Client::builder().no_proxy().http1_only().tls_certs_only([authority]);
-    builder.timeout(Duration::from_secs(120)).build().expect("a client")
+    signed.cert.der().clone()
 }
 
 fn lists(lines: &[u8]) -> Vec<String> {
@@ -309,7 +336,7 @@ fn lists(lines: &[u8]) -> Vec<String> {
     items.chunks_exact(LIST).map(|items| [head, &items.join(",")].concat()).collect()
 }
 
-fn event(name: &str, time: Timestamp) -> String {
+pub(super) fn event(name: &str, time: Timestamp) -> String {
     serde_json::json!({
         "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": name,
         "stage": "ResponseComplete", "requestURI": "/api/v1/namespaces/shop/secrets/planted", "verb": "get",

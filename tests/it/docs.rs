@@ -80,6 +80,34 @@ fn the_example_of_a_falco_rule_is_right() {
     assert!(said(&checked).starts_with("1 rule, 0 correlations, no mistakes"), "{}", said(&checked));
 }
 
+#[test]
+fn the_example_configurations_of_kafka_are_right() {
+    let text = read("docs/kafka.md");
+    let mut names = Vec::new();
+    for block in blocks(&text, "yaml") {
+        let name = block.lines().next().and_then(|line| line.strip_prefix("# ")).expect("a block begins with its name");
+        let config = kubesiren::config::parse(Path::new(name), block, &[], kubesiren::config::Depth::Text);
+        config.unwrap_or_else(|findings| panic!("{findings:#?}"));
+        names.push(name);
+    }
+    assert_eq!(
+        names,
+        ["kafka.yaml", "clusters.yaml", "scram.yaml", "mutual.yaml", "oauth.yaml", "event-hubs.yaml", "sink.yaml"]
+    );
+    // What the page calls a default is one.
+    let code = read("src/source/kafka/mod.rs") + &read("src/sink/kafka/produce.rs") + &read("src/kafka/mod.rs");
+    let mut defaults = 0;
+    for quoted in text.split('`').skip(1).step_by(2) {
+        if let Some((property, value)) = quoted.split_once('=').filter(|(property, _)| property.contains('.')) {
+            let listed = code.contains(&format!("(\"{property}\", \"{value}\")"));
+            let set = code.contains(&format!("\"{property}\".to_owned(), \"{value}\".to_owned()"));
+            assert!(listed || set, "{quoted}");
+            defaults += 1;
+        }
+    }
+    assert!(defaults >= 15, "{defaults}");
+}
+
 /// All sources below a folder as one text.
 fn sources(folder: &Path) -> String {
     let mut text = String::new();

@@ -8,7 +8,7 @@ pub(crate) const PLACEHOLDER: &str = "names";
 pub(crate) const PLACEHOLDERS: [&str; 3] = ["get", "A*", "pods"];
 
 /// Texts of rules and of events.
-const TEXTS: [&str; 34] = [
+const TEXTS: [&str; 37] = [
     "get",
     "GET",
     "a",
@@ -42,10 +42,13 @@ const TEXTS: [&str; 34] = [
     "1e3",
     "get\nab",
     "2026-01-05T09:00:00Z",
+    "%61b",
+    "%41+%2B%",
+    "%ffa%c3%84",
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab",
 ];
 
-const FIELDS: [&str; 26] = [
+const FIELDS: [&str; 27] = [
     "verb",
     "stage",
     "cluster",
@@ -69,6 +72,7 @@ const FIELDS: [&str; 26] = [
     "requestObject.spec.hostNetwork",
     "responseObject.a",
     "requestURI",
+    "requestURI.decoded",
     "stageTimestamp",
     "hostPath",
     "capabilities",

@@ -73,9 +73,9 @@ impl Correlator {
     /// Puts a request that bears the Audit-ID of another where those with a chosen one are.
     pub(super) fn reused(&mut self, fed: &Fed, request: u64, time: Timestamp, safe: Timestamp) {
         let group = BTreeMap::from([("auditID".to_owned(), Value::from(&*fed.audit_id))]);
-        let (cluster, audit_id, shown) = (Arc::clone(&fed.cluster), Arc::clone(&fed.audit_id), Arc::clone(&fed.shown));
-        let again = self.was_there(&cluster, time);
-        let fed = Fed { cluster, time, request, audit_id, group, shown, again };
+        let (cluster, audit_id) = (Arc::clone(&fed.cluster), Arc::clone(&fed.audit_id));
+        let (fields, shown, again) = (fed.fields.clone(), fed.shown.clone(), self.was_there(&cluster, time));
+        let fed = Fed { cluster, time, request, audit_id, group, fields, shown, again };
         let rules = Arc::clone(&self.rules);
         for &place in rules.consumers_of(reuse::CHOSEN).iter().filter(|place| !rules.consumers()[place.0].single) {
             self.feed(place, &fed, safe);

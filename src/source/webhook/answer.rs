@@ -53,6 +53,8 @@ pub(super) enum Refusal {
     BrokenBody,
     #[error("too many bytes of other requests in flight")]
     NoMemory,
+    #[error("too many other requests came first")]
+    NoTurn,
     #[error("stopping")]
     Stopping,
     #[error(transparent)]
@@ -69,7 +71,9 @@ impl Refusal {
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } | Self::Ingest(IngestError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnknownEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NoMemory | Self::Stopping | Self::Ingest(IngestError::NoRoom(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoMemory | Self::NoTurn | Self::Stopping | Self::Ingest(IngestError::NoRoom(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -79,6 +83,7 @@ impl Refusal {
             Self::TooLarge { .. } | Self::Ingest(IngestError::TooLarge { .. }) => Some("max_body"),
             Self::SlowBody => Some("read_time"),
             Self::NoMemory => Some("bytes_in_flight"),
+            Self::NoTurn => Some("turns"),
             _ => None,
         }
     }

@@ -1,11 +1,16 @@
-//! Reading request bodies within bounds: their own size, the memory of all bodies together, and time.
+//! Reading request bodies within bounds: their own size, the memory of all bodies together, time, and how many are read
+//! at once.
 
+use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use http_body_util::BodyExt as _;
-use hyper::body::Body;
+use hyper::body::{Body, Frame};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use super::answer::Refusal;
 
@@ -16,7 +21,18 @@ pub struct Budget {
     /// Buffers of bodies that are done with: the next ones find their memory in place. They count only while a body uses
     /// them.
     spares: Mutex<Vec<Vec<u8>>>,
+    /// Bodies that are read at once; the others wait in the kernel, where TCP holds their senders back.
+    turns: Semaphore,
 }
+
+/// Bodies that are read at once, for each processor. More of them do not go faster: each is then read in pieces between
+/// all others, is done when they all are, and no cache holds it until then.
+const TURNS_PER_PROCESSOR: usize = 2;
+const TURNS_MIN: usize = 4;
+/// A turn is over when nothing has come for so long: whoever sends slowly is read beside those whose turn it is.
+const TURN_PAUSE: Duration = Duration::from_millis(5);
+/// Whoever has not had a turn by then is refused; kube-apiserver sends again.
+const TURN_WAIT: Duration = Duration::from_secs(5);
 
 /// Buffers that are kept for the next body, and how large one may be: kube-apiserver's batches of 400 events fit.
 const SPARES_MAX: usize = 8;
@@ -35,7 +51,9 @@ impl Budget {
     /// A budget of so many bytes.
     #[must_use]
     pub fn new(limit: u64) -> Self {
-        Self { limit, used: AtomicU64::new(0), spares: Mutex::default() }
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let turns = Semaphore::new(TURNS_MIN.max(TURNS_PER_PROCESSOR * processors));
+        Self { limit, used: AtomicU64::new(0), spares: Mutex::default(), turns }
     }
 
     /// Bytes held now.
@@ -47,6 +65,11 @@ impl Budget {
     fn try_take(&self, bytes: u64) -> bool {
         let more = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        let turn = timeout(TURN_WAIT, self.turns.acquire()).await;
+        turn.ok().and_then(Result::ok).ok_or(Refusal::NoTurn)
     }
 
     fn spare(&self) -> Option<Vec<u8>> {
@@ -140,8 +163,10 @@ where
         return Err(Refusal::TooLarge { limit: max });
     }
     let expected = usize::try_from(announced.exact().unwrap_or(max)).unwrap_or(usize::MAX);
+    let turns = Arc::clone(&budget);
+    let mut turn = if expected > FIRST_BLOCK { Some(turns.turn().await?) } else { None };
     let mut buffer = Buffer::new(budget);
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = next(body, &mut turn).await {
         let Ok(data) = frame.map_err(|_| Refusal::BrokenBody)?.into_data() else { continue };
         if (buffer.bytes.len() as u64).saturating_add(data.remaining() as u64) > max {
             return Err(Refusal::TooLarge { limit: max });
@@ -150,6 +175,20 @@ where
         buffer.bytes.extend_from_slice(&data);
     }
     Ok(buffer)
+}
+
+/// The next frame. Ends the turn if there is none for a while.
+async fn next<B>(body: &mut B, turn: &mut Option<SemaphorePermit<'_>>) -> Option<Result<Frame<Bytes>, B::Error>>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    if turn.is_some() {
+        if let Ok(frame) = timeout(TURN_PAUSE, body.frame()).await {
+            return frame;
+        }
+        *turn = None;
+    }
+    body.frame().await
 }
 
 /// Reads and forgets the rest of a refused body, at most `max` bytes of it.
@@ -222,6 +261,55 @@ mod tests {
         assert!(budget.used() <= max);
         let over = collect(&mut streamed(4, 1 << 20), max, budget.clone()).await;
         assert!(matches!(over, Err(Refusal::TooLarge { limit }) if limit == max));
+    }
+
+    /// A body that announces a megabyte and sends nothing.
+    struct Silent;
+
+    impl Body for Silent {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            std::task::Poll::Pending
+        }
+
+        fn size_hint(&self) -> hyper::body::SizeHint {
+            hyper::body::SizeHint::with_exact(1 << 20)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_nothing_holds_up_nobody_for_long() {
+        let budget = Arc::new(Budget::default());
+        let silent: Vec<_> = (0..1_000)
+            .map(|_| {
+                let budget = budget.clone();
+                tokio::spawn(async move { collect(&mut Silent, 1 << 20, budget).await.map(|_| ()) })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        assert_eq!(budget.turns.available_permits(), 0);
+        let start = tokio::time::Instant::now();
+        collect(&mut Full::new(Bytes::from(vec![1; 1 << 20])), 1 << 20, budget.clone()).await.expect("a turn");
+        assert!(start.elapsed() < TURN_WAIT / 2, "{:?}", start.elapsed());
+        silent.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_turn_large_bodies_are_refused_and_small_ones_are_read() {
+        let budget = Arc::new(Budget::default());
+        let turns = u32::try_from(budget.turns.available_permits()).expect("few");
+        let taken = budget.turns.acquire_many(turns).await.expect("open");
+        let post = async |size| collect(&mut Full::new(Bytes::from(vec![1; size])), 1 << 20, budget.clone()).await;
+        assert!(matches!(post(FIRST_BLOCK + 1).await, Err(Refusal::NoTurn)));
+        assert_eq!(budget.used(), 0);
+        assert!(post(FIRST_BLOCK).await.is_ok());
+        drop(taken);
+        assert!(post(FIRST_BLOCK + 1).await.is_ok());
     }
 
     #[tokio::test]

@@ -1,0 +1,253 @@
+//! What a topic costs: the real program as a consumer against `scan --threads 1` of the same events, and how soon it has
+//! caught up after a pause.
+//!
+//! `eval "$(tests/kafka/up)"; cargo bench --bench kafka`; with `-- --test` everything once and small. Without a broker it says
+//! so and measures nothing. See `benches/README.md`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    missing_docs,
+    dead_code,
+    reason = "a benchmark, not the product"
+)]
+
+mod corpus;
+mod measure;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use measure::{children, median};
+
+/// Partitions of the topics: one instance, as many lanes as it has cores.
+const PARTITIONS: i32 = 2;
+/// The kernel's clock ticks a second, of `/proc/PID/stat`.
+const TICKS: f64 = 100.0;
+
+fn main() {
+    let smoke = std::env::args().any(|arg| arg == "--test");
+    let Some(broker) = std::env::var("KUBESIREN_TEST_KAFKA").ok().filter(|broker| !broker.is_empty()) else {
+        println!("no broker: nothing is measured. Start one: eval \"$(tests/kafka/up)\"");
+        return;
+    };
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("audit.log");
+    // Larger than what starting takes, smaller than what the machine caches.
+    fs::write(&log, corpus::synthetic(if smoke { 4_000 } else { 400_000 })).unwrap();
+    let events = fs::read(&log).unwrap().iter().filter(|byte| **byte == b'\n').count();
+    let turns = if smoke { 1 } else { 3 };
+    let rate = throughput(&broker, home.path(), &log, events, turns);
+    let paused = Duration::from_secs(if smoke { 2 } else { 60 });
+    catch_up(&broker, home.path(), &log, (rate / 2.0).min(if smoke { 500.0 } else { 100_000.0 }), paused);
+}
+
+/// The program with a topic; killed when it goes.
+struct Daemon {
+    child: Child,
+    admin: SocketAddr,
+}
+
+impl Daemon {
+    fn start(broker: &str, home: &Path, topic: &str) -> Self {
+        let home = home.join(topic);
+        fs::create_dir(&home).unwrap();
+        let text = format!(
+            "state_dir: {}/state\nadmin: {{listen: 127.0.0.1:0}}\nsources: [{{type: kafka, brokers: ['{broker}'], topics: [{topic}], group: {topic}, properties: {{statistics.interval.ms: 250}}}}]\n",
+            home.display()
+        );
+        fs::write(home.join("c.yaml"), text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kubesiren"));
+        command.arg("run").arg("--config").arg(home.join("c.yaml")).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut admin = None;
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        for line in lines.by_ref().map_while(Result::ok) {
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            if line["message"] == "admin listens" {
+                admin = line["address"].as_str().and_then(|address| address.parse().ok());
+            }
+            if line["message"] == "Kafka: partitions assigned" {
+                break;
+            }
+        }
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, admin: admin.unwrap() }
+    }
+
+    fn cpu(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / TICKS
+    }
+
+    /// The sum of a metric's series; `None` where there are none.
+    fn metric(&self, name: &str) -> Option<f64> {
+        let mut stream = TcpStream::connect(self.admin).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let of = |line: &str| line.starts_with(name).then(|| line.rsplit(' ').next()?.parse::<f64>().ok()).flatten();
+        text.lines().filter_map(of).reduce(|a, b| a + b)
+    }
+
+    fn until(&self, name: &str, reached: impl Fn(f64) -> bool) -> Instant {
+        let deadline = Instant::now() + Duration::from_secs(300);
+        loop {
+            if self.metric(name).is_some_and(&reached) {
+                return Instant::now();
+            }
+            assert!(Instant::now() < deadline, "waited in vain for {name}: {:?}", self.metric(name));
+            // Rarely, because answering costs the program too.
+            std::thread::park_timeout(Duration::from_millis(25));
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("sh").args(["-c", "kill -s $0 $1", name, &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Makes a topic that no run has used.
+fn topic(broker: &str, what: &str) -> String {
+    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+    let run = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
+    let name = format!("bench-{what}-{run}");
+    let admin: AdminClient<_> = rdkafka::ClientConfig::new().set("bootstrap.servers", broker).create().unwrap();
+    let new = NewTopic::new(&name, PARTITIONS, TopicReplication::Fixed(1));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let made = runtime.block_on(admin.create_topics(&[new], &AdminOptions::new())).unwrap();
+    assert!(made.iter().all(Result::is_ok), "{made:?}");
+    name
+}
+
+fn replay(broker: &str, topic: &str, log: &Path, more: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubesiren"));
+    command.args(["replay", "--kafka", broker, "--topic", topic]).args(more).arg(log);
+    command.stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// What a scan found.
+fn matches(output: &std::process::Output) -> f64 {
+    assert!(output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    let stats: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    stats["matches"].as_f64().unwrap()
+}
+
+/// Events a second that one instance takes from a topic that is full, in the median turn.
+fn throughput(broker: &str, home: &Path, log: &PathBuf, events: usize, turns: usize) -> f64 {
+    let single = topic(broker, "single");
+    assert!(replay(broker, &single, log, &[]).wait().unwrap().success());
+    let lists = topic(broker, "lists");
+    assert!(replay(broker, &lists, log, &["--batch", "100"]).wait().unwrap().success());
+    let (mut scan, mut scan_cpu) = (Vec::new(), Vec::new());
+    let mut sides = [
+        (&single, "an event a message", Vec::new(), Vec::new()),
+        (&lists, "100 events a message", Vec::new(), Vec::new()),
+    ];
+    for turn in 0..turns {
+        let (started, before) = (Instant::now(), children());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kubesiren"));
+        command.args(["scan", "--threads", "1", "--format", "json", "--stats", "json"]).arg(log).stdout(Stdio::null());
+        let output = command.output().unwrap();
+        scan.push(started.elapsed());
+        scan_cpu.push(children() - before);
+        let expected = matches(&output);
+        for (topic, _, wall, cpu) in &mut sides {
+            let home = home.join(format!("turn-{turn}"));
+            fs::create_dir_all(&home).unwrap();
+            let daemon = Daemon::start(broker, &home, topic);
+            // Its group is new each time: it begins at the beginning.
+            let started = Instant::now();
+            let before = daemon.cpu();
+            let done = daemon.until("kubesiren_events_total{", |taken| taken >= events as f64);
+            wall.push(done - started);
+            cpu.push(Duration::from_secs_f64(daemon.cpu() - before));
+            daemon.until("kubesiren_matches_total{", |found| found >= expected);
+            assert_eq!(daemon.metric("kubesiren_matches_total{"), Some(expected), "it detects what the scan does");
+            daemon.signal("TERM");
+        }
+    }
+    let (scan, scan_cpu) = (median(scan), median(scan_cpu));
+    println!(
+        "scan --threads 1: {:.0} events/s, {:.2} µs of CPU an event",
+        events as f64 / scan,
+        scan_cpu / events as f64 * 1e6
+    );
+    let mut rate = 0.0;
+    for (_, what, wall, cpu) in sides {
+        let (wall, cpu) = (median(wall), median(cpu));
+        println!(
+            "topic, {what}: {:.0} events/s, {:.2} µs of CPU an event; as fast as the scan: {:.2} by the clock, {:.2} by CPU",
+            events as f64 / wall,
+            cpu / events as f64 * 1e6,
+            scan / wall,
+            scan_cpu / cpu
+        );
+        if rate == 0.0 {
+            rate = events as f64 / wall;
+        }
+    }
+    rate
+}
+
+/// Holds the program for a while under a steady load, and measures how soon nothing lies behind any more.
+fn catch_up(broker: &str, home: &Path, log: &Path, rate: f64, paused: Duration) {
+    let topic = topic(broker, "paused");
+    let daemon = Daemon::start(broker, home, &topic);
+    let load = std::thread::scope(|scope| {
+        let (done, stop) = std::sync::mpsc::channel::<()>();
+        let loading = scope.spawn({
+            let topic = &topic;
+            move || {
+                // The recording again and again, until it is enough.
+                while stop.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                    let mut replay = replay(broker, topic, log, &["--rate", &format!("{rate:.0}")]);
+                    while replay.try_wait().unwrap().is_none() {
+                        if stop.try_recv() != Err(std::sync::mpsc::TryRecvError::Empty) {
+                            let _ = replay.kill();
+                            let _ = replay.wait();
+                            return;
+                        }
+                        std::thread::park_timeout(Duration::from_millis(50));
+                    }
+                }
+            }
+        });
+        daemon.until("kubesiren_events_total{", |taken| taken > rate);
+        let before = daemon.metric("kubesiren_events_total{").unwrap();
+        daemon.signal("STOP");
+        std::thread::park_timeout(paused);
+        daemon.signal("CONT");
+        let resumed = Instant::now();
+        // What came meanwhile is taken: until then the lag that is shown may be one of before.
+        daemon.until("kubesiren_events_total{", |taken| taken > before + rate * paused.as_secs_f64() * 0.9);
+        // Under load a batch or two is always on its way.
+        let caught_up = daemon.until("kubesiren_kafka_lag_messages{", |lag| lag < rate / 10.0);
+        drop(done);
+        let _ = loading.join();
+        let none = daemon.until("kubesiren_kafka_lag_messages{", |lag| lag == 0.0);
+        (caught_up - resumed, none - caught_up)
+    });
+    let (caught_up, none) = load;
+    println!(
+        "held for {} s under {rate:.0} events/s: less than 0.1 s of load behind {:.1} s after it went on; none {:.1} s after the load ended",
+        paused.as_secs(),
+        caught_up.as_secs_f64(),
+        none.as_secs_f64()
+    );
+}

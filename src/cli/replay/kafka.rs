@@ -1,0 +1,142 @@
+//! A topic: one message per event, or per list where a batch is asked for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer};
+
+use super::{Args, event_list};
+use crate::kafka::client::{self, Teller};
+use crate::kafka::oauth;
+use crate::kafka::{Connection, Properties, wrong_brokers, wrong_topic};
+
+const DEFAULTS: [(&str, &str); 6] = [
+    ("linger.ms", "5"),
+    ("compression.codec", "lz4"),
+    ("queue.buffering.max.kbytes", "65536"),
+    ("message.max.bytes", "33554432"),
+    ("message.timeout.ms", "30000"),
+    // A topic that is not there is said to be missing before a message is given up.
+    ("topic.metadata.propagation.max.ms", "10000"),
+];
+const FIXED: [(&str, &str); 2] = [("enable.idempotence", "true"), ("acks", "all")];
+/// While the producer's queue is full.
+const PAUSE: Duration = Duration::from_millis(5);
+
+pub(super) struct Topic {
+    producer: ThreadedProducer<Context>,
+    lost: Arc<Lost>,
+    topic: String,
+    /// Lists instead of single events.
+    lists: bool,
+}
+
+/// Messages that were not delivered, and why the last one was not.
+#[derive(Default)]
+struct Lost {
+    count: AtomicU64,
+    code: std::sync::Mutex<Option<RDKafkaErrorCode>>,
+}
+
+struct Context {
+    teller: Teller,
+    lost: Arc<Lost>,
+}
+
+impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        oauth::token(self.teller.settings())
+    }
+
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.teller.log(facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(explained) = error.rdkafka_error_code().and_then(|code| self.teller.tell_once(code, reason)) {
+            super::out::error(&explained.words);
+        }
+    }
+}
+
+impl ProducerContext<NoCustomPartitioner> for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): Self::DeliveryOpaque) {
+        if let Err((error, _)) = result {
+            self.lost.count.fetch_add(1, Ordering::Relaxed);
+            *self.lost.code.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = error.rdkafka_error_code();
+        }
+    }
+}
+
+impl Topic {
+    pub(super) fn new(args: &Args) -> anyhow::Result<Self> {
+        let topic = args.topic.clone().unwrap_or_default();
+        let wrong =
+            wrong_topic(&topic).map(str::to_owned).or_else(|| wrong_brokers(&args.kafka).pop().map(|(_, why)| why));
+        if let Some(why) = wrong {
+            anyhow::bail!(why);
+        }
+        let properties = Properties::parse(&args.property).map_err(anyhow::Error::msg)?;
+        let connection = Connection { brokers: &args.kafka, properties: &properties };
+        let settings = connection.settings(&DEFAULTS, &FIXED).map_err(anyhow::Error::msg)?;
+        let lost = Arc::new(Lost::default());
+        let context = Context { teller: Teller::new("replay", settings.clone()), lost: Arc::clone(&lost) };
+        let producer = client::config(&settings).create_with_context(context);
+        let producer = producer.map_err(|error| anyhow::anyhow!(client::of_creation(&settings, error)))?;
+        Ok(Self { producer, lost, topic, lists: args.batch.is_some() })
+    }
+
+    pub(super) async fn send(&self, events: Vec<Vec<u8>>) -> anyhow::Result<()> {
+        if self.lists {
+            return self.message(&event_list(&events)).await;
+        }
+        for event in events {
+            self.message(&event).await?;
+        }
+        Ok(())
+    }
+
+    async fn message(&self, value: &[u8]) -> anyhow::Result<()> {
+        let mut record: BaseRecord<'_, (), [u8]> = BaseRecord::to(&self.topic).payload(value);
+        loop {
+            self.check()?;
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => record = back,
+                Err((error, _)) => {
+                    let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+                    anyhow::bail!(self.producer.context().teller.explain(code, "").words);
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let lost = self.lost.count.load(Ordering::Relaxed);
+        if lost == 0 {
+            return Ok(());
+        }
+        let code = self.lost.code.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let words = self.producer.context().teller.explain(code.unwrap_or(RDKafkaErrorCode::Unknown), "").words;
+        anyhow::bail!("{lost} messages were not taken by {}: {words}", self.topic)
+    }
+
+    pub(super) async fn finish(self) -> anyhow::Result<()> {
+        let producer = self.producer.clone();
+        let flushed = tokio::task::spawn_blocking(move || producer.flush(Duration::from_secs(60))).await;
+        self.check()?;
+        flushed.context("flushing broke down")?.map_err(|error| anyhow::anyhow!("not all messages were taken: {error}"))
+    }
+}
