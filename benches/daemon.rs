@@ -41,9 +41,6 @@ const LIST: usize = 400;
 /// Connections at once.
 const CONNECTIONS: usize = 4;
 
-/// The kernel's clock ticks a second, of `/proc/PID/stat`.
-const TICKS: f64 = 100.0;
-
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     rustls_provider();
@@ -168,27 +165,13 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kubesiren"));
         command.arg("run").arg("--config").arg(config).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let (mut webhook, mut admin) = (None, None);
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        for line in lines.by_ref().map_while(Result::ok) {
-            let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            let address = || line["address"].as_str().and_then(|address| address.parse().ok());
-            match line["message"].as_str() {
-                Some("webhook listens") => webhook = address(),
-                Some("admin listens") => admin = address(),
-                Some("ready") => break,
-                _ => {}
-            }
-        }
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address: webhook.unwrap(), admin }
+        let listeners = measure::listeners(&mut child, "ready");
+        Self { child, address: listeners["webhook"], admin: listeners.get("admin").copied() }
     }
 
     /// CPU seconds so far, of user and kernel.
     fn cpu(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / TICKS
+        measure::process(self.child.id()).as_secs_f64()
     }
 
     /// A figure of `/proc/PID/status`, in MiB.

@@ -17,18 +17,16 @@ mod corpus;
 mod measure;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use measure::{children, median};
+use measure::{children, median, process};
 
 /// Partitions of the topics: one instance, as many lanes as it has cores.
 const PARTITIONS: i32 = 2;
-/// The kernel's clock ticks a second, of `/proc/PID/stat`.
-const TICKS: f64 = 100.0;
 
 fn main() {
     let smoke = std::env::args().any(|arg| arg == "--test");
@@ -65,25 +63,8 @@ impl Daemon {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kubesiren"));
         command.arg("run").arg("--config").arg(home.join("c.yaml")).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let mut admin = None;
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        for line in lines.by_ref().map_while(Result::ok) {
-            let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            if line["message"] == "admin listens" {
-                admin = line["address"].as_str().and_then(|address| address.parse().ok());
-            }
-            if line["message"] == "Kafka: partitions assigned" {
-                break;
-            }
-        }
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, admin: admin.unwrap() }
-    }
-
-    fn cpu(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / TICKS
+        let admin = measure::listeners(&mut child, "Kafka: partitions assigned")["admin"];
+        Self { child, admin }
     }
 
     /// The sum of a metric's series; `None` where there are none.
@@ -173,10 +154,10 @@ fn throughput(broker: &str, home: &Path, log: &PathBuf, events: usize, turns: us
             let daemon = Daemon::start(broker, &home, topic);
             // Its group is new each time: it begins at the beginning.
             let started = Instant::now();
-            let before = daemon.cpu();
+            let before = process(daemon.child.id());
             let done = daemon.until("kubesiren_events_total{", |taken| taken >= events as f64);
             wall.push(done - started);
-            cpu.push(Duration::from_secs_f64(daemon.cpu() - before));
+            cpu.push(process(daemon.child.id()) - before);
             daemon.until("kubesiren_matches_total{", |found| found >= expected);
             assert_eq!(daemon.metric("kubesiren_matches_total{"), Some(expected), "it detects what the scan does");
             daemon.signal("TERM");

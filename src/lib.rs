@@ -23,7 +23,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | 1 | clock, diagnose, hash |
-//! | 2 | alert, metrics, text, units, yaml |
+//! | 2 | alert, https, metrics, text, units, yaml |
 //! | 3 | event, kafka, token |
 //! | 4 | rule |
 //! | 5 | engine, policy |
@@ -59,6 +59,7 @@ pub mod diagnose;
 pub mod engine;
 pub mod event;
 pub mod hash;
+pub mod https;
 pub mod kafka;
 pub mod metrics;
 pub mod notify;

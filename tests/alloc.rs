@@ -61,12 +61,12 @@ impl Worker {
     }
 
     /// What looking at a body allocates, and how many matches and refused pieces it has.
-    fn look(&mut self, body: &[u8]) -> (u64, usize) {
+    fn look(&mut self, body: &[u8]) -> (u64, u64) {
         self.found.clear();
         let before = ALLOCATIONS.with(Cell::get);
         self.detector.body(&self.rules, &self.cluster, body, &mut self.found).unwrap();
         let allocated = ALLOCATIONS.with(Cell::get) - before;
-        (allocated, self.found.matches.len() + self.found.rejects.len())
+        (allocated, self.found.matches.len() as u64 + self.found.rejects.count())
     }
 }
 

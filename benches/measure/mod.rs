@@ -2,7 +2,11 @@
 
 #![allow(dead_code, reason = "each benchmark uses its part")]
 
+use std::collections::HashMap;
 use std::hint::black_box;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// What one side of a turn takes at least: the kernel may count in ticks of 4 ms.
@@ -14,13 +18,43 @@ pub(crate) fn cpu() -> Duration {
     Duration::from_nanos(stat.split_whitespace().next().unwrap().parse().unwrap())
 }
 
-/// CPU, user and system, of the processes that this one started and waited for; in ticks of the kernel's, 10 ms.
+/// CPU, user and system, of the processes that this one started and waited for.
 pub(crate) fn children() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat[stat.rfind(')').unwrap()..].split_whitespace().collect();
     // `cutime` and `cstime` of proc_pid_stat(5), counted from the field after the name.
-    let ticks: u64 = fields[14].parse::<u64>().unwrap() + fields[15].parse::<u64>().unwrap();
+    ticks("self", 14)
+}
+
+/// CPU, user and system, of a process that runs.
+pub(crate) fn process(id: u32) -> Duration {
+    // `utime` and `stime`.
+    ticks(&id.to_string(), 12)
+}
+
+/// Two fields of a process in ticks of the kernel's, 10 ms.
+fn ticks(process: &str, at: usize) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = stat[stat.rfind(')').unwrap()..].split_whitespace().collect();
+    let ticks: u64 = fields[at].parse::<u64>().unwrap() + fields[at + 1].parse::<u64>().unwrap();
     Duration::from_millis(ticks * 10)
+}
+
+/// Reads what a daemon logs up to the message `last`: its listeners by their names. Whatever comes later is read and
+/// forgotten, as a full pipe would stop it.
+pub(crate) fn listeners(child: &mut Child, last: &str) -> HashMap<String, SocketAddr> {
+    let mut found = HashMap::new();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    for line in lines.by_ref().map_while(Result::ok) {
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+        let message = line["message"].as_str().unwrap_or_default();
+        if let Some(name) = message.strip_suffix(" listens") {
+            found.insert(name.to_owned(), line["address"].as_str().unwrap().parse().unwrap());
+        }
+        if message == last {
+            break;
+        }
+    }
+    std::thread::spawn(move || lines.for_each(drop));
+    found
 }
 
 /// Time since the first call.

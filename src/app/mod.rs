@@ -272,10 +272,7 @@ impl Daemon {
                 router: self.reloader.router(),
             },
         };
-        let sources = self.config.sources.iter().filter_map(|source| match source {
-            SourceConfig::Webhook(webhook) => Some(webhook),
-            SourceConfig::File(_) | SourceConfig::Kafka(_) => None,
-        });
+        let sources = self.config.sources.iter().filter_map(SourceConfig::webhook);
         let listeners = sources.zip(bound).filter(|(source, _)| config.goes_through(&source.name));
         let through = listeners.map(|(source, (listener, webhook))| {
             let (source, address) = (source.clone(), listener.local_addr()?);

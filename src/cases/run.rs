@@ -90,7 +90,7 @@ impl Runner {
             found.clear();
             let cluster = self.take_cluster(event);
             detector.event(&self.rules, &cluster, event.to_string().as_bytes(), &mut found);
-            if let Some(reject) = found.rejects.first() {
+            if let Some(reject) = found.rejects.kept().first() {
                 return Err(format!("the engine refuses event {}: {}", number + 1, reject.detail));
             }
             label(event, &cluster);

@@ -1,6 +1,6 @@
 //! What serde cannot know: names that must exist or differ, values that fit together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -44,23 +44,24 @@ fn sources(parts: &Parts, tree: &mut Tree) {
         let span = Span::default();
         tree.report(span, "`sources` is empty: nothing would be watched", Some("leave it out for a webhook".into()));
     }
-    let mut names = HashMap::new();
+    let mut names = HashSet::new();
     for Item { node, value } in sources {
         let Some(source) = value else { continue };
-        let (name, key) = match source {
+        let key = match source {
             SourceConfig::Webhook(webhook) => {
                 if webhook.max_body.0 == 0 {
                     tree.report(place(node, "max_body"), "`max_body` is 0: no event would fit", None);
                 }
-                (&webhook.name, "listen")
+                "listen"
             }
-            SourceConfig::File(file) => (&file.name, "path"),
+            SourceConfig::File(_) => "path",
             SourceConfig::Kafka(kafka) => {
                 super::kafka::source(node, kafka, tree);
-                (&kafka.name, "brokers")
+                "brokers"
             }
         };
-        if names.insert(name.clone(), ()).is_some() {
+        let name = source.name();
+        if !names.insert(name) {
             let span = node.get("name").map_or_else(|| place(node, key), |name| name.span);
             let message = format!("two sources are named `{name}`");
             tree.report(span, message, Some("give each a `name` of its own: metrics tell them apart by it".into()));
@@ -260,12 +261,7 @@ fn canary_sources(parts: &Parts, canary: &CanaryConfig, at: &dyn Fn(&str) -> Spa
     let written = parts.sources.iter().flatten().filter_map(|item| item.value.as_ref());
     let default = SourceConfig::Webhook(WebhookConfig::default());
     let sources = written.chain(parts.sources.is_none().then_some(&default));
-    let webhooks: Vec<&WebhookConfig> = sources
-        .filter_map(|source| match source {
-            SourceConfig::Webhook(webhook) => Some(webhook),
-            SourceConfig::File(_) | SourceConfig::Kafka(_) => None,
-        })
-        .collect();
+    let webhooks: Vec<&WebhookConfig> = sources.filter_map(SourceConfig::webhook).collect();
     for name in canary.sources.iter().filter(|name| webhooks.iter().all(|webhook| webhook.name != **name)) {
         let message = format!("there is no webhook source named `{name}`");
         tree.report(

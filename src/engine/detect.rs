@@ -11,6 +11,7 @@ use super::excerpt;
 use super::index::Candidates;
 use super::predicate::{Answers, Case};
 use super::redact;
+use super::{Rejected, Rejections};
 use crate::alert::EventExcerpt;
 use crate::clock::Timestamp;
 use crate::event::frame::{Reason, Refusal, Reject, Taken, describe, frame_from, told_apart};
@@ -56,7 +57,7 @@ pub struct Detected {
     /// Matches, in the order of the events.
     pub matches: Vec<Match>,
     /// Pieces that were refused.
-    pub rejects: Vec<Rejected>,
+    pub rejects: Rejections,
 }
 
 impl Detected {
@@ -67,21 +68,6 @@ impl Detected {
         self.matches.clear();
         self.rejects.clear();
     }
-}
-
-/// A refused piece, as the rejects file keeps it: never its content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Rejected {
-    /// Where in the body.
-    pub place: String,
-    /// Why, as a label.
-    pub reason: &'static str,
-    /// Why, in words.
-    pub detail: String,
-    /// How many bytes it had.
-    pub bytes: usize,
-    /// Hash of its bytes: the same piece twice is told apart from two.
-    pub hash: String,
 }
 
 /// A worker's scratch: makes one pass over a body without allocating for events that match nothing.
@@ -118,7 +104,7 @@ impl Detector {
             Framed::Event(bytes) => self.look(rules, cluster, bytes, found),
             Framed::First(bytes) => self.look_at_first(rules, cluster, bytes, found),
             Framed::Bad(reject) => {
-                found.rejects.push(rejected(&reject));
+                found.rejects.push(reject.reason.as_str(), || Rejected::from(&reject));
                 Ok(0)
             }
         });
@@ -128,8 +114,8 @@ impl Detector {
     /// Looks at one event.
     pub fn event(&mut self, rules: &RuleSet, cluster: &Arc<str>, bytes: &[u8], found: &mut Detected) {
         if let Err((reason, detail)) = self.look(rules, cluster, bytes, found) {
-            let place = format!("event {}", found.events + found.rejects.len() as u64);
-            found.rejects.push(rejected(&Reject { bytes, place, reason, detail }));
+            let place = format!("event {}", found.events + found.rejects.count());
+            found.rejects.push(reason.as_str(), || Rejected::from(&Reject { bytes, place, reason, detail }));
         }
     }
 
@@ -273,16 +259,6 @@ impl Shown {
     }
 }
 
-fn rejected(reject: &Reject<'_>) -> Rejected {
-    Rejected {
-        place: reject.place.clone(),
-        reason: reject.reason.as_str(),
-        detail: reject.detail.clone(),
-        bytes: reject.bytes.len(),
-        hash: blake3::hash(reject.bytes).to_hex()[..16].to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -295,6 +271,18 @@ mod tests {
         format!(
             "title: T\nid: {id}\nlogsource: {{product: kubernetes, service: audit}}\ndetection: {{s: {{{test}}}, condition: s}}\n"
         )
+    }
+
+    #[test]
+    fn of_a_body_of_garbage_all_is_counted_and_the_first_pieces_are_described() {
+        let rules = RuleSet::compile(load_text(Path::new("t.yml"), &rule("any", "verb: get")).rules, Duration::ZERO);
+        let items = ["7"; 200_000].join(",");
+        let body =
+            format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{items}]}}"#);
+        let mut found = Detected::default();
+        Detector::default().body(&rules, &"c".into(), body.as_bytes(), &mut found).expect("a list");
+        assert_eq!((found.rejects.count(), found.rejects.kept().len()), (200_000, Rejections::KEPT_MAX));
+        assert_eq!(found.rejects.kept()[99].place, "item 99");
     }
 
     /// A client decides what its patch holds: nothing in it may blind a rule or empty an alert.
@@ -322,7 +310,7 @@ mod tests {
             );
             let mut found = Detected::default();
             Detector::default().body(&rules, &"c".into(), event.as_bytes(), &mut found).expect(&body);
-            assert_eq!((found.rejects.len(), found.matches.len()), (0, matches), "{body}");
+            assert_eq!((found.rejects.count(), found.matches.len()), (0, matches), "{body}");
             for found in found.matches {
                 assert_eq!((&*found.event.request_uri, found.event.user.username.as_deref()), ("/x", Some("u")));
             }

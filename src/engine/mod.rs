@@ -7,8 +7,10 @@ mod excerpt;
 mod index;
 mod predicate;
 mod redact;
+mod rejections;
 mod simplify;
 
 pub use compile::{Consumer, RuleSet};
-pub use detect::{Detected, Detector, Match, Rejected};
+pub use detect::{Detected, Detector, Match};
 pub use redact::{REDACTED, show};
+pub use rejections::{Rejected, Rejections};

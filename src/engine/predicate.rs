@@ -212,17 +212,15 @@ impl<'p> Interner<'p> {
     /// A question about a text without percent-encoding, where it is one about its characters.
     fn decoded(&mut self, test: &Test) -> Option<Program> {
         let slot = self.projection.slot(test.field.decoded()?.path())?;
+        if let Some(id) = self.known.get(self.key.as_str()) {
+            return Some(Program::Ask(*id));
+        }
         let question = match &test.op {
             Op::OneOf { texts, cased } => one_of(texts, *cased),
             Op::Text { .. } | Op::Regex(_) => Question::Scalar(test.op.clone()),
             _ => return None,
         };
-        Some(match self.known.get(self.key.as_str()) {
-            Some(id) => Program::Ask(*id),
-            None => {
-                self.add(Predicate { asks: Asks::Decoded { slot, question, test: test.clone() }, cost: DECODED_COST })
-            }
-        })
+        Some(self.add(Predicate { asks: Asks::Decoded { slot, question, test: test.clone() }, cost: DECODED_COST }))
     }
 
     fn whole(&mut self, test: &Test) -> Program {

@@ -18,6 +18,19 @@ const NO_MECHANISM: [&str; 2] = ["No provider for SASL mechanism", "Unsupported 
 /// Different words that are kept apart; the oldest makes way.
 const TOLD_MAX: usize = 16;
 
+/// What a producer is told unless somebody says otherwise.
+pub const PRODUCER: [(&str, &str); 5] = [
+    // Below the minute after which a worker gives a message up, so that the reason is told.
+    ("message.timeout.ms", "30000"),
+    // A topic that is not there is said to be missing before a message is given up.
+    ("topic.metadata.propagation.max.ms", "10000"),
+    ("linger.ms", "5"),
+    ("compression.codec", "lz4"),
+    ("queue.buffering.max.kbytes", "65536"),
+];
+/// What is not for anybody to choose: what counts as sent is on all replicas in sync, once.
+pub const PRODUCER_FIXED: [(&str, &str); 2] = [("enable.idempotence", "true"), ("acks", "all")];
+
 /// The settings as rdkafka takes them.
 #[must_use]
 pub fn config(settings: &Settings) -> ClientConfig {

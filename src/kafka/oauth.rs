@@ -12,7 +12,7 @@ use rdkafka::client::OAuthToken;
 use serde::Deserialize;
 
 use super::Settings;
-use crate::clock;
+use crate::{clock, https};
 
 /// For a whole answer of the provider.
 const TOTAL: Duration = Duration::from_secs(10);
@@ -78,13 +78,8 @@ fn claims(token: &str) -> Option<Claims> {
 
 /// Asks the provider; errors say nothing of the request, which holds the secret.
 async fn ask(url: &str, form: &[(&'static str, String)]) -> Result<Answer, String> {
-    // Somebody else may have installed one already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = reqwest::Client::builder().timeout(TOTAL).redirect(reqwest::redirect::Policy::none());
-    if url.starts_with("http://") {
-        builder = builder.tls_certs_only(std::iter::empty());
-    }
-    let client = builder.build().map_err(|error| format!("cannot set up HTTPS: {error}"))?;
+    let client = https::builder(url.starts_with("http://")).timeout(TOTAL).build();
+    let client = client.map_err(|error| format!("cannot set up HTTPS: {error}"))?;
     let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
     let request = client.post(url).header("content-type", "application/x-www-form-urlencoded").body(body);
     let mut answer = request.send().await.map_err(|error| format!("the token endpoint: {}", error.without_url()))?;

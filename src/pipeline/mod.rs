@@ -132,7 +132,7 @@ impl Ingest {
         let matches = std::mem::take(&mut detected.matches);
         let ahead = ahead(&matches);
         let receipt =
-            Receipt { events: detected.events, rejected: detected.rejects.len() as u64, matches: matches.len() as u64 };
+            Receipt { events: detected.events, rejected: detected.rejects.count(), matches: matches.len() as u64 };
         // The rule of canaries cannot be true of what others send.
         let own = receipt.events == 1 && matches.iter().any(|found| &*found.rule == CANARY);
         self.append(matches, position, &origin.source).await?;
@@ -161,7 +161,7 @@ impl Ingest {
             let ahead = ahead(&detected.matches);
             matches.append(&mut detected.matches);
             receipt.events += detected.events;
-            receipt.rejected += detected.rejects.len() as u64;
+            receipt.rejected += detected.rejects.count();
             seen.push((detected, bytes, ahead, origin));
         }
         self.give_back(detector);
@@ -176,9 +176,9 @@ impl Ingest {
 
     /// Looks at one of several bodies; its size after decompression. Whatever is wrong with it is a reject of its own.
     fn detect_part(&self, part: &Part<'_>, origin: &Origin, detector: &mut Detector, detected: &mut Detected) -> u64 {
-        let before = detected.rejects.len();
+        let before = detected.rejects.mark();
         let outcome = self.detect(part.body, Encoding::Detect, origin, detector, detected);
-        for reject in &mut detected.rejects[before..] {
+        for reject in detected.rejects.kept_since(&before) {
             reject.place = format!("{}: {}", part.place, reject.place);
         }
         let error = match outcome {
@@ -186,13 +186,14 @@ impl Ingest {
             Err(error) => error,
         };
         // Where pieces were refused, they say it better.
-        if detected.rejects.len() == before {
-            detected.rejects.push(Rejected {
+        if !detected.rejects.has_more_than(&before) {
+            let reason = if matches!(error, IngestError::TooLarge { .. }) { "too_large" } else { "not_audit" };
+            detected.rejects.push(reason, || Rejected {
                 place: part.place.to_string(),
-                reason: if matches!(error, IngestError::TooLarge { .. }) { "too_large" } else { "not_audit" },
+                reason,
                 detail: error.to_string(),
                 bytes: part.body.len(),
-                hash: blake3::hash(part.body).to_hex()[..16].to_owned(),
+                hash: Rejected::hash(part.body),
             });
         }
         0
@@ -250,7 +251,7 @@ impl Ingest {
             DecompressError::TooLarge(limit) => IngestError::TooLarge { limit },
             corrupt @ DecompressError::Corrupt(..) => IngestError::NotAudit(format!("the body is {corrupt}")),
         })?;
-        let before = (detected.events, detected.newest, detected.matches.len(), detected.rejects.len());
+        let before = (detected.events, detected.newest, detected.matches.len(), detected.rejects.mark());
         let rules = self.inner.rules.load();
         let looked = catch_unwind(AssertUnwindSafe(|| detector.body(&rules, &origin.cluster, &body, detected)));
         // A mistake in here costs one body: were it sent again, the next answer would be the same.
@@ -258,7 +259,7 @@ impl Ingest {
             *detector = Detector::default();
             (detected.events, detected.newest) = (before.0, before.1);
             detected.matches.truncate(before.2);
-            detected.rejects.truncate(before.3);
+            detected.rejects.back_to(before.3);
             tracing::error!(
                 source = &*origin.source,
                 bytes = body.len(),
@@ -296,11 +297,11 @@ impl Ingest {
         metrics.events.get_or_create(&labels).inc_by(detected.events);
         metrics.event_bytes.get_or_create(&Source { source: source.clone() }).inc_by(bytes);
         metrics.events_ahead.get_or_create(&Source { source: source.clone() }).inc_by(ahead);
-        for reject in &detected.rejects {
-            let labels = RejectedLabel { source: source.clone(), reason: reject.reason.to_owned() };
-            metrics.events_rejected.get_or_create(&labels).inc();
+        for (reason, count) in detected.rejects.by_reason() {
+            let labels = RejectedLabel { source: source.clone(), reason: reason.to_owned() };
+            metrics.events_rejected.get_or_create(&labels).inc_by(count);
         }
-        rejects.keep(&detected.rejects, origin);
+        rejects.keep(detected.rejects.kept(), origin);
     }
 
     fn detector(&self) -> Detector {

@@ -14,9 +14,6 @@ use crate::engine::Rejected;
 /// At this size the file becomes `rejects.jsonl.1`, and a new one begins.
 const FILE_MAX: u64 = 16 << 20;
 
-/// Lines that one batch may add; a batch of nothing but garbage is told by its first ones.
-const BATCH_MAX: usize = 100;
-
 /// The file of refused events.
 pub struct Rejects {
     path: PathBuf,
@@ -39,13 +36,13 @@ impl Rejects {
         Self { path: state_dir.join("rejects.jsonl"), file: Mutex::new(None) }
     }
 
-    /// Adds what a batch had. Best effort: a full disk must not refuse the good events too.
+    /// Adds what is described of a batch's. Best effort: a full disk must not refuse the good events too.
     pub fn keep(&self, rejected: &[Rejected], origin: &Origin) {
         if rejected.is_empty() {
             return;
         }
         let mut text = String::new();
-        for rejected in rejected.iter().take(BATCH_MAX) {
+        for rejected in rejected {
             let (source, cluster) = (&*origin.source, &*origin.cluster);
             let line = Line { time: clock::now(), source, cluster, rejected };
             text.push_str(&serde_json::to_string(&line).unwrap_or_default());

@@ -32,6 +32,8 @@ pub struct Estimate {
     pub lowered: Volume,
     /// Events that the policy wants with bodies, and that were recorded without: they would be larger than told.
     pub recorded_lower: u64,
+    /// Pieces of the recording that are no events, and are not counted otherwise.
+    pub no_events: u64,
     /// What the policy's rules let through, by the line where each begins; 0 is for no rule.
     pub by_line: BTreeMap<usize, Volume>,
 }

@@ -57,13 +57,9 @@ impl Field {
     pub fn decoded(&self) -> Option<&FieldPath> {
         let Self::Derived(derived) = self else { return None };
         let Make::Apply(Apply::Decoded, of) = &derived.make else { return None };
-        match &**of {
-            Make::List(parts) => match parts.as_slice() {
-                [Make::Path(path)] => Some(path),
-                _ => None,
-            },
-            _ => None,
-        }
+        let Make::List(parts) = &**of else { return None };
+        let [Make::Path(path)] = parts.as_slice() else { return None };
+        Some(path)
     }
 
     /// As it is written.

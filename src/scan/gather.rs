@@ -58,9 +58,11 @@ impl<'s> Gather<'s> {
         let stats = &mut self.scanned.stats;
         stats.events += events;
         stats.bytes += found.bytes;
-        stats.rejected += rejects.len() as u64;
+        stats.rejected += rejects.count();
         let room = REJECTS_SHOWN.saturating_sub(self.scanned.rejects.len());
-        self.scanned.rejects.extend(rejects.into_iter().take(room).map(|reject| (found.name.to_string(), reject)));
+        self.scanned
+            .rejects
+            .extend(rejects.into_kept().into_iter().take(room).map(|reject| (found.name.to_string(), reject)));
         self.correlator.take(&matches, None);
         if let Some(newest) = newest {
             self.advance(newest);

@@ -22,7 +22,6 @@ use self::gather::Gather;
 use crate::alert::Alert;
 use crate::correlate::Limits;
 use crate::engine::{Detected, Detector, Rejected, RuleSet};
-use crate::event::frame::{Framed, frame_from, told_apart};
 
 pub use self::events::each_event;
 
@@ -122,36 +121,6 @@ impl Scan {
     }
 }
 
-/// Hands out every event of the inputs, one after the other, whatever they are wrapped in; what is no event is passed over.
-/// Answers which inputs could not be read to their end, or hold no audit event at all, with the reason.
-pub fn each_event(inputs: Vec<Input>, each: &mut dyn FnMut(&[u8])) -> Vec<(String, String)> {
-    let (mut blocks, mut buffer, mut failures) = (Blocks::new(inputs), Vec::new(), Vec::new());
-    while let Some(block) = blocks.next(&mut buffer) {
-        let block = match block {
-            Ok(block) => block,
-            Err(failure) => {
-                failures.push(failure);
-                continue;
-            }
-        };
-        let framed = frame_from(&block.bytes, block.lines_before, |piece| match piece {
-            Framed::Event(bytes) => {
-                each(bytes);
-                Ok(bytes.len())
-            }
-            Framed::First(_) => Err(told_apart()),
-            Framed::Bad(_) => Ok(0),
-        });
-        if let Err(error) = framed
-            && (block.whole || block.lines_before == 0)
-        {
-            failures.push((block.name.to_string(), error.to_string()));
-        }
-        buffer = block.bytes;
-    }
-    failures
-}
-
 /// What came of a block; or an input that cannot be read further, and why.
 type Outcome = Result<Found, Failure>;
 
@@ -188,9 +157,14 @@ impl<'s> Worker<'s> {
             let place = format!("block after line {}", block.lines_before);
             tracing::error!(input = &*block.name, place, "{INTERNAL}; the block was passed over");
             let bytes = block.bytes.len();
-            let reject =
-                Rejected { place, reason: "internal", detail: INTERNAL.to_owned(), bytes, hash: String::new() };
-            let detected = Detected { rejects: vec![reject], ..Detected::default() };
+            let mut detected = Detected::default();
+            detected.rejects.push("internal", || Rejected {
+                place,
+                reason: "internal",
+                detail: INTERNAL.to_owned(),
+                bytes,
+                hash: String::new(),
+            });
             Found { name: Arc::clone(&block.name), detected, bytes: bytes as u64, nothing: None, failed: true }
         });
         *buffer = block.bytes;

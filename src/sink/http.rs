@@ -8,6 +8,7 @@ use reqwest::{Client, RequestBuilder, StatusCode, Url};
 
 use super::SendError;
 use crate::clock::Timestamp;
+use crate::https;
 use crate::text::shorten;
 use crate::units::Secret;
 
@@ -16,20 +17,10 @@ const TOTAL: Duration = Duration::from_secs(15);
 /// Enough of an answer to understand it, in bytes.
 const ANSWER_MAX: usize = 64 << 10;
 
-/// A client without redirects (a POST would become a GET), with the system's proxy settings and trust store.
-///
-/// `plain` says that every URL is `http:`; the trust store is then not needed, and may be missing.
+/// A client with the system's proxy settings and trust store; `plain` as in [`https::builder`].
 pub(super) fn client(plain: bool) -> Result<Client, String> {
-    // Somebody else may have installed one already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
-        .user_agent(concat!("kubesiren/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT)
-        .timeout(TOTAL)
-        .redirect(reqwest::redirect::Policy::none());
-    if plain {
-        builder = builder.tls_certs_only(std::iter::empty());
-    }
+    let builder = https::builder(plain).user_agent(concat!("kubesiren/", env!("CARGO_PKG_VERSION")));
+    let builder = builder.connect_timeout(CONNECT).timeout(TOTAL);
     builder.build().map_err(|error| format!("cannot set up HTTPS: {}", describe(error)))
 }
 

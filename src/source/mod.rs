@@ -12,6 +12,17 @@ use serde::{Deserialize, Serialize};
 use crate::pipeline::{Encoding, Ingest, IngestError, Origin, Part, Receipt};
 use crate::store::FilePosition;
 
+/// Characters in a cluster's name: the length of a DNS name.
+const CLUSTER_NAME_MAX: usize = 253;
+
+/// A name that may be a cluster's label, whoever tells it: 1 to 253 visible characters.
+fn cluster_name(text: &str) -> Option<&str> {
+    // Letters of all scripts are visible; spaces, controls and characters that turn text around are not.
+    let visible = |c: char| c.is_ascii_graphic() || c.is_alphanumeric();
+    let fits = !text.is_empty() && text.chars().count() <= CLUSTER_NAME_MAX && text.chars().all(visible);
+    fits.then_some(text)
+}
+
 /// One entry of `sources:`, by `type`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -32,6 +43,15 @@ impl SourceConfig {
             Self::Webhook(webhook) => &webhook.name,
             Self::File(file) => &file.name,
             Self::Kafka(kafka) => &kafka.name,
+        }
+    }
+
+    /// The webhook, if it is one: the only kind that we can put something into ourselves.
+    #[must_use]
+    pub fn webhook(&self) -> Option<&webhook::WebhookConfig> {
+        match self {
+            Self::Webhook(webhook) => Some(webhook),
+            Self::File(_) | Self::Kafka(_) => None,
         }
     }
 }
@@ -182,5 +202,18 @@ pub(crate) mod testing {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("waited in vain: {what}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cluster_names_are_visible_and_short() {
+        assert_eq!(cluster_name("arn:aws:eks:eu-west-1:1:cluster/prod"), Some("arn:aws:eks:eu-west-1:1:cluster/prod"));
+        for wrong in ["", "a b", "a\n", "\u{202e}x", &"x".repeat(254)] {
+            assert_eq!(cluster_name(wrong), None, "{wrong:?}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::daemon::{Daemon, Home};
+use super::load;
 use super::pressure::event;
 use crate::fake::{Receiver, Reply};
 
@@ -55,11 +56,13 @@ pub(crate) async fn measure(program: &Path, users: u64) -> Flood {
     let (start, lists) = (Instant::now(), users.div_ceil(LIST));
     for list in 0..lists {
         let now = kubesiren::clock::now();
-        let mut items: Vec<String> = (0..LIST).map(|n| event(&format!("user-{}", list * LIST + n), now)).collect();
+        let invented =
+            (list * LIST..(list + 1) * LIST).map(|n| event(&format!("event-{n}"), &format!("user-{n}"), now));
+        let mut items: Vec<String> = invented.collect();
         if list * SLOW / lists != (list + 1) * SLOW / lists {
-            items.push(event("slow", now).replacen("\"slow\"", &format!("\"slow-{list}\""), 1));
+            items.push(event(&format!("slow-{list}"), "slow", now));
         }
-        let body = format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[{}]}}"#, items.join(","));
+        let body = load::list(&items);
         // The journal has its bound.
         while http.post(&url).body(body.clone()).send().await.expect("an answer").status() != 200 {
             tokio::time::sleep(Duration::from_millis(100)).await;

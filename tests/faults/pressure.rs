@@ -232,7 +232,8 @@ impl Pressure {
         let list = &self.lists[n % self.lists.len()];
         let planted = plant.then(|| self.planted.fetch_add(1, Ordering::Relaxed));
         let event = planted.map_or_else(String::new, |number| {
-            format!(",{}", event(&format!("planted-{number}"), kubesiren::clock::now()))
+            let name = format!("planted-{number}");
+            format!(",{}", event(&name, &name, kubesiren::clock::now()))
         });
         let body = Bytes::from([list, event.as_str(), "]}"].concat());
         let (answer, into) = match self.connections.post(body, pause).await {
@@ -270,7 +271,7 @@ impl Pressure {
     pub(crate) async fn judge(&self) -> (usize, usize, usize) {
         // Time goes on, so that every episode ends.
         let later = kubesiren::clock::now().plus(Duration::from_secs(120));
-        let end = [&self.lists[0], ",", &event("end", later), "]}"].concat();
+        let end = [&self.lists[0], ",", &event("end", "end", later), "]}"].concat();
         assert_eq!(self.connections.post(end.into(), Duration::ZERO).await.expect("an answer").status(), 200);
         judge::wait_until_told(&self.home.state()).await;
         let mut alerts: Vec<u64> = judge::outbox(&self.home.state())
@@ -336,11 +337,12 @@ fn lists(lines: &[u8]) -> Vec<String> {
     items.chunks_exact(LIST).map(|items| [head, &items.join(",")].concat()).collect()
 }
 
-pub(super) fn event(name: &str, time: Timestamp) -> String {
+/// Somebody reads a Secret.
+pub(crate) fn event(id: &str, user: &str, time: Timestamp) -> String {
     serde_json::json!({
-        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": name,
+        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": id,
         "stage": "ResponseComplete", "requestURI": "/api/v1/namespaces/shop/secrets/planted", "verb": "get",
-        "user": {"username": name, "groups": ["system:authenticated"]}, "sourceIPs": ["10.0.0.7"],
+        "user": {"username": user, "groups": ["system:authenticated"]}, "sourceIPs": ["10.0.0.7"],
         "objectRef": {"resource": "secrets", "namespace": "shop", "name": "planted", "apiVersion": "v1"},
         "responseStatus": {"code": 200}, "requestReceivedTimestamp": time, "stageTimestamp": time,
     })

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::fake::{Receiver, Reply};
 use super::faults::flood::RULES;
+use super::faults::pressure::event;
 use super::support::{Daemon, WEBHOOK, event_list, skipped, text_at, until};
 
 /// Where Debian has it, for whichever processor.
@@ -29,16 +30,7 @@ fn set(clock: &Path, offset: &str) {
 /// Five reads of secrets, by the machine's clock: that of the API server does not jump.
 fn reads(user: &str) -> String {
     let time = kubesiren::clock::now();
-    let read = |n: u32| {
-        json!({
-            "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": format!("{user}-{n}"),
-            "stage": "ResponseComplete", "requestURI": format!("/api/v1/namespaces/shop/secrets/{n}"), "verb": "get",
-            "user": {"username": user, "groups": ["system:authenticated"]}, "sourceIPs": ["10.0.0.7"],
-            "objectRef": {"resource": "secrets", "namespace": "shop", "name": n.to_string(), "apiVersion": "v1"},
-            "responseStatus": {"code": 200}, "requestReceivedTimestamp": time, "stageTimestamp": time,
-        })
-    };
-    event_list(&(0..5).map(|n| read(n).to_string()).collect::<Vec<_>>())
+    event_list(&(0..5).map(|n| event(&format!("{user}-{n}"), user, time)).collect::<Vec<_>>())
 }
 
 #[tokio::test]

@@ -116,7 +116,7 @@ pub(crate) fn entries() -> Vec<Entry> {
 pub(crate) fn compiled(detector: &mut Detector, set: &RuleSet, event: &str) -> Result<BTreeSet<String>, Rejected> {
     let mut found = Detected::default();
     detector.event(set, &CLUSTER.into(), event.as_bytes(), &mut found);
-    match found.rejects.pop() {
+    match found.rejects.into_kept().pop() {
         Some(reject) => Err(reject),
         None => Ok(found.matches.iter().map(|found| found.rule.to_string()).collect()),
     }

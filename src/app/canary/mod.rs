@@ -21,6 +21,7 @@ pub(super) use self::tell::Tell;
 use crate::alert::CANARY;
 use crate::clock;
 use crate::config::CanaryConfig;
+use crate::https;
 use crate::metrics::{CanaryFailure, Metrics, Source};
 use crate::pipeline::canary::Canaries;
 use crate::pipeline::pulse::Pulse;
@@ -191,16 +192,12 @@ impl Canary {
 
     /// A client for one request: each canary makes its own connection, as one that was kept says nothing about the next.
     fn client(&self) -> Result<reqwest::Client, String> {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-        let builder = match &self.through.tls {
-            Some(tls) => {
-                let CanaryConfig { client_cert, client_key, .. } = &self.shared.config;
-                let client: Option<(&Path, &Path)> = client_cert.as_deref().zip(client_key.as_deref());
-                builder.tls_backend_preconfigured(client_config(tls, client)?)
-            }
-            None => builder.tls_certs_only(std::iter::empty()),
-        };
+        let mut builder = https::builder(self.through.tls.is_none()).no_proxy();
+        if let Some(tls) = &self.through.tls {
+            let CanaryConfig { client_cert, client_key, .. } = &self.shared.config;
+            let client: Option<(&Path, &Path)> = client_cert.as_deref().zip(client_key.as_deref());
+            builder = builder.tls_backend_preconfigured(client_config(tls, client)?);
+        }
         builder.build().map_err(describe)
     }
 

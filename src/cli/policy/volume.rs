@@ -15,24 +15,26 @@ const LINES_MAX: usize = 8;
 /// Applies the policy to every event of the logs; what cannot be read is the failure.
 pub(super) fn estimate(policy: &Policy, files: &[PathBuf]) -> Result<Estimate, Failure> {
     let mut estimate = Estimate::default();
-    let failures = each_event(scan::inputs(files)?, &mut |bytes| {
-        // What is broken where nobody looks is counted by `scan`; here it is passed over.
-        if let Ok(event) = event::value(bytes) {
-            estimate.take(policy, &event, bytes.len() as u64);
+    let mut broken = 0;
+    let pieces = each_event(scan::inputs(files)?, &mut |bytes| {
+        match event::value(bytes) {
+            Ok(event) => estimate.take(policy, &event, bytes.len() as u64),
+            Err(_) => broken += 1,
         }
-    });
-    if let Some((name, reason)) = failures.first() {
-        return Err(anyhow::anyhow!("{name}: {reason}").into());
-    }
+        true
+    })
+    .map_err(|(name, reason)| anyhow::anyhow!("{name}: {reason}"))?;
+    estimate.no_events = pieces + broken;
     if estimate.before.events == 0 {
-        return Err(anyhow::anyhow!("there is no audit event to estimate with").into());
+        let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        return Err(anyhow::anyhow!("{}: there is no audit event to estimate with", names.join(", ")).into());
     }
     Ok(estimate)
 }
 
 /// A few lines for people.
 pub(super) fn table(out: &mut impl Write, estimate: &Estimate) -> Result<(), Failure> {
-    let Estimate { before, after, dropped, stages_omitted, lowered, recorded_lower, by_line } = estimate;
+    let Estimate { before, after, dropped, stages_omitted, lowered, recorded_lower, no_events, by_line } = estimate;
     let row = |out: &mut dyn Write, what: &str, volume: &Volume| {
         writeln!(out, "  {what:<22} {:>9}  {:>10}", volume.events, size(volume.bytes))
     };
@@ -58,6 +60,9 @@ pub(super) fn table(out: &mut impl Write, estimate: &Estimate) -> Result<(), Fai
             out,
             "  {recorded_lower} events were recorded without bodies that this policy wants: it writes more than is told here"
         )?;
+    }
+    if *no_events > 0 {
+        writeln!(out, "  {no_events} pieces of the recording are no events, and are not counted")?;
     }
     Ok(())
 }

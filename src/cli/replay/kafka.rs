@@ -13,20 +13,12 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::{Args, event_list};
-use crate::kafka::client::{self, Teller};
+use crate::kafka::client::{self, PRODUCER, PRODUCER_FIXED, Teller};
 use crate::kafka::oauth;
 use crate::kafka::{Connection, Properties, wrong_brokers, wrong_topic};
 
-const DEFAULTS: [(&str, &str); 6] = [
-    ("linger.ms", "5"),
-    ("compression.codec", "lz4"),
-    ("queue.buffering.max.kbytes", "65536"),
-    ("message.max.bytes", "33554432"),
-    ("message.timeout.ms", "30000"),
-    // A topic that is not there is said to be missing before a message is given up.
-    ("topic.metadata.propagation.max.ms", "10000"),
-];
-const FIXED: [(&str, &str); 2] = [("enable.idempotence", "true"), ("acks", "all")];
+/// Events may be larger than alerts.
+const LARGE: (&str, &str) = ("message.max.bytes", "33554432");
 /// While the producer's queue is full.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -89,7 +81,8 @@ impl Topic {
         }
         let properties = Properties::parse(&args.property).map_err(anyhow::Error::msg)?;
         let connection = Connection { brokers: &args.kafka, properties: &properties };
-        let settings = connection.settings(&DEFAULTS, &FIXED).map_err(anyhow::Error::msg)?;
+        let settings =
+            connection.settings(&[&PRODUCER[..], &[LARGE]].concat(), &PRODUCER_FIXED).map_err(anyhow::Error::msg)?;
         let lost = Arc::new(Lost::default());
         let context = Context { teller: Teller::new("replay", settings.clone()), lost: Arc::clone(&lost) };
         let producer = client::config(&settings).create_with_context(context);

@@ -7,6 +7,7 @@ use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Certificate, Client, StatusCode, Url};
 
 use super::{Args, event_list};
+use crate::https;
 use crate::text::{shorten, visible};
 use crate::units::Secret;
 
@@ -27,15 +28,11 @@ impl Webhook {
     pub(super) fn new(url: &str, args: &Args) -> anyhow::Result<Self> {
         let url = Url::parse(url).context("--webhook is no URL; write it like http://127.0.0.1:9765/k8s-audit")?;
         let token = Secret::load(None, args.bearer_token_file.as_ref()).map_err(anyhow::Error::msg)?;
-        // Somebody else may have installed one already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder().timeout(TOTAL).redirect(reqwest::redirect::Policy::none());
+        let mut builder = https::builder(url.scheme() == "http").timeout(TOTAL);
         if let Some(file) = &args.ca_file {
             let pem = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
             let bundle = Certificate::from_pem_bundle(&pem);
             builder = builder.tls_certs_only(bundle.with_context(|| format!("{}", file.display()))?);
-        } else if url.scheme() == "http" {
-            builder = builder.tls_certs_only(std::iter::empty());
         }
         Ok(Self { client: builder.build().context("cannot set up HTTPS")?, url, token })
     }

@@ -95,7 +95,7 @@ fn one_event(
     let cluster: Arc<str> = "default".into();
     let mut found = Detected::default();
     Detector::default().event(set, &cluster, bytes, &mut found);
-    if let Some(reject) = found.rejects.first() {
+    if let Some(reject) = found.rejects.kept().first() {
         writeln!(out, "The event is refused, no rule is asked about it: {}", reject.detail)?;
         return Ok(());
     }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::super::{Medium, Message, SendError, Sending, Sent, Traits};
 use super::KafkaConfig;
 use crate::clock::Timestamp;
-use crate::kafka::client::{self, Teller};
+use crate::kafka::client::{self, PRODUCER, PRODUCER_FIXED, Teller};
 use crate::kafka::oauth;
 
 /// Alerts that are on their way at once.
@@ -23,18 +23,6 @@ const BATCH_MAX: usize = 100;
 const TROUBLE: Duration = Duration::from_secs(60);
 /// How often the files of secrets and certificates are looked at.
 const FILES_EVERY: Duration = Duration::from_secs(10);
-
-/// What librdkafka is told unless the configuration says otherwise: `docs/kafka.md` lists it.
-const DEFAULTS: [(&str, &str); 5] = [
-    // Below the minute after which a worker gives a message up, so that the reason is told.
-    ("message.timeout.ms", "30000"),
-    // A topic that is not there is said to be missing before a message is given up.
-    ("topic.metadata.propagation.max.ms", "10000"),
-    ("linger.ms", "5"),
-    ("compression.codec", "lz4"),
-    ("queue.buffering.max.kbytes", "65536"),
-];
-const FIXED: [(&str, &str); 2] = [("enable.idempotence", "true"), ("acks", "all")];
 
 /// Sends alerts to a topic.
 pub(super) struct Kafka {
@@ -190,7 +178,7 @@ impl Kafka {
 impl Current {
     fn new(config: &KafkaConfig) -> Result<Self, String> {
         let print = config.connection().fingerprint();
-        let settings = config.connection().settings(&DEFAULTS, &FIXED)?;
+        let settings = config.connection().settings(&PRODUCER, &PRODUCER_FIXED)?;
         let teller = Teller::new(format!("topic {}", config.topic), settings.clone());
         let context = Context { teller, trouble: Mutex::new(None) };
         let producer = client::config(&settings).create_with_context(context);

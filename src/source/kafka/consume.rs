@@ -13,11 +13,11 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::super::Intake;
+use super::super::{Intake, cluster_name};
 use super::context::{Context, Stand, store};
 use super::lag::Lag;
 use super::lanes::{Lanes, Pace, Place};
-use super::topics::{Topics, label};
+use super::topics::Topics;
 use super::{CLASSIC, DEFAULTS, FIXED, KafkaConfig, Told};
 use crate::kafka::Settings;
 use crate::kafka::client::{self, Teller};
@@ -323,7 +323,7 @@ impl<I: Intake> Thread<I> {
     fn cluster(&self, message: &BorrowedMessage<'_>) -> Arc<str> {
         let told = self.consumer.config.cluster_header.as_deref().and_then(|name| {
             let header = message.headers()?.iter().find(|header| header.key == name)?;
-            label(str::from_utf8(header.value?).ok()?).map(Into::into)
+            cluster_name(str::from_utf8(header.value?).ok()?).map(Into::into)
         });
         told.unwrap_or_else(|| self.cluster_of_topic(message.topic()))
     }

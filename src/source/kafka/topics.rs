@@ -7,10 +7,9 @@ use std::sync::Arc;
 
 use regex::Regex;
 
+use super::super::cluster_name;
 use crate::kafka::wrong_topic;
 
-/// Characters in a cluster's name: the length of a DNS name, as in the webhook's path.
-const CLUSTER_NAME_MAX: usize = 253;
 const GROUPS: [&str; 2] = ["(?<cluster>", "(?P<cluster>"];
 
 /// The topics of one source.
@@ -44,7 +43,7 @@ impl Topics {
     /// The cluster that a topic's name tells.
     pub(super) fn cluster(&self, topic: &str) -> Option<Arc<str>> {
         let told = self.telling.iter().find_map(|regex| regex.captures(topic)?.name("cluster"))?;
-        label(told.as_str()).map(Into::into)
+        cluster_name(told.as_str()).map(Into::into)
     }
 }
 
@@ -64,14 +63,6 @@ fn pattern(topic: &str) -> Result<Option<Regex>, String> {
         ));
     }
     Ok(Some(regex))
-}
-
-/// A name that may be a cluster's label: 1 to 253 visible characters.
-pub(super) fn label(text: &str) -> Option<&str> {
-    // Letters of all scripts are visible; spaces, controls and characters that turn text around are not.
-    let visible = |c: char| c.is_ascii_graphic() || c.is_alphanumeric();
-    let fits = !text.is_empty() && text.chars().count() <= CLUSTER_NAME_MAX && text.chars().all(visible);
-    fits.then_some(text)
 }
 
 #[cfg(test)]
@@ -96,14 +87,6 @@ mod tests {
         for wrong in ["", "a b", "^a(", r"^a\d+", "^(?:a|b)", "^(?<name>a)", "^a.*?b"] {
             let error = topics(&["good", wrong]).unwrap_err();
             assert_eq!((error.len(), error[0].0), (1, 1), "{wrong}: {error:?}");
-        }
-    }
-
-    #[test]
-    fn labels_are_visible_and_short() {
-        assert_eq!(label("arn:aws:eks:eu-west-1:1:cluster/prod"), Some("arn:aws:eks:eu-west-1:1:cluster/prod"));
-        for wrong in ["", "a b", "a\n", "\u{202e}x", &"x".repeat(254)] {
-            assert_eq!(label(wrong), None, "{wrong:?}");
         }
     }
 }

@@ -17,13 +17,11 @@ use super::Limits;
 use super::body::{Budget, Buffer, collect, drain};
 use crate::metrics::{Metrics, Request as RequestLabels};
 use crate::pipeline::{Encoding, IngestError, Origin, Receipt};
-use crate::source::Intake;
+use crate::source::{CLUSTER_NAME_MAX, Intake, cluster_name};
 use crate::token::Tokens;
 
 /// The path kube-apiservers are pointed at; a cluster's name may follow as one more segment.
 const PATH: &str = "/k8s-audit";
-/// Characters in a cluster's name in the path: the length of a DNS name.
-const CLUSTER_NAME_MAX: usize = 253;
 /// What `Retry-After` says. kube-apiserver tries ten times more in the 30 s of an attempt, so this stretches the
 /// attempt to its whole length.
 const RETRY_AFTER_SECONDS: u32 = 3;
@@ -211,11 +209,7 @@ fn named_cluster(path: &str) -> Result<Option<String>, Refusal> {
     }
     let name = rest.strip_prefix('/').filter(|name| !name.contains('/')).ok_or(Refusal::NoSuchPath)?;
     let name = percent_encoding::percent_decode_str(name).decode_utf8().map_err(|_| Refusal::BadCluster)?;
-    // Letters of all scripts are visible; spaces, controls and characters that turn text around are not.
-    let visible = |c: char| c.is_ascii_graphic() || c.is_alphanumeric();
-    if name.chars().count() > CLUSTER_NAME_MAX || !name.chars().all(visible) {
-        return Err(Refusal::BadCluster);
-    }
+    cluster_name(&name).ok_or(Refusal::BadCluster)?;
     Ok(Some(name.into_owned()))
 }
 
