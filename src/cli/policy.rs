@@ -82,7 +82,7 @@ pub struct CheckArgs {
     #[command(flatten)]
     pub selection: Selection,
     /// Tables on a terminal, JSON lines otherwise.
-    #[arg(long, visible_alias = "output", value_enum, value_name = "FORMAT")]
+    #[arg(long, short = 'o', visible_alias = "output", value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,
     /// Tell too what it would write of the events in this log; may be given several times.
     #[arg(long, value_name = "FILE")]

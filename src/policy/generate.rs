@@ -96,18 +96,36 @@ pub fn generate(rules: &Rules, options: Options) -> Generated {
 
 const NOISE_TITLE: &str = "Noise, where no rule looks";
 
+/// What holds credentials: group, resource, the level from which on they are in a log, and what they are.
+const CREDENTIALS: [(&str, &str, Level, &str); 8] = [
+    ("", "secrets", Level::Request, "Secrets"),
+    ("", "configmaps", Level::Request, "ConfigMaps, which often hold credentials"),
+    // What is asked for is no secret; the answer is one.
+    ("", "serviceaccounts/token", Level::RequestResponse, "fresh tokens of service accounts"),
+    ("authentication.k8s.io", "tokenreviews", Level::Request, "bearer tokens"),
+    ("oauth.openshift.io", "oauthaccesstokens", Level::Request, "tokens of users"),
+    ("oauth.openshift.io", "oauthauthorizetokens", Level::Request, "tokens of users"),
+    ("oauth.openshift.io", "oauthclients", Level::Request, "secrets of OAuth clients"),
+    ("route.openshift.io", "routes", Level::Request, "routes, which may hold private keys"),
+];
+
 /// Why a body should not be in a log: what it holds.
 #[must_use]
 pub fn secret_in(kind: &Kind, level: Level) -> Option<&'static str> {
-    let name = kind.name();
-    let found = match (kind.group.as_deref(), &*name, level) {
-        (Some(""), "secrets", Level::Request | Level::RequestResponse) => "Secrets",
-        (Some(""), "configmaps", Level::Request | Level::RequestResponse) => "ConfigMaps, which often hold credentials",
-        (Some("authentication.k8s.io"), "tokenreviews", Level::Request | Level::RequestResponse) => "bearer tokens",
-        (Some(""), "serviceaccounts/token", Level::RequestResponse) => "fresh tokens of service accounts",
-        _ => return None,
-    };
-    Some(found)
+    let (group, name) = (kind.group.as_deref()?, kind.name());
+    let found = CREDENTIALS.iter().find(|(of, resource, _, _)| *of == group && *resource == name);
+    found.filter(|(_, _, from, _)| level >= *from).map(|(_, _, _, what)| *what)
+}
+
+/// The kinds of which bodies hold credentials.
+fn credentials() -> impl Iterator<Item = Kind> {
+    CREDENTIALS.iter().map(|(group, resource, _, _)| Kind::new(group, resource))
+}
+
+/// Who touched credentials, but nothing of what they are.
+fn credentials_without_bodies(kinds: &[Kind]) -> Entry {
+    let why = vec!["Who touched credentials, never what they are.".to_owned()];
+    Entry { why, rules: BTreeSet::new(), rule: about(Level::Metadata, &[], kinds) }
 }
 
 /// Lowers the level of what holds credentials; says which rules that is at the expense of.
@@ -217,8 +235,22 @@ impl Maker<'_> {
         (!entry.rule.non_resource_urls.is_empty()).then_some(entry)
     }
 
+    /// Bodies; what is said of a whole group is not said of the credentials in it, which come before.
+    fn bodies(&self, cells: BTreeMap<Cell, Need>, rest: Level) -> Vec<Entry> {
+        let in_whole_group = |kind: &Kind| cells.keys().any(|(_, of)| of.resource.is_none() && of.group == kind.group);
+        let guarded: Vec<Kind> = credentials().filter(in_whole_group).collect();
+        let (first, later): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            cells.into_iter().partition(|((_, kind), _)| guarded.contains(kind));
+        let mut entries = self.entries(&first);
+        if !guarded.is_empty() {
+            entries.push(credentials_without_bodies(&guarded));
+        }
+        entries.extend(self.bodies_by_sender(later, rest));
+        entries
+    }
+
     /// Bodies; those that matter only where others than the control plane send them come after what it sends.
-    fn bodies(&self, mut cells: BTreeMap<Cell, Need>, rest: Level) -> Vec<Entry> {
+    fn bodies_by_sender(&self, mut cells: BTreeMap<Cell, Need>, rest: Level) -> Vec<Entry> {
         let mut entries = Vec::new();
         // Where bodies of everything are logged, or of nothing but what rules name, nobody's are left out.
         if rest != Level::Metadata {
@@ -267,9 +299,8 @@ impl Maker<'_> {
         let entry = |((level, _, topic, secret), verbs, kinds): Merged<Said>| {
             let of = |verb: &&'static str| kinds.iter().filter_map(|kind| cells.get(&(*verb, kind.clone())));
             let for_rules: BTreeSet<usize> = verbs.iter().flat_map(of).flat_map(|need| &need.rules).copied().collect();
-            let warning = secret.map(|what| {
-                format!("CAREFUL: this writes {what} into the log. See --no-credentials, or disable the rules.")
-            });
+            let warning = secret
+                .map(|what| format!("CAREFUL: the log will hold {what}. See --no-credentials, or disable the rules."));
             let topic = Some(topic.1.to_owned()).filter(|topic| !topic.is_empty());
             Entry {
                 why: topic.into_iter().chain(warning).collect(),
@@ -277,7 +308,7 @@ impl Maker<'_> {
                 rule: about(level.0, &verbs, &kinds),
             }
         };
-        merged(cells.iter().map(said)).into_iter().map(entry).collect()
+        joined(merged(cells.iter().map(said))).into_iter().map(entry).collect()
     }
 
     /// What remains: all of it without bodies, or nothing but what rules name.
@@ -302,15 +333,7 @@ impl Maker<'_> {
         }
         let mut entries = Vec::new();
         if rest > Level::Metadata {
-            let secret = [
-                ("", "secrets"),
-                ("", "configmaps"),
-                ("", "serviceaccounts/token"),
-                ("authentication.k8s.io", "tokenreviews"),
-            ];
-            let kinds: Vec<Kind> = secret.iter().map(|(group, resource)| Kind::new(group, resource)).collect();
-            let why = vec!["Who touched credentials, never what they are.".to_owned()];
-            entries.push(Entry { why, rules: BTreeSet::new(), rule: about(Level::Metadata, &[], &kinds) });
+            entries.push(credentials_without_bodies(&credentials().collect::<Vec<_>>()));
             entries.push(catch_all(rest, "Rules look into bodies whatever the resource is."));
         } else {
             entries.push(catch_all(rest, "Who did what. Some rules look at every request."));
@@ -362,6 +385,27 @@ fn merged<T: Ord + Copy>(cells: impl Iterator<Item = (Cell, T)>) -> Vec<Merged<T
         kinds.entry((said, in_order(of))).or_default().push(kind);
     }
     kinds.into_iter().map(|((said, verbs), kinds)| (said, verbs, kinds)).collect()
+}
+
+/// Puts kinds together that differ in verbs only of which there are no requests: nobody creates `pods/ephemeralcontainers`.
+fn joined<T: Ord>(mut merged: Vec<Merged<T>>) -> Vec<Merged<T>> {
+    merged.sort_by(|a, b| (&a.0, Reverse(a.1.len())).cmp(&(&b.0, Reverse(b.1.len()))));
+    let mut joined: Vec<Merged<T>> = Vec::new();
+    for (said, verbs, kinds) in merged {
+        let holds_them = |others: &[&'static str]| {
+            let mut more = others.iter().filter(|verb| !verbs.contains(verb));
+            verbs.iter().all(|verb| others.contains(verb))
+                && more.all(|verb| kinds.iter().all(|kind| !kind.takes(verb)))
+        };
+        match joined.iter().position(|(other, of, _)| *other == said && holds_them(of)) {
+            Some(at) => {
+                joined[at].2.extend(kinds);
+                joined[at].2.sort();
+            }
+            None => joined.push((said, verbs, kinds)),
+        }
+    }
+    joined
 }
 
 /// Says `*/status` where all of a group's are there.

@@ -138,6 +138,22 @@ const RULE_KEYS: [&str; 9] = [
     "omitStages",
     "omitManagedFields",
 ];
+/// The verbs of requests about resources, and those of other requests: methods in lower case.
+const VERBS: [&str; 13] = [
+    "get",
+    "list",
+    "watch",
+    "create",
+    "update",
+    "patch",
+    "delete",
+    "deletecollection",
+    "head",
+    "options",
+    "post",
+    "put",
+    "proxy",
+];
 const RESOURCES_KEYS: [&str; 3] = ["group", "resources", "resourceNames"];
 
 /// Reads a policy. Warnings come with it; errors, all of them, come instead of it.
@@ -148,7 +164,10 @@ pub fn parse(source: &Arc<SourceText>) -> Result<(Policy, Vec<Diagnostic>), Vec<
     match documents.as_slice() {
         [document] => policy = reader.policy(document),
         [] if reader.findings.is_empty() => {
-            reader.error(Span::default(), "there is no policy in it");
+            let help = format!(
+                "it begins with `apiVersion: {VERSION}` and `kind: {KIND}`; `kubesiren policy generate` prints one"
+            );
+            reader.error_with_help(Span::default(), "there is no policy in it", help);
         }
         [] => {}
         [_, second, ..] => {
@@ -169,6 +188,14 @@ fn head(node: &Node) -> Span {
     Span { start: node.span.start, end: node.span.start }
 }
 
+/// The parts of a list; none where there is no list.
+fn items<'n>(node: &'n Node, key: &str) -> &'n [Node] {
+    match node.get(key).map(|given| &given.value) {
+        Some(Value::Seq(items)) => items,
+        _ => &[],
+    }
+}
+
 impl Reader<'_> {
     fn error(&mut self, span: Span, message: impl Into<String>) {
         self.findings.push(Diagnostic::error(self.source, span, message));
@@ -176,6 +203,10 @@ impl Reader<'_> {
 
     fn error_with_help(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
         self.findings.push(Diagnostic::error(self.source, span, message).help(help));
+    }
+
+    fn warn(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.findings.push(Diagnostic::warning(self.source, span, message).help(help));
     }
 
     fn policy(&mut self, document: &Node) -> Policy {
@@ -214,7 +245,7 @@ impl Reader<'_> {
             Some(OLD_VERSION) => {
                 let message = format!("`{OLD_VERSION}` is read by kube-apiserver up to 1.23 only");
                 let help = format!("write `apiVersion: {VERSION}`; the rules mean the same");
-                self.findings.push(Diagnostic::warning(self.source, at("apiVersion"), message).help(help));
+                self.warn(at("apiVersion"), message, help);
             }
             Some(other) => {
                 self.error(at("apiVersion"), format!("the version is `{VERSION}`, not `{other}`"));
@@ -243,7 +274,30 @@ impl Reader<'_> {
             line,
         };
         self.urls(node, &rule);
+        self.verbs(node);
+        for key in ["users", "userGroups", "verbs", "namespaces"] {
+            self.no_wildcards(node, key);
+        }
         rule
+    }
+
+    /// kube-apiserver takes any verb, and one that is misspelt matches nothing.
+    fn verbs(&mut self, node: &Node) {
+        for item in items(node, "verbs") {
+            let verb = item.as_str().filter(|verb| !VERBS.contains(verb) && !verb.contains('*'));
+            if let Some((verb, near)) = verb.and_then(|verb| Some((verb, closest(verb, VERBS)?))) {
+                let message = format!("no request has the verb `{verb}`");
+                self.warn(item.span, message, format!("did you mean `{near}`?"));
+            }
+        }
+    }
+
+    /// There are patterns for resources and paths only; elsewhere a star is compared as it is.
+    fn no_wildcards(&mut self, node: &Node, key: &str) {
+        for item in items(node, key).iter().filter(|item| item.as_str().is_some_and(|text| text.contains('*'))) {
+            let message = format!("`{key}` knows no wildcards: this matches nothing");
+            self.warn(item.span, message, format!("leave `{key}` out to match all"));
+        }
     }
 
     fn urls(&mut self, node: &Node, rule: &PolicyRule) {
@@ -455,6 +509,24 @@ mod tests {
             let found = read(text).expect_err("wrong");
             assert!(found.len() == 1 && found[0].contains(message), "{text}: {found:?}");
         }
+    }
+
+    #[test]
+    fn what_matches_nothing_is_warned_of() {
+        let rule = "{level: None, users: [\"*\"], userGroups: [\"system:*\"], verbs: [gte, get, lst, \"*\", use], namespaces: [\"*\"]}";
+        let (_, warnings) = read(&format!("{HEAD}rules: [{rule}]\n")).expect("read");
+        let shown: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        for part in [
+            "`users` knows no wildcards",
+            "`userGroups` knows no wildcards",
+            "`verbs` knows no wildcards",
+            "`namespaces` knows no wildcards",
+            "no request has the verb `gte` (did you mean `get`?)",
+            "no request has the verb `lst` (did you mean `list`?)",
+        ] {
+            assert!(shown.iter().any(|shown| shown.contains(part)), "{part} is not in {shown:#?}");
+        }
+        assert_eq!(shown.len(), 6, "{shown:#?}");
         let old = format!("{HEAD}rules: [{{level: None}}]\n").replace("/v1\n", "/v1beta1\n");
         assert_eq!(read(&old).expect("read").1.len(), 1, "a warning");
     }

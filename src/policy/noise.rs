@@ -44,9 +44,9 @@ const CONTROL_PLANE: By = By::Users(&["system:apiserver", "system:kube-controlle
 
 /// Those whose bodies may be left out where only the deeds of others are asked for, from few to many rules about them.
 pub(super) const TRUSTED: [(By, &str); 3] = [
-    (By::KubeSystem, "What the cluster's own controllers write, rules read without the bodies."),
-    (CONTROL_PLANE, "The same for the control plane."),
-    (By::Nodes, "The same for the nodes."),
+    (By::KubeSystem, "From here on, no rule reads bodies that the controllers of kube-system send."),
+    (CONTROL_PLANE, "From here on, no rule reads bodies that the control plane sends."),
+    (By::Nodes, "From here on, no rule reads bodies that nodes send."),
 ];
 
 const READ: &[&str] = &["get", "list", "watch"];
@@ -113,23 +113,23 @@ pub(super) const NOISE: &[Noise] = &[
         what: What::Resources(CHANGE, &[("*", &["status"])]),
     },
     Noise {
-        title: "Nodes ask whether callers are who they say.",
+        title: "Components ask who callers are, and what they may do.",
         by: By::Nodes,
         what: What::Resources(&["create"], REVIEWS),
     },
     Noise {
-        title: "So do components of the control plane.",
+        title: "Components ask who callers are, and what they may do.",
         by: By::KubeSystem,
         what: What::Resources(&["create"], REVIEWS),
     },
     Noise {
-        title: "So do components of the control plane.",
+        title: "Components ask who callers are, and what they may do.",
         by: CONTROL_PLANE,
         what: What::Resources(&["create"], REVIEWS),
     },
     Noise { title: "The control plane looks at everything.", by: CONTROL_PLANE, what: What::All(READ) },
     Noise {
-        title: "So do the controllers, and what else runs in kube-system.",
+        title: "Controllers, and what else runs in kube-system, look at everything.",
         by: By::KubeSystem,
         what: What::All(READ),
     },

@@ -11,7 +11,7 @@ use crate::text::visible;
 const WIDTH: usize = 110;
 
 /// Detections that a comment names; of more it says how many there are.
-const NAMED_MAX: usize = 12;
+const NAMED_MAX: usize = 6;
 
 /// The policy as a file. `made_for` says what it was made of.
 #[must_use]
@@ -94,36 +94,52 @@ fn write_rule(text: &mut String, rule: &PolicyRule) {
     for (key, values) in [("users", &rule.users), ("userGroups", &rule.user_groups), ("verbs", &rule.verbs)] {
         list(text, &format!("    {key}: "), values);
     }
-    if !rule.resources.is_empty() {
+    write_resources(text, &rule.resources);
+    list(text, "    nonResourceURLs: ", &rule.non_resource_urls);
+}
+
+/// Groups one a line, or one after the other where nothing is said of them but their names.
+fn write_resources(text: &mut String, groups: &[GroupResources]) {
+    if groups.len() > 1 && groups.iter().all(|group| group.resources.is_empty()) {
+        let groups: Vec<String> = groups.iter().map(flow_group).collect();
+        return wrapped(text, "    resources: [", &groups, "]");
+    }
+    if !groups.is_empty() {
         text.push_str("    resources:\n");
-        for group in &rule.resources {
-            if group.resources.is_empty() {
-                let _ = writeln!(text, "      - group: {}", quoted(&group.group));
-            } else {
-                let _ = writeln!(text, "      - group: {}", quoted(&group.group));
-                list(text, "        resources: ", &group.resources);
-            }
+    }
+    for group in groups {
+        if group.resources.is_empty() {
+            let _ = writeln!(text, "      - {}", flow_group(group));
+        } else {
+            let names: Vec<String> = group.resources.iter().map(|name| quoted(name)).collect();
+            wrapped(text, &format!("      - {{group: {}, resources: [", quoted(&group.group)), &names, "]}");
         }
     }
-    list(text, "    nonResourceURLs: ", &rule.non_resource_urls);
 }
 
 /// A list on one line, or on several if it is long; nothing if it is empty.
 fn list(text: &mut String, before: &str, values: &[String]) {
-    if values.is_empty() {
-        return;
+    if !values.is_empty() {
+        let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+        wrapped(text, &format!("{before}["), &values, "]");
     }
-    let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
-    let one = values.join(", ");
-    if before.len() + one.len() + 2 <= WIDTH {
-        let _ = writeln!(text, "{before}[{one}]");
-        return;
+}
+
+/// What stands in brackets, broken into lines; those after the first are further in than the first.
+fn wrapped(text: &mut String, before: &str, parts: &[String], after: &str) {
+    let indent = " ".repeat(before.len() - before.trim_start().len() + 4);
+    let mut line = before.to_owned();
+    for (at, part) in parts.iter().enumerate() {
+        let end = if at + 1 == parts.len() { after } else { "," };
+        let space = if at == 0 { "" } else { " " };
+        if at > 0 && line.chars().count() + space.len() + part.chars().count() + end.len() > WIDTH {
+            let _ = writeln!(text, "{line}");
+            line = format!("{indent}{part}{end}");
+        } else {
+            line.push_str(&format!("{space}{part}{end}"));
+        }
     }
-    let indent = " ".repeat(before.len() - before.trim_start().len() + 2);
-    let _ = writeln!(text, "{}", before.trim_end());
-    for value in values {
-        let _ = writeln!(text, "{indent}- {value}");
-    }
+    let _ = writeln!(text, "{line}");
 }
 
 /// A rule on one line, to be put into a policy by hand.
@@ -136,14 +152,18 @@ pub fn flow(rule: &PolicyRule) -> String {
             parts.push(format!("{key}: [{}]", list(values)));
         }
     }
-    let group = |group: &GroupResources| match group.resources.as_slice() {
-        [] => format!("{{group: {}}}", quoted(&group.group)),
-        names => format!("{{group: {}, resources: [{}]}}", quoted(&group.group), list(names)),
-    };
     if !rule.resources.is_empty() {
-        parts.push(format!("resources: [{}]", rule.resources.iter().map(group).collect::<Vec<_>>().join(", ")));
+        parts.push(format!("resources: [{}]", rule.resources.iter().map(flow_group).collect::<Vec<_>>().join(", ")));
     }
     format!("- {{{}}}", parts.join(", "))
+}
+
+fn flow_group(group: &GroupResources) -> String {
+    if group.resources.is_empty() {
+        return format!("{{group: {}}}", quoted(&group.group));
+    }
+    let names: Vec<String> = group.resources.iter().map(|name| quoted(name)).collect();
+    format!("{{group: {}, resources: [{}]}}", quoted(&group.group), names.join(", "))
 }
 
 /// A text as YAML reads it back.

@@ -1,6 +1,7 @@
 //! `kubesiren policy check`: which rules a policy blinds, and why.
 
 use std::cmp::Reverse;
+use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,7 +18,13 @@ use crate::text::visible;
 /// Reasons that are shown of a rule that still sees something, unless more is asked for.
 const REASONS_MAX: usize = 2;
 
+/// A policy may be this long.
+const FILE_MAX: u64 = 16 << 20;
+
 pub(super) fn run(args: &CheckArgs, globals: Globals) -> Outcome {
+    if args.file.as_os_str() == "-" && args.estimate.iter().any(|file| file.as_os_str() == "-") {
+        return Err(anyhow::anyhow!("the policy and a recording cannot both come from standard input").into());
+    }
     let rules = load(&args.selection)?;
     let (policy, warnings) = model::parse(&SourceText::new(&name_of(&args.file), read(&args.file)?))?;
     out::findings(&warnings);
@@ -48,12 +55,21 @@ pub(super) fn run(args: &CheckArgs, globals: Globals) -> Outcome {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    if path.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-        return Ok(text);
+    let name = name_of(path);
+    let cannot = || format!("cannot read {}", name.display());
+    let from: Box<dyn Read> = if path.as_os_str() == "-" {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(File::open(path).with_context(cannot)?)
+    };
+    let mut text = String::new();
+    from.take(FILE_MAX + 1).read_to_string(&mut text).with_context(cannot)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(
+            anyhow::anyhow!("{} is no audit policy: it is larger than {} MiB", name.display(), FILE_MAX >> 20).into()
+        );
     }
-    Ok(std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?)
+    Ok(text)
 }
 
 /// The blind first, each with its reasons; a closing line with the numbers.

@@ -1,12 +1,13 @@
 //! `kubesiren policy generate`: the cheapest policy for the rules, with comments.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::{GenerateArgs, count, load, volume};
-use crate::cli::{Globals, Outcome, out};
+use crate::cli::{Failure, Globals, Outcome, out};
 use crate::diagnose::SourceText;
+use crate::policy::estimate::Estimate;
 use crate::policy::generate::{Options, generate};
 use crate::policy::{model, render};
 
@@ -14,6 +15,8 @@ pub(super) fn run(args: &GenerateArgs, globals: Globals) -> Outcome {
     let rules = load(&args.selection)?;
     let generated = generate(&rules, Options { no_credentials: args.no_credentials });
     let text = render::yaml(&generated, &count(&rules));
+    // Before anything is printed: a policy in a file should mean that all went well.
+    let estimate = if args.estimate.is_empty() { None } else { Some(of_text(&text, &args.estimate)?) };
     out::stdout().write_all(text.as_bytes())?;
     if globals.quiet == 0 {
         let mut err = out::stderr();
@@ -26,12 +29,15 @@ pub(super) fn run(args: &GenerateArgs, globals: Globals) -> Outcome {
             )?;
         }
     }
-    if !args.estimate.is_empty() {
-        // From its own text, so that lines can be told.
-        let source = SourceText::new(Path::new("<generated>"), text);
-        let (policy, _) = model::parse(&source)?;
-        let estimate = volume::estimate(&policy, &args.estimate)?;
+    if let Some(estimate) = estimate {
         volume::table(&mut out::stderr(), &estimate)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the policy of a text would write; its own text, so that lines can be told.
+fn of_text(text: &str, recordings: &[PathBuf]) -> Result<Estimate, Failure> {
+    let source = SourceText::new(Path::new("<generated>"), text.to_owned());
+    let (policy, _) = model::parse(&source)?;
+    volume::estimate(&policy, recordings)
 }
