@@ -72,6 +72,8 @@ pub fn generate(rules: &Rules, options: Options) -> Generated {
     let rest = rest.values().map(|need| need.level).max().unwrap_or_default();
     let mut kinds = needs.kinds();
     kinds.remove(&Kind::others(None));
+    // A rule may mean them when it names no more than their group.
+    kinds.extend(credentials());
     // Where everything is logged, only bodies need be looked for.
     let mut cells = needs.cells(&kinds, rest > Level::None);
     let withheld = if options.no_credentials { withhold(&needs, &mut cells) } else { BTreeMap::new() };
@@ -209,10 +211,10 @@ impl Maker<'_> {
             let of = |who| self.needs.rules.iter().filter(move |asked| !asked.is_about_any_kind(verb, who));
             let choosy: Vec<Vec<_>> = whos.iter().map(|who| of(who).collect()).collect();
             for kind in kinds.iter().filter(|kind| kind.takes(verb)) {
-                let looked_at = whos.iter().zip(&choosy).any(|(who, choosy)| {
-                    let known = Known::resource(verb, kind, who);
-                    choosy.iter().any(|asked| asked.may_be(&known))
-                });
+                let looked_at = whos
+                    .iter()
+                    .zip(&choosy)
+                    .any(|(who, choosy)| choosy.iter().any(|asked| asked.may_be(&asked.known(verb, kind, who))));
                 if looked_at { &mut loud } else { &mut quiet }.insert((*verb, kind.clone()));
             }
         }

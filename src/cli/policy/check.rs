@@ -18,6 +18,9 @@ use crate::text::visible;
 /// Reasons that are shown of a rule that still sees something, unless more is asked for.
 const REASONS_MAX: usize = 2;
 
+/// If all rules are blind, and they are more than these, it is not said of each.
+const BLIND_MAX: usize = 20;
+
 /// A policy may be this long.
 const FILE_MAX: u64 = 16 << 20;
 
@@ -74,6 +77,25 @@ fn read(path: &Path) -> Result<String, Failure> {
 
 /// The blind first, each with its reasons; a closing line with the numbers.
 fn table(out: &mut impl Write, checked: &[Checked], all: bool) -> Result<(), Failure> {
+    let blind = |checked: &Checked| checked.sight == Sight::Blind;
+    if checked.len() > BLIND_MAX && checked.iter().all(blind) && !all {
+        writeln!(out, "This policy logs nothing that a rule looks for. Is it the whole of it? (-v shows each rule)")?;
+    } else {
+        sights(out, checked, all)?;
+    }
+    let number = |sight: Sight| checked.iter().filter(|checked| checked.sight == sight).count();
+    let (blind, partly, full) = (number(Sight::Blind), number(Sight::Partly), number(Sight::Full));
+    let unknown = match number(Sight::Unknown) {
+        0 => String::new(),
+        unknown => format!(", {unknown} unknown"),
+    };
+    let of = plural(checked.len(), "rule");
+    writeln!(out, "{of}: {blind} blind, {partly} see part of what they look for, {full} see all of it{unknown}")?;
+    Ok(())
+}
+
+/// The rules that do not see everything, by what they see.
+fn sights(out: &mut impl Write, checked: &[Checked], all: bool) -> Result<(), Failure> {
     for (sight, heading) in [
         (Sight::Blind, "\x1b[1;31mBLIND\x1b[0m  cannot fire under this policy"),
         (Sight::Partly, "\x1b[1;33mPARTLY\x1b[0m  fire, but miss some of what they look for"),
@@ -87,14 +109,6 @@ fn table(out: &mut impl Write, checked: &[Checked], all: bool) -> Result<(), Fai
             rule(out, checked, all || sight == Sight::Blind)?;
         }
     }
-    let number = |sight: Sight| checked.iter().filter(|checked| checked.sight == sight).count();
-    let (blind, partly, full) = (number(Sight::Blind), number(Sight::Partly), number(Sight::Full));
-    let unknown = match number(Sight::Unknown) {
-        0 => String::new(),
-        unknown => format!(", {unknown} unknown"),
-    };
-    let of = plural(checked.len(), "rule");
-    writeln!(out, "{of}: {blind} blind, {partly} see part of what they look for, {full} see all of it{unknown}")?;
     Ok(())
 }
 
