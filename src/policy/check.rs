@@ -132,6 +132,8 @@ struct Checker<'c> {
 impl Checker<'_> {
     fn rule(&self, asked: &Asked<'_>) -> Checked {
         let mut probes = probe::probes(asked, &self.kinds);
+        // What no stage tells of, no policy can show: a refused credential has no ResponseComplete.
+        probes.retain(|probe| !telling(asked, probe, Level::RequestResponse).is_empty());
         let mut looked: Vec<Option<Looked>> = probes.iter().map(|probe| self.look(asked, probe)).collect();
         let mut sight = sight(&looked);
         // A rule about requests of any kind may see some that the policy names.
@@ -155,26 +157,19 @@ impl Checker<'_> {
         if verdict.level == Level::None {
             return Some(looked(Why::NotLogged, None));
         }
-        let sees = |stage: Stage, level: Level| {
-            let mut known = probe.known.clone();
-            known.at(stage);
-            known.limit(level);
-            (asked.rule.names_stage || stage != Stage::RequestReceived) && asked.may_be(&known)
-        };
-        let full = Level::RequestResponse;
-        let telling: Vec<Stage> = probe.stages.iter().copied().filter(|stage| sees(*stage, full)).collect();
+        let shown_at = telling(asked, probe, Level::RequestResponse);
         let omitted = |stage: &Stage| verdict.omit_stages.contains(stage);
-        let Some(first) = telling.iter().find(|stage| !omitted(stage)) else {
-            return Some(looked(Why::StageOmitted, telling.first().copied()));
+        let Some(first) = shown_at.iter().find(|stage| !omitted(stage)) else {
+            return Some(looked(Why::StageOmitted, shown_at.first().copied()));
         };
-        if !telling.iter().any(|stage| !omitted(stage) && sees(*stage, verdict.level)) {
+        if telling(asked, probe, verdict.level).iter().all(omitted) {
             return Some(looked(Why::LevelTooLow, None));
         }
         if verdict.level < needs {
             return Some(looked(Why::FieldsMissing, None));
         }
         // An exec that is seen when it ends is seen too late to end it.
-        let late = telling.first().filter(|stage| omitted(stage) && *first > **stage);
+        let late = shown_at.first().filter(|stage| omitted(stage) && *first > **stage);
         late.map(|stage| looked(Why::Late, Some(*stage)))
     }
 
@@ -205,6 +200,17 @@ impl Checker<'_> {
         };
         together.into_iter().map(gap).collect()
     }
+}
+
+/// The stages whose events make the rule true of an example, where they are logged at a level.
+fn telling(asked: &Asked<'_>, probe: &Probe, level: Level) -> Vec<Stage> {
+    let sees = |stage: &Stage| {
+        let mut known = probe.known.clone();
+        known.at(*stage);
+        known.limit(level);
+        (asked.rule.names_stage || *stage != Stage::RequestReceived) && asked.may_be(&known)
+    };
+    probe.stages.iter().copied().filter(sees).collect()
 }
 
 impl Looked {

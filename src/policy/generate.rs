@@ -211,10 +211,12 @@ impl Maker<'_> {
             let of = |who| self.needs.rules.iter().filter(move |asked| !asked.is_about_any_kind(verb, who));
             let choosy: Vec<Vec<_>> = whos.iter().map(|who| of(who).collect()).collect();
             for kind in kinds.iter().filter(|kind| kind.takes(verb)) {
-                let looked_at = whos
-                    .iter()
-                    .zip(&choosy)
-                    .any(|(who, choosy)| choosy.iter().any(|asked| asked.may_be(&asked.known(verb, kind, who))));
+                let looked_at = whos.iter().zip(&choosy).any(|(who, choosy)| {
+                    // Most rules are about something else, which is told quicker without what bodies lack.
+                    let known = Known::resource(verb, kind, who);
+                    let mut near = choosy.iter().filter(|asked| asked.may_be(&known));
+                    near.any(|asked| asked.may_be(&asked.known(verb, kind, who)))
+                });
                 if looked_at { &mut loud } else { &mut quiet }.insert((*verb, kind.clone()));
             }
         }

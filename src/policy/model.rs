@@ -164,10 +164,9 @@ pub fn parse(source: &Arc<SourceText>) -> Result<(Policy, Vec<Diagnostic>), Vec<
     match documents.as_slice() {
         [document] => policy = reader.policy(document),
         [] if reader.findings.is_empty() => {
-            let help = format!(
-                "it begins with `apiVersion: {VERSION}` and `kind: {KIND}`; `kubesiren policy generate` prints one"
-            );
-            reader.error_with_help(Span::default(), "there is no policy in it", help);
+            // Where there is nothing to point at, only the message is shown.
+            let message = "there is no policy in it; `kubesiren policy generate` prints one";
+            reader.error(Span::default(), message);
         }
         [] => {}
         [_, second, ..] => {

@@ -24,6 +24,10 @@ pub struct Asked<'r> {
     pub rule: &'r Rule,
     /// Fields of its events that correlations group by, or whose values they count.
     pub counted: Vec<&'r FieldPath>,
+    /// The values that it insists on for the group, the resource and the subresource: asked for all the time.
+    groups: BTreeSet<&'r str>,
+    resources: BTreeSet<&'r str>,
+    subresources: BTreeSet<&'r str>,
 }
 
 /// Which rules need what of one kind of request.
@@ -48,7 +52,13 @@ impl<'r> Needs<'r> {
                 }
             }
         }
-        let asked = |rule: &'r Rule| Asked { rule, counted: counted.remove(&*rule.info.id).unwrap_or_default() };
+        let asked = |rule: &'r Rule| Asked {
+            rule,
+            counted: counted.remove(&*rule.info.id).unwrap_or_default(),
+            groups: values(rule, "objectRef.apiGroup"),
+            resources: values(rule, "objectRef.resource"),
+            subresources: values(rule, "objectRef.subresource"),
+        };
         Self { rules: rules.rules.iter().map(asked).collect() }
     }
 
@@ -126,13 +136,12 @@ impl Asked<'_> {
     #[must_use]
     pub fn known(&self, verb: &str, kind: &Kind, who: &Who) -> Known {
         let mut known = Known::resource(verb, kind, who);
-        let names = |field: &str, name: &str| !name.is_empty() && self.values(field).contains(name);
+        let names = |values: &BTreeSet<&str>, name: &Option<String>| {
+            name.as_deref().is_some_and(|name| !name.is_empty() && values.contains(name))
+        };
         let meant = match &*kind.subresource {
-            "" => {
-                names("objectRef.apiGroup", kind.group.as_deref().unwrap_or_default())
-                    || names("objectRef.resource", kind.resource.as_deref().unwrap_or_default())
-            }
-            subresource => names("objectRef.subresource", subresource),
+            "" => names(&self.groups, &kind.group) || names(&self.resources, &kind.resource),
+            subresource => self.subresources.contains(subresource),
         };
         kind.lacks(meant).iter().for_each(|path| known.lacks(&format!("requestObject.{path}")));
         known
@@ -173,13 +182,7 @@ impl Asked<'_> {
     /// The values that the rule insists on for a field.
     #[must_use]
     pub fn values(&self, field: &str) -> BTreeSet<&str> {
-        let mut values = BTreeSet::new();
-        positive(&self.rule.expr, true, &mut |test| {
-            if test.field.plain().is_some_and(|path| path.path() == field) {
-                values.extend(insists(&test.op).iter().map(String::as_str));
-            }
-        });
-        values
+        values(self.rule, field)
     }
 
     /// Texts that fit what the rule wants of a field in some way, such as an ending.
@@ -196,10 +199,8 @@ impl Asked<'_> {
 
     /// Adds the kinds that the rule names and that not every Kubernetes serves.
     fn named_kinds(&self, kinds: &mut BTreeSet<Kind>) {
-        let resources = self.values("objectRef.resource");
-        let subresources = self.values("objectRef.subresource");
-        let groups = self.values("objectRef.apiGroup");
-        for resource in &resources {
+        let Self { groups, resources, subresources, .. } = self;
+        for resource in resources {
             let elsewhere: Vec<&str> = api::elsewhere(resource).filter(|_| groups.is_empty()).collect();
             for group in groups.iter().copied().chain(elsewhere) {
                 for subresource in std::iter::once("").chain(subresources.iter().copied()) {
@@ -207,7 +208,7 @@ impl Asked<'_> {
                 }
             }
         }
-        kinds.extend(groups.into_iter().map(|group| Kind::others(Some(group))));
+        kinds.extend(groups.iter().map(|group| Kind::others(Some(group))));
     }
 }
 
@@ -219,6 +220,17 @@ impl Need {
             self.rules.insert(rule);
         }
     }
+}
+
+/// The values that a rule insists on for a field.
+fn values<'r>(rule: &'r Rule, field: &str) -> BTreeSet<&'r str> {
+    let mut values = BTreeSet::new();
+    positive(&rule.expr, true, &mut |test| {
+        if test.field.plain().is_some_and(|path| path.path() == field) {
+            values.extend(insists(&test.op).iter().map(String::as_str));
+        }
+    });
+    values
 }
 
 /// Calls `each` for the tests that an expression wants to be true.
