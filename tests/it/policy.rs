@@ -1,12 +1,15 @@
 //! Audit policies: what is generated lets every rule fire, and what is said of a policy is so.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use kubesiren::cases::{self, Report};
+use kubesiren::correlate::{Limits, REPEAT_AFTER};
 use kubesiren::diagnose::SourceText;
+use kubesiren::engine::RuleSet;
 use kubesiren::policy::check::{Sight, check};
 use kubesiren::policy::estimate::Estimate;
 use kubesiren::policy::evaluate::Request;
@@ -15,6 +18,7 @@ use kubesiren::policy::model::Level;
 use kubesiren::policy::{Policy, api, model, render};
 use kubesiren::rule::sigma::Placeholders;
 use kubesiren::rule::{self, Rules};
+use kubesiren::scan::{Input, Scan};
 use serde_json::{Value, json};
 
 use crate::support::{recording, scenarios, skipped};
@@ -144,6 +148,37 @@ fn what_is_said_of_the_clouds_policies_is_so() {
         let Some(policy) = shared(name) else { return };
         assert_said_is_so(&policy);
     }
+}
+
+/// The alerts about some events, by rule, and how often.
+fn alerts(events: &[String]) -> BTreeMap<String, u64> {
+    let rules = Arc::new(RuleSet::compile(BUILTIN.clone(), REPEAT_AFTER));
+    let scan = Scan { rules, cluster: "lab".into(), limits: Limits::default(), threads: 1 };
+    let reader = Box::new(Cursor::new(events.join("\n")));
+    let scanned = scan.run(vec![Input { name: "events".to_owned(), reader }], &mut |_| {});
+    let mut found = BTreeMap::new();
+    for alert in scanned.alerts {
+        *found.entry(alert.rule.title.clone()).or_default() += alert.count;
+    }
+    found
+}
+
+/// What was recorded of attacks raises the same alerts when only what the policy lets through is left.
+#[test]
+fn recorded_attacks_are_seen_under_the_generated_policy() {
+    let Some(scenarios) = scenarios() else { return };
+    let policy = GENERATED.policy();
+    let events: Vec<String> = scenarios.into_iter().map(|(_, event)| event).collect();
+    let cut: Vec<String> = events
+        .iter()
+        .filter_map(|event| policy.cut(&serde_json::from_str(event).expect("JSON")))
+        .map(|event| event.to_string())
+        .collect();
+    assert!(cut.len() < events.len());
+    let (all, seen) = (alerts(&events), alerts(&cut));
+    let less: Vec<_> = all.iter().filter(|(title, count)| seen.get(*title) != Some(count)).collect();
+    let less: Vec<_> = less.into_iter().map(|(title, count)| (title, count, seen.get(title))).collect();
+    assert!(all.len() > 50 && less.is_empty(), "{} {less:#?}", all.len());
 }
 
 /// What `data/policy-visibility.tsv` says was logged under a policy: level, or nothing.
