@@ -26,7 +26,7 @@
 //! | 2 | alert, https, metrics, text, units, yaml |
 //! | 3 | event, kafka, token |
 //! | 4 | rule |
-//! | 5 | engine |
+//! | 5 | engine, policy |
 //! | 6 | correlate |
 //! | 7 | cases, scan, store |
 //! | 8 | sink, pipeline |
@@ -64,6 +64,7 @@ pub mod kafka;
 pub mod metrics;
 pub mod notify;
 pub mod pipeline;
+pub mod policy;
 pub mod rule;
 pub mod scan;
 pub mod sink;

@@ -56,6 +56,8 @@ mod operators;
 mod order;
 #[path = "it/outbox.rs"]
 mod outbox;
+#[path = "it/policy.rs"]
+mod policy;
 #[path = "it/prometheus.rs"]
 mod prometheus;
 #[path = "it/random.rs"]

@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::diagnose::{Diagnostic, Severity, SourceText, Span};
 use crate::rule::sigma::Placeholders;
 use crate::rule::{self, Rules, load};
@@ -66,10 +68,19 @@ pub struct Failure {
     pub what: String,
 }
 
+/// What becomes of an event on its way to the rules: itself, less of it, or nothing.
+pub type OnTheWay<'w> = &'w dyn Fn(Value) -> Option<Value>;
+
 /// Runs the cases beside all rules under the paths: folders, files of rules or files of cases. `placeholders` are those of
 /// the rules.
 #[must_use]
 pub fn run(paths: &[PathBuf], placeholders: &Placeholders) -> Report {
+    run_with(paths, placeholders, &Some)
+}
+
+/// Like [`run`], with events that come as something on their way makes them, such as an audit policy.
+#[must_use]
+pub fn run_with(paths: &[PathBuf], placeholders: &Placeholders, on_the_way: OnTheWay<'_>) -> Report {
     let mut report = Report::default();
     let (rule_files, test_files) = discover(paths, &mut report.findings);
     report.rule_files = rule_files.len();
@@ -84,9 +95,44 @@ pub fn run(paths: &[PathBuf], placeholders: &Placeholders) -> Report {
         if tests.is_empty() && own_rules(&rules, file).is_empty() {
             continue;
         }
-        report.files.push(one_file(&rules, file, &tests, &mut report.findings));
+        report.files.push(one_file(&rules, file, &tests, &mut report.findings, on_the_way));
     }
     report
+}
+
+/// What came of one case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Came {
+    /// The id of the rule that it is about.
+    pub rule: String,
+    /// The case's name.
+    pub name: String,
+    /// Whether it expects the rule to fire.
+    pub expected: bool,
+    /// Whether the rule fired.
+    pub fired: bool,
+}
+
+/// Like [`run_with`], but says of each case what came of it, and nothing of what is wrong with rules or cases.
+#[must_use]
+pub fn outcomes(paths: &[PathBuf], placeholders: &Placeholders, on_the_way: OnTheWay<'_>) -> Vec<Came> {
+    let (rule_files, test_files) = discover(paths, &mut Vec::new());
+    let options = rule::Options { paths: rule_files, placeholders: placeholders.clone(), ..rule::Options::default() };
+    let loaded = rule::load(&options);
+    let mut came = Vec::new();
+    for test in &test_files {
+        let file = rules_beside(test);
+        let rules = rules_of(&loaded.rules, &file);
+        let subjects = own_rules(&rules, &file);
+        let text = fs::read_to_string(test).unwrap_or_default();
+        let cases = read::cases(&SourceText::new(test, text), &subjects).unwrap_or_default();
+        let runner = run::Runner::new(rules);
+        came.extend(cases.into_iter().map(|case| {
+            let fired = runner.fires(&case, on_the_way);
+            Came { rule: case.rule, name: case.name, expected: case.expected.fires(), fired }
+        }));
+    }
+    came
 }
 
 /// The rule files and the case files under the paths, each once, rules without cases and cases without rules included.
@@ -180,7 +226,13 @@ fn own_rules(rules: &Rules, file: &Path) -> Vec<Subject> {
     singles.chain(several).collect()
 }
 
-fn one_file(rules: &Rules, file: &Path, tests: &[&PathBuf], findings: &mut Vec<Diagnostic>) -> FileReport {
+fn one_file(
+    rules: &Rules,
+    file: &Path,
+    tests: &[&PathBuf],
+    findings: &mut Vec<Diagnostic>,
+    on_the_way: OnTheWay<'_>,
+) -> FileReport {
     let subjects = own_rules(rules, file);
     let mut report = FileReport { file: file.to_owned(), passed: 0, failures: Vec::new() };
     if tests.is_empty() {
@@ -205,7 +257,7 @@ fn one_file(rules: &Rules, file: &Path, tests: &[&PathBuf], findings: &mut Vec<D
         }
     }
     for case in &cases {
-        match runner.case(case) {
+        match runner.case(case, on_the_way) {
             Ok(()) => report.passed += 1,
             Err(what) => report.failures.push(Failure { name: case.name.clone(), what }),
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::events;
 use super::read::{Case, Expected};
+use super::{OnTheWay, events};
 use crate::alert::{Alert, Kind};
 use crate::correlate::{Correlator, Limits};
 use crate::engine::{self, Detected, Detector, Match, RuleSet};
@@ -42,8 +42,8 @@ impl Runner {
     }
 
     /// Runs a case; the error says what was expected and what happened.
-    pub(super) fn case(&self, case: &Case) -> Result<(), String> {
-        let outcome = self.run(case)?;
+    pub(super) fn case(&self, case: &Case, on_the_way: OnTheWay<'_>) -> Result<(), String> {
+        let outcome = self.run(case, on_the_way)?;
         let alerts = self.rules.consumers().iter().any(|consumer| consumer.info.id == case.rule);
         if !alerts {
             // A rule that only serves correlations: it fires when it is true of an event.
@@ -71,8 +71,17 @@ impl Runner {
             .to_owned())
     }
 
-    fn run(&self, case: &Case) -> Result<Outcome, String> {
-        let mut events = events::expand(&case.base, &case.blocks);
+    /// Whether the rule that a case is about fires.
+    pub(super) fn fires(&self, case: &Case, on_the_way: OnTheWay<'_>) -> bool {
+        let alerts = self.rules.consumers().iter().any(|consumer| consumer.info.id == case.rule);
+        let fired =
+            |outcome: Outcome| if alerts { !outcome.alerts.is_empty() } else { outcome.matched(&case.rule) > 0 };
+        self.run(case, on_the_way).is_ok_and(fired)
+    }
+
+    fn run(&self, case: &Case, on_the_way: OnTheWay<'_>) -> Result<Outcome, String> {
+        let events = events::expand(&case.base, &case.blocks);
+        let mut events: Vec<Value> = events.into_iter().filter_map(on_the_way).collect();
         let mut correlator = Correlator::new(Arc::clone(&self.rules), Limits::default());
         let mut detector = Detector::default();
         let mut found = Detected::default();

@@ -8,6 +8,7 @@ pub mod logging;
 pub mod man;
 pub mod out;
 pub mod outbox;
+pub mod policy;
 pub mod replay;
 pub mod rules;
 pub mod run;
@@ -96,6 +97,8 @@ pub enum Command {
     Config(config::Args),
     /// Look at rules, check them, test them, ask why.
     Rules(rules::Args),
+    /// Make and check audit policies for kube-apiserver.
+    Policy(policy::Args),
     /// Print completions for a shell.
     Completions(completions::Args),
     /// Print the manual page.
@@ -158,6 +161,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         Command::Outbox(args) => outbox::run(args, cli.globals),
         Command::Config(args) => config::run(args),
         Command::Rules(args) => rules::run(args, &cli.globals),
+        Command::Policy(args) => policy::run(args, cli.globals),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

@@ -132,8 +132,8 @@ impl RuleSet {
                 }
             })
             .collect();
+        let index = Index::new(&rules.rules, &exprs, &mut interner);
         let predicates = interner.predicates;
-        let index = Index::new(&rules.rules, &exprs, &projection);
         let (consumers, by_rule) = consumers(&rules, repeat_after);
         let (known, cluster) = (KNOWN.map(|path| projection.slot(path)), projection.slot(CLUSTER));
         Self {

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use regex::{Captures, Regex};
 
@@ -38,13 +39,23 @@ const PARTS: [&str; 16] = [
 /// Words of names of credentials: too short to be looked for within others.
 const WORDS: [&str; 7] = ["pass", "pwd", "sig", "signature", "jwt", "auth", "accountkey"];
 
+/// [`PARTS`], in any case.
+static ANY_PART: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+    AhoCorasick::builder().ascii_case_insensitive(true).kind(Some(AhoCorasickKind::DFA)).build(PARTS).ok()
+});
+
 /// Whether what has this name is a credential.
 pub(super) fn named(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    PARTS.iter().any(|part| name.contains(part))
-        || name
-            .split(|c: char| !c.is_ascii_alphanumeric())
-            .any(|word| WORDS.contains(&word) && !matches!(&*name, "pwd" | "oldpwd"))
+    // Without the automaton nothing would be known of any name.
+    if ANY_PART.as_ref().is_none_or(|parts| parts.is_match(name)) {
+        return true;
+    }
+    let mut words = name.split(|c: char| !c.is_ascii_alphanumeric());
+    words.any(|word| one_of(&WORDS, word)) && !one_of(&["pwd", "oldpwd"], name)
+}
+
+fn one_of(words: &[&str], word: &str) -> bool {
+    words.iter().any(|known| known.eq_ignore_ascii_case(word))
 }
 
 /// Bytes of the shortest credential that is told by its looks, but for passwords in URLs.
@@ -88,6 +99,10 @@ pub(super) fn without_shapes(text: &str) -> Cow<'_, str> {
         return text.into();
     }
     let Some(shapes) = &*SHAPES else { return REDACTED.into() };
+    // Far cheaper than to look for what to replace, and true of next to nothing.
+    if !shapes.is_match(text) {
+        return text.into();
+    }
     shapes.replace_all(text, |found: &Captures<'_>| {
         let group = |name| found.name(name).map_or("", |group| group.as_str());
         let whole = found.get(0).map_or("", |all| all.as_str());
@@ -232,9 +247,15 @@ pub(super) fn arguments<'w>(words: impl Iterator<Item = &'w str>) -> Vec<Cow<'w,
 pub(super) fn uri(uri: &str) -> String {
     let (path, query) = uri.split_once('?').map_or((uri, None), |(path, query)| (path, Some(query)));
     let hidden = |segment: &str| matches!(without_shapes(&query_decoded(segment)), Cow::Owned(_));
-    let segments = path.split('/').map(|segment| if hidden(segment) { REDACTED } else { segment });
-    let path = segments.collect::<Vec<_>>().join("/");
-    let Some(query) = query else { return path };
+    // What a segment looks like it looks like within the path: a slash is no part of a word.
+    let plain = !path.contains(['%', '+']) && matches!(without_shapes(path), Cow::Borrowed(_));
+    let path: Cow<'_, str> = if plain {
+        path.into()
+    } else {
+        let segments = path.split('/').map(|segment| if hidden(segment) { REDACTED } else { segment });
+        segments.collect::<Vec<_>>().join("/").into()
+    };
+    let Some(query) = query else { return path.into_owned() };
     let mut shell = Shell::default();
     let parts = query.split('&').map(|part| {
         let Some((key, value)) = part.split_once('=') else { return part.to_owned() };

@@ -291,6 +291,17 @@ impl Detector {
         matches: &mut Vec<Match>,
     ) -> Result<(), Refusal> {
         self.answers.next_event(rules.predicates.len());
+        let mut case = Case {
+            projection: &rules.projection,
+            predicates: &rules.predicates,
+            scratch: &mut self.scratch,
+            answers: &mut self.answers,
+            event: text,
+            cluster,
+        };
+        if !rules.index.narrow(&mut case, &mut self.candidates) {
+            return Ok(());
+        }
         let mut shown: Option<Shown> = None;
         for word in 0..self.candidates.rules.len() {
             let mut bits = self.candidates.rules[word];

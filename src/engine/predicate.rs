@@ -8,16 +8,18 @@ use aho_corasick::AhoCorasick;
 use foldhash::fast::FixedState;
 use serde_json::Value;
 
-use crate::event::project::fold_into;
+use crate::event::project::{fold, fold_into};
 use crate::event::{FieldPath, Projection, Scratch, Slot, Val, any_scalar, label, value};
 use crate::rule::field::Field;
-use crate::rule::ir::{Expr, Op, Quantifier, Regex, Relation, Test, Text, address};
+use crate::rule::ir::{Expr, Glob, Op, Quantifier, Regex, Relation, Test, Text, address};
 use crate::rule::naive;
 use crate::rule::number::Number;
 use crate::text::query_decode_into;
 
 /// Reading a whole event costs more than anything else.
 const WHOLE_COST: u8 = 200;
+/// Looking at every scalar.
+const KEYWORDS_COST: u8 = 100;
 /// Decoding one text, once for all who ask about it.
 const DECODED_COST: u8 = 10;
 
@@ -40,6 +42,8 @@ enum Asks {
     Decoded { slot: Slot, question: Question, test: Test },
     /// The event as a whole: what the judge alone can answer.
     Whole(Test),
+    /// Whether one of several keywords may be in the event: parts of them, in lower case, looked for in one go.
+    Keywords(AhoCorasick),
 }
 
 #[derive(Debug)]
@@ -87,7 +91,7 @@ pub(super) enum Program {
 
 /// Interns the predicates of a rule set.
 pub(super) struct Interner<'p> {
-    projection: &'p Projection,
+    pub(super) projection: &'p Projection,
     known: HashMap<Box<str>, PredicateId, FixedState>,
     /// The text of a predicate that is being looked up: what they are told apart by.
     key: String,
@@ -109,11 +113,34 @@ impl<'p> Interner<'p> {
                 Program::All(self.cheapest_first(parts))
             }
             Expr::Any(parts) => {
-                let parts = self.alternatives(parts);
+                let (keywords, others): (Vec<&Expr>, Vec<&Expr>) =
+                    parts.iter().partition(|part| keyword(part).is_some());
+                let mut parts = self.alternatives(&others);
+                parts.extend(self.keywords(&keywords));
                 let mut parts = self.cheapest_first(parts).into_vec();
                 if parts.len() == 1 { parts.remove(0) } else { Program::Any(parts.into()) }
             }
         }
+    }
+
+    /// Alternative keywords: each is only looked for if a part of any is there.
+    fn keywords(&mut self, keywords: &[&Expr]) -> Vec<Program> {
+        let each: Vec<Program> = keywords.iter().map(|part| self.program(part)).collect();
+        let literals = keywords.iter().filter_map(|part| match keyword(part)? {
+            Text::Plain(_, text) => Some(fold(text)),
+            Text::Glob(pieces) => longest_literal(pieces),
+        });
+        let literals: Vec<String> = literals.filter(|text| !text.is_empty()).collect();
+        if each.len() < 2 || literals.len() < each.len() {
+            return each;
+        }
+        let Ok(automaton) = AhoCorasick::new(&literals) else { return each };
+        self.key(format_args!("keywords {literals:?}"));
+        let guard = match self.known.get(self.key.as_str()) {
+            Some(id) => Program::Ask(*id),
+            None => self.add(Predicate { asks: Asks::Keywords(automaton), cost: KEYWORDS_COST }),
+        };
+        vec![Program::All([guard, Program::Any(each.into())].into())]
     }
 
     fn cheapest_first(&self, mut parts: Vec<Program>) -> Box<[Program]> {
@@ -130,7 +157,7 @@ impl<'p> Interner<'p> {
     }
 
     /// The parts of an `Any`; plain texts on the same field are put together.
-    fn alternatives(&mut self, parts: &[Expr]) -> Vec<Program> {
+    fn alternatives(&mut self, parts: &[&'_ Expr]) -> Vec<Program> {
         let mut sets: Vec<Set<'_>> = Vec::new();
         let mut programs = Vec::new();
         for part in parts {
@@ -266,6 +293,23 @@ impl<'e> Set<'e> {
     }
 }
 
+/// What is looked for anywhere in an event, if that is what an expression does.
+fn keyword(expr: &Expr) -> Option<&Text> {
+    match expr {
+        Expr::Test(Test { field: Field::Anything, op: Op::Text { pattern, .. }, of: Quantifier::Any }) => Some(pattern),
+        _ => None,
+    }
+}
+
+/// The longest text, in lower case, that everything has in it which the pattern matches.
+pub(super) fn longest_literal(pieces: &[Glob]) -> Option<String> {
+    let literals = pieces.iter().filter_map(|piece| match piece {
+        Glob::Literal(text) => Some(fold(text)),
+        Glob::Many | Glob::One => None,
+    });
+    literals.max_by_key(String::len)
+}
+
 fn one_of<T: AsRef<str>>(texts: &[T], cased: bool) -> Question {
     Question::OneOf { texts: texts.iter().map(|text| Box::from(text.as_ref())).collect(), cased }
 }
@@ -347,6 +391,7 @@ impl Case<'_> {
                 self.ask_decoded(*slot, question).unwrap_or_else(|| self.ask_whole(test))
             }
             Asks::Whole(test) => self.may_hold(test) && self.ask_whole(test),
+            Asks::Keywords(automaton) => self.anywhere(false, |text| automaton.is_match(text)),
         }
     }
 
@@ -387,14 +432,19 @@ impl Case<'_> {
         let Test { field: Field::Anything, op: Op::Text { pattern, cased }, of: Quantifier::Any } = test else {
             return true;
         };
+        self.anywhere(*cased, |text| pattern.matches(text))
+    }
+
+    /// Whether a test may be true of any scalar's text, in lower case unless `cased`. A no is certain.
+    fn anywhere(&mut self, cased: bool, test: impl Fn(&str) -> bool) -> bool {
         let Answers { other: spare, folded, .. } = self.answers;
         let mut holds = |text: &str| {
-            if *cased {
-                return pattern.matches(text);
+            if cased {
+                return test(text);
             }
             folded.clear();
             fold_into(text, folded);
-            pattern.matches(folded)
+            test(folded)
         };
         holds(self.cluster) || any_scalar(self.event, spare, &mut holds)
     }

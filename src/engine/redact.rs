@@ -24,6 +24,23 @@ const JSON_MAX: usize = 1 << 20;
 pub(super) const READS: [&str; 5] =
     ["objectRef.resource", "requestObject.kind", "responseObject.kind", "requestObject.path", "responseObject.path"];
 
+/// Identities that are never secrets by their place: most of what is shown, so that nothing more is asked of them.
+const NAMES: [&str; 13] = [
+    "verb",
+    "stage",
+    "user.username",
+    "user.groups",
+    "impersonatedUser.username",
+    "impersonatedUser.groups",
+    "sourceIPs",
+    "objectRef.resource",
+    "objectRef.namespace",
+    "objectRef.name",
+    "objectRef.apiGroup",
+    "objectRef.apiVersion",
+    "objectRef.subresource",
+];
+
 /// A value of an event's field as it may be shown: short, and not a secret.
 #[must_use]
 pub fn show(field: &Field, value: &Value, event: &Value) -> Value {
@@ -38,6 +55,11 @@ pub fn show(field: &Field, value: &Value, event: &Value) -> Value {
 /// A value at a path.
 pub(super) fn show_path(field: &FieldPath, value: &Value, event: &Value) -> Value {
     let path = field.path();
+    if let Value::String(text) = value
+        && NAMES.contains(&path)
+    {
+        return show_identity(text);
+    }
     let flag = matches!(value, Value::Bool(_)) && !of_secret(event);
     if !flag && is_secret(path, event) {
         return REDACTED.into();
@@ -54,7 +76,7 @@ fn show_text(path: &str, text: &str, event: &Value) -> Value {
         return shorten(text, VALUE_MAX, credentials::uri).into();
     }
     if is_identity(path) {
-        return shorten(text, VALUE_MAX, |text| credentials::without_shapes(text).into_owned()).into();
+        return show_identity(text);
     }
     // A whole body that is one text may be any object, in whatever form.
     if ["requestObject", "responseObject"].contains(&path) && !text.starts_with(['{', '[']) {
@@ -62,6 +84,10 @@ fn show_text(path: &str, text: &str, event: &Value) -> Value {
     }
     show_json(path, text, event)
         .unwrap_or_else(|| shorten(text, VALUE_MAX, |text| credentials::without(text).into_owned()).into())
+}
+
+fn show_identity(text: &str) -> Value {
+    shorten(text, VALUE_MAX, |text| credentials::without_shapes(text).into_owned()).into()
 }
 
 /// A text that is an object or a list in JSON, without its secrets; `None` if it is none.
@@ -351,14 +377,12 @@ fn below_data(path: &str) -> bool {
 
 /// Whether the event is about Secrets, by what it says of itself or by what it holds.
 fn of_secret(event: &Value) -> bool {
-    is_text(event, "/objectRef/resource", "secrets")
-        || ["/requestObject/kind", "/responseObject/kind"]
-            .iter()
-            .any(|kind| is_text(event, kind, "Secret") || is_text(event, kind, "SecretList"))
-}
-
-fn is_text(event: &Value, pointer: &str, text: &str) -> bool {
-    event.pointer(pointer).and_then(Value::as_str).is_some_and(|found| found.eq_ignore_ascii_case(text))
+    let is_one_of = |section: &str, key: &str, texts: &[&str]| {
+        let found = event.get(section).and_then(|section| section.get(key)?.as_str());
+        found.is_some_and(|found| texts.iter().any(|text| found.eq_ignore_ascii_case(text)))
+    };
+    is_one_of("objectRef", "resource", &["secrets"])
+        || ["requestObject", "responseObject"].iter().any(|body| is_one_of(body, "kind", &["Secret", "SecretList"]))
 }
 
 /// What names things and people: a word before a colon or in a user's name says nothing about what follows it.
@@ -433,8 +457,11 @@ mod tests {
             ("user.extra.authentication.kubernetes.io/node-name", &pod, false),
             ("responseObject.status.user.extra.x", &pod, true),
             ("requestURI", &pod, false),
+            ("user.username", &secret, false),
         ] {
             assert_eq!(is_secret(path, event), hidden, "{path}");
+            let field = FieldPath::parse(path).expect("a path");
+            assert_eq!(show_path(&field, &json!("plain"), event) == REDACTED, hidden, "{path} is shown");
         }
     }
 

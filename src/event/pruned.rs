@@ -1,92 +1,127 @@
 //! An event as a [`Value`] that holds only what some paths need: of a large event hardly anything.
 
-use std::fmt;
+use std::borrow::Cow;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
-use super::project::Projection;
+use super::project::{Projection, unescape};
+use super::skip;
+use super::value::DEPTH_MAX;
 
 /// Reads an event; of objects only the keys that paths of `wanted` go through. Every path of it yields what it yields in
-/// the whole event. `None` if there is anything unusual about the text: then it must be read as a whole.
+/// the whole event. `None` if there is anything unusual about the text: then it must be read as a whole. What no path goes
+/// through is passed over as the projection does it, without being validated.
 #[must_use]
 pub fn pruned(text: &str, wanted: &Projection) -> Option<Value> {
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let event = (Wanted { wanted, node: Projection::ROOT }).deserialize(&mut deserializer).ok()?;
-    deserializer.end().ok().map(|()| event)
+    let mut reader = Reader { wanted, text, at: 0 };
+    let event = reader.value(Projection::ROOT, 1)?;
+    reader.blank();
+    (reader.at == text.len()).then_some(event)
 }
 
-/// A value at a node of the trie.
-#[derive(Clone, Copy)]
-struct Wanted<'w> {
-    wanted: &'w Projection,
-    node: u32,
+struct Reader<'r> {
+    wanted: &'r Projection,
+    text: &'r str,
+    at: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for Wanted<'_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Wanted<'_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
+impl<'r> Reader<'r> {
+    fn blank(&mut self) {
+        let rest = &self.text.as_bytes()[self.at..];
+        self.at += rest.iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t')).count();
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+    /// Takes this byte, and blanks before it; false if there is another.
+    fn eat(&mut self, byte: u8) -> bool {
+        self.blank();
+        let hit = self.text.as_bytes().get(self.at) == Some(&byte);
+        self.at += usize::from(hit);
+        hit
+    }
+
+    /// A value at a node of the trie.
+    fn value(&mut self, node: u32, depth: u32) -> Option<Value> {
+        self.blank();
+        match self.text.as_bytes().get(self.at)? {
+            b'{' if depth <= DEPTH_MAX => self.object(node, depth),
+            b'[' if depth <= DEPTH_MAX => self.list(node, depth),
+            b'"' => self.string().map(|text| Value::String(text.into_owned())),
+            b'{' | b'[' => None,
+            _ => serde_json::from_str(self.passed()?.trim_ascii_end()).ok(),
+        }
+    }
+
+    fn object(&mut self, node: u32, depth: u32) -> Option<Value> {
         let mut members = Map::new();
-        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            match self.wanted.child(self.node, &key) {
+        self.at += 1;
+        if self.eat(b'}') {
+            return Some(Value::Object(members));
+        }
+        loop {
+            self.blank();
+            let key = self.string()?;
+            if !self.eat(b':') {
+                return None;
+            }
+            match self.wanted.child(node, &key) {
                 Some(node) => {
-                    members.insert(key.into_owned(), map.next_value_seed(Self { node, ..self })?);
+                    let value = self.value(node, depth + 1)?;
+                    members.insert(key.into_owned(), value);
                 }
                 None => {
-                    map.next_value::<IgnoredAny>()?;
+                    self.blank();
+                    self.passed()?;
                 }
             }
+            if self.eat(b'}') {
+                return Some(Value::Object(members));
+            }
+            if !self.eat(b',') {
+                return None;
+            }
         }
-        Ok(Value::Object(members))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+    /// The elements of a list are at its own node.
+    fn list(&mut self, node: u32, depth: u32) -> Option<Value> {
         let mut items = Vec::new();
-        while let Some(item) = seq.next_element_seed(self)? {
-            items.push(item);
+        self.at += 1;
+        if self.eat(b']') {
+            return Some(Value::Array(items));
         }
-        Ok(Value::Array(items))
+        loop {
+            items.push(self.value(node, depth + 1)?);
+            if self.eat(b']') {
+                return Some(Value::Array(items));
+            }
+            if !self.eat(b',') {
+                return None;
+            }
+        }
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
-        Ok(text.into())
+    /// The string that begins here.
+    fn string(&mut self) -> Option<Cow<'r, str>> {
+        if self.text.as_bytes().get(self.at) != Some(&b'"') {
+            return None;
+        }
+        let found = skip::string(self.text.as_bytes(), self.at)?;
+        self.at = found.end + 1;
+        let raw = self.text.get(found.start..found.end)?;
+        if !found.escaped {
+            return Some(raw.into());
+        }
+        let mut text = String::with_capacity(raw.len());
+        unescape(raw.as_bytes(), &mut text)?;
+        Some(text.into())
     }
 
-    fn visit_string<E: Error>(self, text: String) -> Result<Value, E> {
-        Ok(text.into())
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    /// Passes over the value that begins here.
+    fn passed(&mut self) -> Option<&'r str> {
+        let rest = self.text.get(self.at..)?;
+        let len = skip::value(rest.as_bytes()).filter(|len| *len > 0)?;
+        self.at += len;
+        rest.get(..len)
     }
 }
 

@@ -162,3 +162,11 @@ fn the_page_on_watching_names_what_there_is() {
         assert!(checked.status.success(), "{block}{}", said(&checked));
     }
 }
+
+#[test]
+fn the_page_on_audit_policies_shows_what_a_check_prints() {
+    let checked = kubesiren(&["policy", "check", "--format", "table", "deploy/audit-policy.yaml"]);
+    let (text, said) = (read("docs/audit-policy.md"), said(&checked));
+    let shown = blocks(&text, "text").into_iter().next().expect("the output");
+    assert!(said.contains(shown), "{shown}\nis not in\n{said}");
+}

@@ -5,9 +5,6 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
 
-/// Longer keys are not remembered.
-const KEY_MAX: usize = 192;
-
 /// Keys that are remembered, at most. A power of two.
 const ENTRIES: usize = 512;
 
@@ -20,27 +17,28 @@ pub(super) struct Memo {
     /// Words of the sets, one after the other.
     sets: Vec<u64>,
     words: usize,
+    key_max: usize,
 }
 
 impl Memo {
-    /// For sets of so many words.
-    pub(super) fn new(words: usize) -> Self {
-        let (keys, sets) = (vec![0; ENTRIES * KEY_MAX], vec![0; ENTRIES * words]);
-        Self { heads: vec![(0, 0); ENTRIES], keys, sets, words }
+    /// For sets of so many words, and keys of at most so many bytes.
+    pub(super) fn new(words: usize, key_max: usize) -> Self {
+        let (keys, sets) = (vec![0; ENTRIES * key_max], vec![0; ENTRIES * words]);
+        Self { heads: vec![(0, 0); ENTRIES], keys, sets, words, key_max }
     }
 
     /// The entry of a key, and whether its set is still to be filled: then it is empty. `None` if the key is too long to be
     /// remembered.
     #[inline]
     pub(super) fn entry(&mut self, key: &[u8]) -> Option<(usize, bool)> {
-        if key.len() > KEY_MAX {
+        if key.len() > self.key_max {
             return None;
         }
         let hash = FixedState::default().hash_one(key);
         #[expect(clippy::cast_possible_truncation, reason = "a hash")]
         let entry = hash as usize % ENTRIES;
         let head = (hash, u32::try_from(key.len()).ok()? + 1);
-        let known = self.keys.get_mut(entry * KEY_MAX..entry * KEY_MAX + key.len())?;
+        let known = self.keys.get_mut(entry * self.key_max..entry * self.key_max + key.len())?;
         if self.heads[entry] == head && known == key {
             return Some((entry, false));
         }
@@ -61,9 +59,11 @@ impl Memo {
 mod tests {
     use super::*;
 
+    const KEY_MAX: usize = 192;
+
     #[test]
     fn what_is_remembered_is_what_was_answered() {
-        let mut memo = Memo::new(2);
+        let mut memo = Memo::new(2, KEY_MAX);
         for n in (0..4 * ENTRIES as u64).chain(0..4 * ENTRIES as u64) {
             let (entry, fresh) = memo.entry(n.to_string().as_bytes()).expect("short");
             assert!(!fresh || memo.set(entry) == [0, 0]);

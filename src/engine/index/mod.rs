@@ -3,18 +3,22 @@
 //! For each indexed field, every value that some rule insists on has the set of rules that admit it; an event's
 //! candidates are the intersection over the fields. It may let a rule through that does not match, never the reverse.
 
+mod familiar;
 mod memo;
 mod regexes;
 mod witness;
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::predicate::{Case, Interner};
 use crate::event::project::fold;
 use crate::event::{Projection, Scratch, Slot, Val};
 use crate::rule::ir::{Expr, Op, Relation, Rule, STAGES_DECIDED, Test, Text};
+use familiar::{Known, PARTS, Part};
 use foldhash::fast::FixedState;
 use memo::Memo;
-use witness::{Seen, Witnesses};
+use regexes::Matching;
+use witness::{OfField, Witnesses};
 
 /// The fields that rules usually insist on.
 pub(super) const FIELDS: [&str; 7] = [
@@ -42,25 +46,35 @@ const FEW: usize = 8;
 /// A set of rules.
 type Bits = Box<[u64]>;
 
+/// Longer values of the index's fields, all together, are not remembered.
+const KEY_MAX: usize = 192;
+
 /// The rules that may match an event, and what was learned about the events before.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     pub(super) rules: Vec<u64>,
     spare: Vec<u64>,
+    /// Where it is worth to look for these rules: a bit for each part of what is familiar, then for each field.
+    places: Vec<u64>,
     /// Of which trie the rest is.
     trie: u64,
     /// The values of the index's fields, one after the other.
     key: Vec<u8>,
-    /// The rules that admit them.
+    /// The rules that admit them, and where to look for those.
     admitted: Memo,
-    /// What witnesses are in a value, for each field of them.
-    seen: Vec<Seen>,
+    /// What is known of what comes again.
+    known: Vec<Known>,
+    /// For each other field.
+    matching: Vec<Option<Matching>>,
 }
 
 #[derive(Debug)]
 pub(super) struct Index {
     fields: Vec<FieldIndex>,
-    witnesses: Witnesses,
+    familiar: Vec<Part>,
+    witnesses: Vec<OfField>,
+    /// Rules that have no witness.
+    without: Bits,
     words: usize,
 }
 
@@ -85,7 +99,8 @@ struct Admitted {
 
 impl Index {
     /// `exprs`: those of the rules, simplified.
-    pub(super) fn new(rules: &[Rule], exprs: &[Expr], projection: &Projection) -> Self {
+    pub(super) fn new(rules: &[Rule], exprs: &[Expr], interner: &mut Interner<'_>) -> Self {
+        let projection = interner.projection;
         let words = rules.len().div_ceil(64);
         let mut narrowed = vec![false; rules.len()];
         let fields = FIELDS.iter().filter_map(|field| {
@@ -102,7 +117,14 @@ impl Index {
         });
         let fields: Vec<FieldIndex> = fields.collect();
         let indexed: Vec<Slot> = fields.iter().map(|field| field.slot).collect();
-        Self { witnesses: Witnesses::new(exprs, &narrowed, &indexed, projection), fields, words }
+        let Witnesses { fields: mut witnesses, without } = Witnesses::new(exprs, &narrowed, &indexed, projection);
+        let mut familiar = Vec::new();
+        for names in PARTS {
+            let slots: Vec<Slot> = names.iter().filter_map(|name| projection.slot(name)).collect();
+            let here: Vec<OfField> = witnesses.extract_if(.., |field| slots.contains(&field.slot)).collect();
+            familiar.extend(Part::new(names, exprs, here, interner));
+        }
+        Self { fields, familiar, witnesses, without, words }
     }
 
     /// The stages at which no rule can be true.
@@ -124,24 +146,67 @@ impl Index {
         candidates: &mut Candidates,
     ) -> bool {
         if candidates.trie != projection.id() {
-            candidates.trie = projection.id();
-            candidates.admitted = Memo::new(self.words);
-            candidates.seen = self.witnesses.seen(self.words);
+            candidates.begin(projection, self);
         }
-        let Candidates { rules, spare, key, admitted, seen, .. } = candidates;
-        // What is left of the event before is overwritten.
-        rules.resize(self.words, 0);
+        let Candidates { rules, places, key, admitted, .. } = candidates;
         let remembered = if self.key(scratch, event, key) { admitted.entry(key) } else { None };
         match remembered {
             Some((entry, fresh)) => {
+                let (set, where_to) = admitted.set(entry).split_at_mut(self.words);
                 if fresh {
-                    self.admitting(scratch, event, admitted.set(entry));
+                    self.admitting(scratch, event, set);
+                    self.places(set, where_to);
                 }
-                rules.copy_from_slice(admitted.set(entry));
+                rules.copy_from_slice(set);
+                places.copy_from_slice(where_to);
             }
-            None => self.admitting(scratch, event, rules),
+            None => {
+                self.admitting(scratch, event, rules);
+                self.places(rules, places);
+            }
         }
-        rules.iter().any(|word| *word != 0) && self.witnesses.narrow(projection, scratch, event, rules, spare, seen)
+        rules.iter().any(|word| *word != 0) && self.look(projection, scratch, event, candidates)
+    }
+
+    /// Marks where it is worth to look for these rules.
+    fn places(&self, rules: &[u64], places: &mut [u64]) {
+        places.fill(0);
+        let all = self.familiar.iter().map(|part| &part.rules).chain(self.witnesses.iter().map(|field| &field.rules));
+        for (place, here) in all.enumerate() {
+            let any = here.iter().zip(rules).any(|(here, rules)| here & rules != 0);
+            places[place / 64] |= u64::from(any) << (place % 64);
+        }
+    }
+
+    /// Takes those rules out of the candidates whose witness the event lacks; false if none is left.
+    fn look(&self, projection: &Projection, scratch: &mut Scratch, event: &str, candidates: &mut Candidates) -> bool {
+        let Candidates { rules, spare, places, known, matching, .. } = candidates;
+        spare.copy_from_slice(&self.without);
+        known.iter_mut().for_each(Known::forget);
+        for (word, places) in places.iter().enumerate() {
+            let mut places = *places;
+            while places != 0 {
+                let place = word * 64 + places.trailing_zeros() as usize;
+                places &= places - 1;
+                match self.familiar.get(place) {
+                    Some(part) => part.look(scratch, event, spare, &mut known[place]),
+                    None => {
+                        let field = place - self.familiar.len();
+                        self.witnesses[field].look(projection, scratch, event, spare, &mut matching[field]);
+                    }
+                }
+            }
+        }
+        and(rules, spare)
+    }
+
+    /// Takes those rules out of the candidates that demand something else of what is familiar; false if none is left.
+    pub(super) fn narrow(&self, case: &mut Case<'_>, candidates: &mut Candidates) -> bool {
+        let Candidates { rules, known, .. } = candidates;
+        for (part, known) in self.familiar.iter().zip(known) {
+            part.narrow(case, rules, known);
+        }
+        rules.iter().any(|word| *word != 0)
     }
 
     /// Writes the event's values of all fields into `key`; false if one of them is nothing to remember.
@@ -175,16 +240,45 @@ impl Index {
         rules.fill(u64::MAX);
         for field in &self.fields {
             let Some(bits) = field.admitting(scratch, event) else { continue };
-            let mut any = 0;
-            for (candidate, bits) in rules.iter_mut().zip(bits) {
-                *candidate &= bits;
-                any |= *candidate;
-            }
-            if any == 0 {
+            if !and(rules, bits) {
                 return;
             }
         }
     }
+}
+
+impl Candidates {
+    /// Begins with a set of rules.
+    fn begin(&mut self, projection: &Projection, index: &Index) {
+        let places = (index.familiar.len() + index.witnesses.len()).div_ceil(64);
+        *self = Self {
+            rules: vec![0; index.words],
+            spare: vec![0; index.words],
+            places: vec![0; places],
+            trie: projection.id(),
+            key: std::mem::take(&mut self.key),
+            admitted: Memo::new(index.words + places, KEY_MAX),
+            known: index.familiar.iter().map(Part::known).collect(),
+            matching: index.witnesses.iter().map(OfField::matching).collect(),
+        };
+    }
+}
+
+/// A set of those rules, by their numbers, for which it says so.
+fn bits_of(rules: impl ExactSizeIterator<Item = bool>) -> Bits {
+    let mut bits = vec![0_u64; rules.len().div_ceil(64)].into_boxed_slice();
+    rules.enumerate().for_each(|(rule, is)| bits[rule / 64] |= u64::from(is) << (rule % 64));
+    bits
+}
+
+/// Leaves in `rules` those that are in `others` too; false if there are none.
+fn and(rules: &mut [u64], others: &[u64]) -> bool {
+    let mut any = 0;
+    for (rules, others) in rules.iter_mut().zip(others) {
+        *rules &= others;
+        any |= *rules;
+    }
+    any != 0
 }
 
 impl FieldIndex {

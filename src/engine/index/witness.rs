@@ -8,29 +8,17 @@ use foldhash::fast::FixedState;
 use ipnet::IpNet;
 use regex_syntax::hir::{Hir, HirKind};
 
-use super::memo::Memo;
+use super::familiar::PARTS;
 use super::regexes::{Matching, Regexes};
 use super::{Bits, VALUE_MAX};
-use crate::engine::predicate::number;
+use crate::engine::predicate::{longest_literal, number};
 use crate::event::project::fold;
 use crate::event::{Projection, Scratch, Slot, Val};
-use crate::rule::ir::{Expr, Glob, Op, Ordering, Regex, Relation, Text, address};
+use crate::rule::ir::{Expr, Op, Ordering, Regex, Relation, Text, address};
 use crate::rule::number::Number;
 
 /// Alternatives that a witness may consist of.
 const ATOMS_MAX: usize = 2_000;
-
-/// Fields whose values come again and again, so that it pays to remember what is in them.
-const REPEATING: [&str; 8] = [
-    "user.username",
-    "user.groups",
-    "impersonatedUser.username",
-    "impersonatedUser.groups",
-    "userAgent",
-    "sourceIPs",
-    "objectRef.namespace",
-    "objectRef.apiVersion",
-];
 
 /// Shorter literals than this are in too many texts.
 const LITERAL_MIN: usize = 3;
@@ -75,12 +63,13 @@ impl Asks {
     }
 }
 
-/// Of all rules, by the fields that must be looked at.
+/// What must be looked at for all rules.
 #[derive(Debug, Default)]
 pub(super) struct Witnesses {
-    fields: Vec<OfField>,
-    /// Rules that have none.
-    without: Bits,
+    /// By the fields that must be looked at.
+    pub(super) fields: Vec<OfField>,
+    /// The rules that have none.
+    pub(super) without: Bits,
 }
 
 /// The rules of each network, by the bits of its prefix.
@@ -88,12 +77,10 @@ type ByBits = HashMap<u128, Box<[u32]>, FixedState>;
 
 /// What is looked up about one field.
 #[derive(Debug)]
-struct OfField {
-    slot: Slot,
-    /// Its values come again and again.
-    repeating: bool,
+pub(super) struct OfField {
+    pub(super) slot: Slot,
     /// Rules that have a witness here.
-    rules: Bits,
+    pub(super) rules: Bits,
     equal: HashMap<Box<str>, Box<[u32]>, FixedState>,
     /// Longer values are none of `equal`.
     longest: usize,
@@ -103,14 +90,6 @@ struct OfField {
     numbers: Vec<(Ordering, Number, Box<[u32]>)>,
     regexes: Option<Regexes>,
     present: Box<[u32]>,
-}
-
-/// What a worker keeps about one field.
-#[derive(Debug)]
-pub(super) struct Seen {
-    /// What is in values that come again and again.
-    memo: Memo,
-    matching: Option<Matching>,
 }
 
 #[derive(Debug)]
@@ -125,65 +104,33 @@ impl Witnesses {
     /// `indexed`: fields of which the index knows what rules admit.
     pub(super) fn new(exprs: &[Expr], narrowed: &[bool], indexed: &[Slot], projection: &Projection) -> Self {
         let looked_for = Search { projection, indexed };
-        let repeating: Vec<Slot> = REPEATING.iter().filter_map(|field| projection.slot(field)).collect();
+        let familiar: Vec<Slot> = PARTS.iter().copied().flatten().filter_map(|field| projection.slot(field)).collect();
         let words = exprs.len().div_ceil(64);
         let mut without = vec![0_u64; words].into_boxed_slice();
         let mut by_slot: BTreeMap<Slot, Vec<(Asks, u32)>> = BTreeMap::new();
+        let mut of_section: BTreeMap<u8, Slot> = BTreeMap::new();
         for (rule, (expr, narrowed)) in exprs.iter().zip(narrowed).enumerate() {
             let found = looked_for.witness(expr).filter(|atoms| {
                 // Looking a value up costs next to nothing, and so does what is remembered; more must be worth it.
                 let cheap =
-                    |atom: &Atom| matches!(atom.asks, Asks::Is(_) | Asks::Present) || repeating.contains(&atom.slot);
+                    |atom: &Atom| matches!(atom.asks, Asks::Is(_) | Asks::Present) || familiar.contains(&atom.slot);
                 !narrowed || atoms.iter().all(cheap)
             });
             let number = u32::try_from(rule).unwrap_or(u32::MAX);
             match found {
                 Some(atoms) => {
-                    atoms.into_iter().for_each(|atom| by_slot.entry(atom.slot).or_default().push((atom.asks, number)));
+                    for Atom { slot, asks } in atoms {
+                        // Of a body it is only asked whether it is there: once for all that is in it.
+                        let section = projection.section(slot);
+                        let slot = section.map_or(slot, |section| *of_section.entry(section).or_insert(slot));
+                        by_slot.entry(slot).or_default().push((asks, number));
+                    }
                 }
                 None => without[rule / 64] |= 1 << (rule % 64),
             }
         }
-        let fields = by_slot.into_iter();
-        let fields = fields.map(|(slot, atoms)| OfField::new(slot, repeating.contains(&slot), atoms, words)).collect();
+        let fields = by_slot.into_iter().map(|(slot, atoms)| OfField::new(slot, atoms, words)).collect();
         Self { fields, without }
-    }
-
-    /// What a worker keeps about each field.
-    pub(super) fn seen(&self, words: usize) -> Vec<Seen> {
-        let seen = self.fields.iter().map(|field| Seen {
-            memo: if field.repeating { Memo::new(words) } else { Memo::default() },
-            matching: field.regexes.as_ref().map(Regexes::matching),
-        });
-        seen.collect()
-    }
-
-    /// Takes those rules out of the candidates whose witness the event lacks; `spare` is for the meantime.
-    pub(super) fn narrow(
-        &self,
-        projection: &Projection,
-        scratch: &mut Scratch,
-        event: &str,
-        candidates: &mut [u64],
-        spare: &mut Vec<u64>,
-        seen: &mut [Seen],
-    ) -> bool {
-        if self.fields.is_empty() {
-            return true;
-        }
-        spare.clear();
-        spare.extend_from_slice(&self.without);
-        for (field, seen) in self.fields.iter().zip(seen) {
-            if field.rules.iter().zip(candidates.iter()).any(|(rules, candidates)| rules & candidates != 0) {
-                field.look(projection, scratch, event, spare, seen);
-            }
-        }
-        let mut any = 0;
-        for (candidate, allowed) in candidates.iter_mut().zip(spare.iter()) {
-            *candidate &= allowed;
-            any |= *candidate;
-        }
-        any != 0
     }
 }
 
@@ -196,7 +143,7 @@ fn grouped<K: Ord>(atoms: impl Iterator<Item = (K, u32)>) -> BTreeMap<K, Vec<u32
 }
 
 impl OfField {
-    fn new(slot: Slot, repeating: bool, atoms: Vec<(Asks, u32)>, words: usize) -> Self {
+    fn new(slot: Slot, atoms: Vec<(Asks, u32)>, words: usize) -> Self {
         let mut rules = vec![0_u64; words].into_boxed_slice();
         let (mut equal, mut literals, mut nets, mut numbers, mut regexes, mut present) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -220,7 +167,6 @@ impl OfField {
             grouped(equal.into_iter()).into_iter().map(|(text, rules)| (text.into(), rules.into())).collect();
         Self {
             slot,
-            repeating,
             rules,
             longest: equal.keys().map(|text| text.len()).max().unwrap_or(0),
             equal,
@@ -232,35 +178,42 @@ impl OfField {
         }
     }
 
+    /// What a worker keeps.
+    pub(super) fn matching(&self) -> Option<Matching> {
+        self.regexes.as_ref().map(Regexes::matching)
+    }
+
     /// Sets the bits of the rules whose witness is here.
-    fn look(&self, projection: &Projection, scratch: &mut Scratch, event: &str, found: &mut [u64], seen: &mut Seen) {
-        if projection.is_lazy(self.slot) {
-            if scratch.may_have(projection, self.slot) {
-                set(found, &self.present);
-            }
-            return;
+    pub(super) fn look(
+        &self,
+        projection: &Projection,
+        scratch: &mut Scratch,
+        event: &str,
+        found: &mut [u64],
+        matching: &mut Option<Matching>,
+    ) {
+        if !projection.is_lazy(self.slot) {
+            self.look_at_values(scratch, event, found, matching);
+        } else if scratch.may_have(projection, self.slot) {
+            set(found, &self.present);
         }
+    }
+
+    /// Like [`Self::look`], for a field outside of bodies.
+    pub(super) fn look_at_values(
+        &self,
+        scratch: &mut Scratch,
+        event: &str,
+        found: &mut [u64],
+        matching: &mut Option<Matching>,
+    ) {
         let Some(first) = scratch.first(self.slot) else { return };
         set(found, &self.present);
         let mut next = Some(first);
         while let Some(at) = next {
-            if !self.repeating || !self.remember(scratch, at, event, found, seen) {
-                self.look_at(scratch, at, event, found, &mut seen.matching);
-            }
+            self.look_at(scratch, at, event, found, matching);
             next = scratch.following(at);
         }
-    }
-
-    /// Like [`Self::look_at`], by what is remembered; false if the value is nothing to remember.
-    fn remember(&self, scratch: &mut Scratch, at: u32, event: &str, found: &mut [u64], seen: &mut Seen) -> bool {
-        let Val::Str(text) = scratch.at(at, event) else { return false };
-        let Some((entry, fresh)) = seen.memo.entry(text.as_bytes()) else { return false };
-        let set = seen.memo.set(entry);
-        if fresh {
-            self.look_at(scratch, at, event, set, &mut seen.matching);
-        }
-        found.iter_mut().zip(set).for_each(|(found, seen)| *found |= *seen);
-        true
     }
 
     fn look_at(&self, scratch: &mut Scratch, at: u32, event: &str, found: &mut [u64], matching: &mut Option<Matching>) {
@@ -421,11 +374,7 @@ fn of_op(op: &Op) -> Option<Vec<Asks>> {
             of_text(*how, &fold(text)).map_or_else(present, |asks| vec![asks])
         }
         Op::Text { pattern: Text::Glob(pieces), .. } => {
-            let literals = pieces.iter().filter_map(|piece| match piece {
-                Glob::Literal(text) => Some(fold(text)),
-                Glob::Many | Glob::One => None,
-            });
-            let longest = literals.max_by_key(String::len).unwrap_or_default();
+            let longest = longest_literal(pieces).unwrap_or_default();
             of_text(Relation::Contains, &longest).map_or_else(present, |asks| vec![asks])
         }
         Op::OneOf { texts, .. } if texts.len() <= ATOMS_MAX => {

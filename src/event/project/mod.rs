@@ -7,7 +7,7 @@
 //! Two ways to walk, which yield the same: `scan` is fast and gives up on whatever is unusual; `twin` goes through
 //! `serde_json`, decides about the unusual and words the errors. The fast one checks the syntax of everything it walks,
 //! and of what it passes over that strings end and brackets balance. So an event that is broken inside something nobody
-//! reads counts as an event; one that is broken where a rule looks, or that a rule is true of, is refused.
+//! reads counts as an event; one that is broken where a rule or an alert looks is refused.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -147,7 +147,14 @@ impl Projection {
     /// Whether reading `slot` means parsing a body.
     #[must_use]
     pub fn is_lazy(&self, slot: Slot) -> bool {
-        self.sections[slot.0 as usize].is_some()
+        self.section(slot).is_some()
+    }
+
+    /// The body that a slot is in, if it is in one: all slots of a body are there or not together, as far as is known before
+    /// the body is parsed.
+    #[must_use]
+    pub fn section(&self, slot: Slot) -> Option<u8> {
+        self.sections[slot.0 as usize]
     }
 }
 

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::super::path::{FieldPath, Found};
+use super::super::pruned::pruned;
 use super::*;
 
 const PATHS: [&str; 9] = [
@@ -253,6 +254,21 @@ fn escaped(text: &str, every: usize) -> String {
 /// One for all cases, so that the used scratch goes on with what it learned.
 static PROJECTION: LazyLock<Projection> = LazyLock::new(|| Projection::new(PATHS));
 
+/// What each of [`PATHS`] yields in an event that is read as a whole.
+fn parsed(text: &str) -> Option<Vec<String>> {
+    serde_json::from_str(text).ok().map(|event| each_path(&event))
+}
+
+fn each_path(event: &serde_json::Value) -> Vec<String> {
+    let paths = PATHS.iter().map(|path| FieldPath::parse(path).expect("a path"));
+    paths.map(|path| format!("{:?}", path.resolve(event))).collect()
+}
+
+/// The same of what is read for alerts.
+fn in_pruned(text: &str) -> Option<Vec<String>> {
+    pruned(text, &PROJECTION).map(|event| each_path(&event))
+}
+
 proptest! {
     #[test]
     fn both_walks_see_the_same(event in events(), pretty: bool, every in 1_usize..40) {
@@ -261,9 +277,11 @@ proptest! {
         let text = text.expect("json");
         prop_assert_eq!(by_scan(projection, &text), by_twin(projection, &text));
         prop_assert!(by_scan(projection, &text).is_some());
+        prop_assert_eq!(in_pruned(&text), parsed(&text));
         let text = escaped(&text, every);
-        if serde_json::from_str::<serde_json::Value>(&text).is_ok() {
+        if let Some(whole) = parsed(&text) {
             prop_assert_eq!(by_scan(projection, &text), by_twin(projection, &text));
+            prop_assert_eq!(in_pruned(&text), Some(whole));
         }
     }
 
@@ -275,6 +293,9 @@ proptest! {
         let at = at.index(text.len());
         text[at] = byte;
         let Ok(text) = String::from_utf8(text) else { return Ok(()) };
+        if let (Some(pruned), Some(whole)) = (in_pruned(&text), parsed(&text)) {
+            prop_assert_eq!(pruned, whole);
+        }
         let (scan, twin) = (by_scan(projection, &text), by_twin(projection, &text));
         // Where the fast walk gives up, the twin decides; where both read it, they read the same. Only what is broken
         // where nobody looks is read by one alone.
