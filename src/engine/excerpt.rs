@@ -173,6 +173,7 @@ pub(super) fn matched(expr: &Expr, shown: &[FieldPath], event: &Value) -> BTreeM
     found
 }
 
+/// Of an expression that holds: so do all parts of an `All`, and only among alternatives it must be asked which.
 fn collect(expr: &Expr, event: &Value, found: &mut BTreeMap<String, Value>) {
     match expr {
         Expr::All(parts) => parts.iter().for_each(|part| collect(part, event, found)),
@@ -180,7 +181,7 @@ fn collect(expr: &Expr, event: &Value, found: &mut BTreeMap<String, Value>) {
             parts.iter().filter(|part| naive::holds(part, event)).for_each(|part| collect(part, event, found));
         }
         Expr::Not(_) => {}
-        Expr::Test(test) if matches!(test.op, Op::Null) || !naive::test_holds(test, event) => {}
+        Expr::Test(test) if matches!(test.op, Op::Null) => {}
         // Every event has a time: that it has one says nothing.
         Expr::Test(Test { field: Field::Derived(derived), .. }) if derived.make == Make::Time => {}
         // What the event has there may be a secret; the keyword is the rule's.
