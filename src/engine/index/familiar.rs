@@ -119,6 +119,9 @@ impl Part {
         let (asked, possible) = sets.split_at_mut(candidates.len());
         for (word, candidates) in candidates.iter_mut().enumerate() {
             let demanding = self.demanding[word];
+            if *candidates & demanding == 0 {
+                continue;
+            }
             let mut open = *candidates & demanding & !asked[word];
             asked[word] |= open;
             while open != 0 {
