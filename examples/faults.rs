@@ -82,6 +82,7 @@ async fn load(program: &Path, minutes: u64) -> ExitCode {
     let seconds = |long| Duration::from_secs(if smoke { 2 } else { long });
     let ceiling = pressure.ceiling(seconds(30)).await;
     println!("ceiling: {ceiling:.0} lists of {LIST} events ({mib:.2} MiB) a second");
+    pressure.rest().await;
     let steady = Load { a_second: ceiling * 0.8, plant_every: 100, pause: Duration::ZERO };
     println!("at 80 % of it:");
     let steady = pressure.stretch(steady, seconds(minutes * 60)).await;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -100,16 +101,10 @@ impl fmt::Display for Stretch {
         )?;
         let [half, most, longest] = [500, 990, 1000].map(|share| self.percentile(share));
         writeln!(f, "  acknowledged after {half:.1?} (median), {most:.1?} (99 %), {longest:.1?} (longest)")?;
-        let tenth = (self.memory.len() / 10).max(1);
         let most = |part: &[f64]| part.iter().copied().fold(0.0, f64::max);
-        // The first tenth may still be growing into its buffers.
-        let early = most(self.memory.get(tenth..2 * tenth).unwrap_or_default());
-        let late = most(&self.memory[self.memory.len().saturating_sub(tenth)..]);
-        write!(
-            f,
-            "  memory {early:.0} MiB in the second tenth of the time, {late:.0} in the last, {:.0} at most",
-            most(&self.memory)
-        )
+        let tenths = self.memory.chunks(self.memory.len().div_ceil(10).max(1));
+        let tenths: Vec<String> = tenths.map(|tenth| format!("{:.0}", most(tenth))).collect();
+        write!(f, "  memory at most, in each tenth of the time: {} MiB", tenths.join(", "))
     }
 }
 
@@ -133,6 +128,7 @@ pub(crate) struct Pressure {
     lists: Vec<String>,
     planted: AtomicU64,
     /// Planted events in lists that were acknowledged, and in lists that were refused.
+    admin: SocketAddr,
     accepted: Mutex<BTreeSet<u64>>,
     refused: Mutex<BTreeSet<u64>>,
     _receiver: Receiver,
@@ -154,10 +150,11 @@ impl Pressure {
         let receiver = Receiver::forgetful(|_| Reply::new(200, "")).await;
         let authority = configure(&home, &receiver.url("/"));
         let daemon = Daemon::spawn(program, &home.config());
-        let (webhook, _) = daemon.ready().await;
+        let (webhook, admin) = daemon.ready().await;
         Self {
             daemon,
             home,
+            admin,
             connections: Connections::new(webhook, "/k8s-audit", authority),
             lists: lists(lines),
             planted: AtomicU64::new(0),
@@ -184,6 +181,19 @@ impl Pressure {
             });
         }
         f64::from(clients.join_all().await.into_iter().sum::<u32>()) / start.elapsed().as_secs_f64()
+    }
+
+    /// Awaits that the daemon has dealt with all that it took: what comes then finds it at rest.
+    pub(crate) async fn rest(&self) {
+        let behind = |metrics: &str| !metrics.contains("\nkubesiren_journal_records 0\n");
+        while behind(&self.metrics().await) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn metrics(&self) -> String {
+        let answer = super::client().get(format!("http://{}/metrics", self.admin)).send().await.expect("an answer");
+        answer.text().await.expect("metrics")
     }
 
     /// Posts `load` for so long.
