@@ -39,7 +39,8 @@ pub fn config(settings: &Settings) -> ClientConfig {
         config.set(name, value);
     }
     // Its lines repeat what comes as errors; whoever asks for debugging gets them.
-    config.set_log_level(RDKafkaLogLevel::Info);
+    let debugging = settings.get("debug").is_some_and(|parts| !parts.is_empty());
+    config.set_log_level(if debugging { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
     config
 }
 

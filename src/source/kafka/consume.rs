@@ -35,6 +35,10 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// How long leaving the group may take.
 const STOP_MAX: Duration = Duration::from_secs(20);
 
+/// After partitions came, for how long pausing or resuming is said again and again. librdkafka may take it for older than
+/// the beginning of the fetch that goes on at the same time, and forget it (seen with 2.12: "received outdated op PAUSE").
+const SETTLING: Duration = Duration::from_secs(5);
+
 /// Topics whose labels are remembered.
 const TOPICS_MAX: usize = 10_000;
 
@@ -159,6 +163,23 @@ struct Thread<I> {
     labels: RefCell<HashMap<String, Label>>,
 }
 
+/// Whether partitions are paused, and what librdkafka was told of it.
+#[derive(Default)]
+struct Press {
+    paused: bool,
+    /// When partitions came last.
+    came: Option<Instant>,
+    /// When it was told last, since then.
+    said: Option<Instant>,
+}
+
+impl Press {
+    /// Whether it is to be told again.
+    fn is_due(&self) -> bool {
+        self.came.is_some_and(|came| came.elapsed() < SETTLING) && self.said.is_none_or(|said| said.elapsed() >= POLL)
+    }
+}
+
 impl<I: Intake> Thread<I> {
     fn run(self, told: Told) {
         let standing = Arc::new(Stand::new(told));
@@ -224,7 +245,7 @@ impl<I: Intake> Thread<I> {
 
     /// Polls until something ends it: a change of the files that had this fingerprint, too.
     fn consume(&self, client: Client<I>, print: u64) -> Ended {
-        let (started, mut looked, mut paused) = (Instant::now(), Instant::now(), false);
+        let (started, mut looked, mut press) = (Instant::now(), Instant::now(), Press::default());
         let ended = loop {
             if self.stop.is_cancelled() {
                 break Ended::Stopping;
@@ -233,7 +254,7 @@ impl<I: Intake> Thread<I> {
                 break Ended::Broken;
             }
             store(&client, &self.lanes.done());
-            paused = self.press(&client, paused);
+            self.press(&client, &mut press);
             if let Some(ended) = self.burst(&client) {
                 break ended;
             }
@@ -265,16 +286,19 @@ impl<I: Intake> Thread<I> {
         client.context().standing.waits(&words);
     }
 
-    /// Pauses where the bound is reached and does not give way, and resumes; whether it is paused now.
-    fn press(&self, client: &Client<I>, paused: bool) -> bool {
-        let came = client.context().came.swap(false, Ordering::Relaxed);
-        if !paused && self.lanes.is_full() {
+    /// Pauses where the bound is reached and does not give way, and resumes.
+    fn press(&self, client: &Client<I>, press: &mut Press) {
+        if client.context().came.swap(false, Ordering::Relaxed) {
+            press.came = Some(Instant::now());
+            press.said = None;
+        }
+        if !press.paused && self.lanes.is_full() {
             self.lanes.wait_for_room();
         }
-        let pause = if paused { !self.lanes.has_room() } else { self.lanes.is_full() };
+        let pause = if press.paused { !self.lanes.has_room() } else { self.lanes.is_full() };
         // A partition that comes back is as paused as it was when it went, whatever has been resumed meanwhile.
-        if pause == paused && !came {
-            return paused;
+        if pause == press.paused && !press.is_due() {
+            return;
         }
         let mut list = TopicPartitionList::new();
         for (topic, partition) in self.lanes.partitions() {
@@ -286,10 +310,11 @@ impl<I: Intake> Thread<I> {
         }
         let label = Source { source: self.consumer.source.to_string() };
         self.consumer.metrics.kafka_paused.get_or_create(&label).set(pause.into());
-        if pause && !paused {
+        if pause && !press.paused {
             self.consumer.metrics.bound_reached(&self.consumer.source, "bytes_in_flight");
         }
-        pause
+        press.paused = pause;
+        press.said = Some(Instant::now());
     }
 
     /// Takes what is there, until the bound is reached.
