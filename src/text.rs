@@ -1,6 +1,6 @@
 //! Untrusted text for people: user names, user agents, object names and URIs are chosen by whoever is being watched.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use percent_encoding::percent_decode_str;
 
@@ -13,6 +13,13 @@ pub fn visible(text: &str) -> String {
         push_visible(&mut out, c);
     }
     out
+}
+
+/// So many of something, in words: `1 rule`, `2 rules`.
+#[must_use]
+pub fn counted<N: Copy + Display + PartialEq + From<u8>>(number: N, what: &str) -> String {
+    let plural = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 /// A URI's query as the API server understands it: without percent-encoding, and with spaces for plus signs.

@@ -359,14 +359,8 @@ fn newest_events(ingest: &Ingest) -> serde_json::Value {
 
 /// Loads the rules that a configuration names, and that of canaries, and logs what it names in vain.
 fn load_rules(config: &Config, mark: Option<&Mark>) -> Loaded {
-    let loaded = rule::load(&rule::Options {
-        builtin: config.detections.builtin,
-        own: mark.map(|mark| ("<built-in>/canary.yml".to_owned(), mark.rule())).into_iter().collect(),
-        paths: config.detections.paths.clone(),
-        disable: config.detections.disable.clone(),
-        levels: config.detections.level.clone(),
-        placeholders: config.detections.placeholders.clone(),
-    });
+    let own = mark.map(|mark| ("<built-in>/canary.yml".to_owned(), mark.rule())).into_iter().collect();
+    let loaded = rule::load(&rule::Options { own, ..config.detections.options() });
     // Where a rule could not be read, it may be the one that is meant.
     for unknown in loaded.unknown.iter().filter(|_| !loaded.has_errors()) {
         tracing::warn!("{unknown}");

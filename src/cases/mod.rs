@@ -84,9 +84,7 @@ pub fn run_with(paths: &[PathBuf], placeholders: &Placeholders, on_the_way: OnTh
     let mut report = Report::default();
     let (rule_files, test_files) = discover(paths, &mut report.findings);
     report.rule_files = rule_files.len();
-    let options =
-        rule::Options { paths: rule_files.clone(), placeholders: placeholders.clone(), ..rule::Options::default() };
-    let loaded = rule::load(&options);
+    let loaded = load_files(&rule_files, placeholders);
     report.findings.extend(loaded.findings);
     for file in &rule_files {
         let rules = rules_of(&loaded.rules, file);
@@ -117,8 +115,7 @@ pub struct Came {
 #[must_use]
 pub fn outcomes(paths: &[PathBuf], placeholders: &Placeholders, on_the_way: OnTheWay<'_>) -> Vec<Came> {
     let (rule_files, test_files) = discover(paths, &mut Vec::new());
-    let options = rule::Options { paths: rule_files, placeholders: placeholders.clone(), ..rule::Options::default() };
-    let loaded = rule::load(&options);
+    let loaded = load_files(&rule_files, placeholders);
     let mut came = Vec::new();
     for test in &test_files {
         let file = rules_beside(test);
@@ -133,6 +130,10 @@ pub fn outcomes(paths: &[PathBuf], placeholders: &Placeholders, on_the_way: OnTh
         }));
     }
     came
+}
+
+fn load_files(files: &[PathBuf], placeholders: &Placeholders) -> rule::Loaded {
+    rule::load(&rule::Options { paths: files.to_vec(), placeholders: placeholders.clone(), ..rule::Options::default() })
 }
 
 /// The rule files and the case files under the paths, each once, rules without cases and cases without rules included.

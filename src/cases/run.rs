@@ -14,6 +14,7 @@ use crate::engine::{self, Detected, Detector, Match, RuleSet};
 use crate::event::label;
 use crate::event::project::CLUSTER;
 use crate::rule::{Rule, Rules, explain, naive};
+use crate::text::counted;
 
 /// How long matches of a single-event rule join the same alert: the daemon's default.
 const REPEAT_AFTER: Duration = Duration::from_secs(300);
@@ -44,10 +45,8 @@ impl Runner {
     /// Runs a case; the error says what was expected and what happened.
     pub(super) fn case(&self, case: &Case, on_the_way: OnTheWay<'_>) -> Result<(), String> {
         let outcome = self.run(case, on_the_way)?;
-        let alerts = self.rules.consumers().iter().any(|consumer| consumer.info.id == case.rule);
-        if !alerts {
-            // A rule that only serves correlations: it fires when it is true of an event.
-            let fired = outcome.matched(&case.rule) > 0;
+        let fired = self.fired(case, &outcome);
+        if !self.alerts(case) {
             return if fired == case.expected.fires() {
                 Ok(())
             } else {
@@ -56,14 +55,14 @@ impl Runner {
         }
         let count = outcome.alerts.last().map(|alert| alert.count);
         let number = outcome.alerts.len() as u64;
-        let good = case.expected.fires() == (number > 0)
+        let good = case.expected.fires() == fired
             && case.expected.alerts.is_none_or(|alerts| alerts == number)
             && case.expected.count.is_none_or(|wanted| count == Some(wanted));
         if good {
             return Ok(());
         }
         let happened = match (number, count) {
-            (1.., Some(count)) => format!("{number} alert{}, the last with count {count}", plural(number)),
+            (1.., Some(count)) => format!("{}, the last with count {count}", counted(number, "alert")),
             _ => "no alert".to_owned(),
         };
         Err(format!("expected {}, but there was {happened}\n{}", wish(case.expected), self.why(case, &outcome))
@@ -73,10 +72,17 @@ impl Runner {
 
     /// Whether the rule that a case is about fires.
     pub(super) fn fires(&self, case: &Case, on_the_way: OnTheWay<'_>) -> bool {
-        let alerts = self.rules.consumers().iter().any(|consumer| consumer.info.id == case.rule);
-        let fired =
-            |outcome: Outcome| if alerts { !outcome.alerts.is_empty() } else { outcome.matched(&case.rule) > 0 };
-        self.run(case, on_the_way).is_ok_and(fired)
+        self.run(case, on_the_way).is_ok_and(|outcome| self.fired(case, &outcome))
+    }
+
+    /// One that only serves correlations fires when it is true of an event.
+    fn fired(&self, case: &Case, outcome: &Outcome) -> bool {
+        if self.alerts(case) { !outcome.alerts.is_empty() } else { outcome.matched(&case.rule) > 0 }
+    }
+
+    /// Whether the rule that a case is about alerts by itself.
+    fn alerts(&self, case: &Case) -> bool {
+        self.rules.consumers().iter().any(|consumer| consumer.info.id == case.rule)
     }
 
     fn run(&self, case: &Case, on_the_way: OnTheWay<'_>) -> Result<Outcome, String> {
@@ -185,10 +191,6 @@ impl Outcome {
     }
 }
 
-fn plural(number: u64) -> &'static str {
-    if number == 1 { "" } else { "s" }
-}
-
 fn did(fired: bool) -> &'static str {
     if fired { "fired" } else { "did not fire" }
 }
@@ -196,7 +198,7 @@ fn did(fired: bool) -> &'static str {
 fn wish(expected: Expected) -> String {
     let mut parts = Vec::new();
     match (expected.alerts, expected.fires) {
-        (Some(alerts), _) => parts.push(format!("{alerts} alert{}", plural(alerts))),
+        (Some(alerts), _) => parts.push(counted(alerts, "alert")),
         (None, Some(false)) => parts.push("no alert".to_owned()),
         (None, Some(true)) if expected.count.is_none() => parts.push("an alert".to_owned()),
         (None, _) => {}

@@ -8,6 +8,7 @@ use clap::Subcommand;
 
 use super::{Outcome, out};
 use crate::config::{self, Config, DEFAULT_YAML, Depth};
+use crate::text::counted;
 
 /// `kubesiren config …`
 #[derive(Debug, clap::Args)]
@@ -70,7 +71,6 @@ fn check(args: &CheckArgs) -> Result<(), super::Failure> {
 }
 
 fn summary(config: &Config) -> String {
-    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let parts = [(config.sources.len(), "source"), (config.sinks.len(), "sink"), (config.routes.len(), "route")];
-    parts.map(|(n, what)| count(n, what)).join(", ")
+    parts.map(|(n, what)| counted(n, what)).join(", ")
 }

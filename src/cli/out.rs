@@ -5,6 +5,7 @@ use std::io::Write;
 
 use crate::cli::Color;
 use crate::diagnose::{Diagnostic, Severity};
+use crate::text::counted;
 
 /// Standard output, locked, with colors taken out where they are not wanted. Write data here, and only data.
 #[must_use]
@@ -36,12 +37,11 @@ pub fn findings(findings: &[Diagnostic]) {
     }
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
     let warnings = findings.len() - errors;
-    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let line = match (errors, warnings) {
         (0, 0) => return,
-        (_, 0) => count(errors, "error"),
-        (0, _) => count(warnings, "warning"),
-        _ => format!("{}, {}", count(errors, "error"), count(warnings, "warning")),
+        (_, 0) => counted(errors, "error"),
+        (0, _) => counted(warnings, "warning"),
+        _ => format!("{}, {}", counted(errors, "error"), counted(warnings, "warning")),
     };
     let _ = writeln!(err, "{line}");
 }

@@ -4,7 +4,7 @@ mod check;
 mod generate;
 mod volume;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 
@@ -12,6 +12,7 @@ use super::rules::{Format, PlaceholderArgs};
 use super::{Failure, Globals, Outcome};
 use crate::config::{self, Depth};
 use crate::rule::{self, Rules};
+use crate::text::counted;
 
 /// `kubesiren policy …`
 #[derive(Debug, clap::Args)]
@@ -101,15 +102,7 @@ pub fn run(args: &Args, globals: Globals) -> Outcome {
 fn load(selection: &Selection) -> Result<Rules, Failure> {
     let mut options = rule::Options { builtin: true, ..rule::Options::default() };
     if let Some(file) = &selection.config {
-        let detections = config::load(Some(file), &super::environment(), Depth::Text)?.detections;
-        options = rule::Options {
-            builtin: detections.builtin,
-            own: Vec::new(),
-            paths: detections.paths,
-            disable: detections.disable,
-            levels: detections.level,
-            placeholders: detections.placeholders,
-        };
+        options = config::load(Some(file), &super::environment(), Depth::Text)?.detections.options();
     }
     options.builtin &= !selection.no_builtin;
     options.paths.extend(selection.rules.iter().cloned());
@@ -131,14 +124,5 @@ fn load(selection: &Selection) -> Result<Rules, Failure> {
 /// How many rules alert, in words.
 fn count(rules: &Rules) -> String {
     let number = rules.alerting().values().filter(|alerts| **alerts).count();
-    plural(number, "rule")
-}
-
-fn plural(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-/// The name of an input for people.
-fn name_of(path: &Path) -> PathBuf {
-    if path.as_os_str() == "-" { PathBuf::from("<stdin>") } else { path.to_owned() }
+    counted(number, "rule")
 }

@@ -18,7 +18,7 @@ use crate::correlate::{self, Limits};
 use crate::engine::RuleSet;
 use crate::rule::{self, Options};
 use crate::scan::{Input, Scan, Scanned, Stats};
-use crate::text::{visible, visible_json};
+use crate::text::{counted, visible, visible_json};
 
 /// `kubesiren scan`
 #[derive(Debug, clap::Args)]
@@ -227,11 +227,10 @@ fn report(args: &Args, globals: Globals, scanned: &Scanned) -> Result<(), Failur
         }
     }
     if globals.quiet == 0 && args.stats.is_none() {
-        let count = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let also = [(rejected, "rejected"), (truncated, "cut off"), (skipped, "other records skipped")];
         let also = also.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!(", {n} {what}"));
         let also: String = also.collect();
-        writeln!(err, "{} in {}{also}, {seconds:.2} s", count(alerts, "alert"), count(events, "event"))?;
+        writeln!(err, "{} in {}{also}, {seconds:.2} s", counted(alerts, "alert"), counted(events, "event"))?;
     }
     if args.stats.is_some() {
         writeln!(err, "{}", serde_json::to_string(&scanned.stats)?)?;

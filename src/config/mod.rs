@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::alert::Level;
 use crate::diagnose::{Diagnostic, SourceText};
 use crate::notify::route::RouteConfig;
+use crate::rule;
 use crate::sink::{SinkConfig, SinkKind, stdout::StdoutConfig};
 use crate::source::SourceConfig;
 use crate::source::webhook::WebhookConfig;
@@ -115,6 +116,21 @@ pub struct DetectionsConfig {
     pub level: BTreeMap<String, Level>,
     /// What the `%placeholders%` of rules stand for, by name.
     pub placeholders: BTreeMap<String, Vec<String>>,
+}
+
+impl DetectionsConfig {
+    /// Which rules to load.
+    #[must_use]
+    pub fn options(&self) -> rule::Options {
+        rule::Options {
+            builtin: self.builtin,
+            own: Vec::new(),
+            paths: self.paths.clone(),
+            disable: self.disable.clone(),
+            levels: self.level.clone(),
+            placeholders: self.placeholders.clone(),
+        }
+    }
 }
 
 impl Default for DetectionsConfig {

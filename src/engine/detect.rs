@@ -291,61 +291,30 @@ impl Detector {
         matches: &mut Vec<Match>,
     ) -> Result<(), Refusal> {
         self.answers.next_event(rules.predicates.len());
-        let mut case = Case {
-            projection: &rules.projection,
-            predicates: &rules.predicates,
-            scratch: &mut self.scratch,
-            answers: &mut self.answers,
-            event: text,
-            cluster,
-        };
-        if !rules.index.narrow(&mut case, &mut self.candidates) {
+        let Self { scratch, answers, candidates } = self;
+        let (projection, predicates) = (&rules.projection, &rules.predicates);
+        let mut case = Case { projection, predicates, scratch, answers, event: text, cluster };
+        if !rules.index.narrow(&mut case, candidates) {
             return Ok(());
         }
         let mut shown: Option<Shown> = None;
-        for word in 0..self.candidates.rules.len() {
-            let mut bits = self.candidates.rules[word];
+        for (word, bits) in candidates.rules.iter().enumerate() {
+            let mut bits = *bits;
             while bits != 0 {
                 let rule = word * 64 + bits.trailing_zeros() as usize;
                 bits &= bits - 1;
                 let Some(rule) = rules.rules.get(rule) else { break };
-                let mut case = Case {
-                    projection: &rules.projection,
-                    predicates: &rules.predicates,
-                    scratch: &mut self.scratch,
-                    answers: &mut self.answers,
-                    event: text,
-                    cluster,
-                };
                 if case.holds(&rule.program) {
                     let shown = match &mut shown {
                         Some(shown) => shown,
-                        none => none.insert(self.shown(rules, cluster, text)?),
+                        none => none.insert(Shown::of(rules, cluster, text, case.answers)?),
                     };
-                    let whole = if rule.needs_whole { Some(self.whole(cluster, text)?) } else { None };
+                    let whole = if rule.needs_whole { Some(whole(case.answers, cluster, text)?) } else { None };
                     matches.push(shown.matching(rule, cluster, time, whole.as_deref()));
                 }
             }
         }
         Ok(())
-    }
-
-    /// The event as a whole.
-    fn whole(&mut self, cluster: &str, text: &str) -> Result<Arc<Value>, Refusal> {
-        self.answers.whole(text, cluster).map_err(|error| (Reason::Syntax, describe(&error)))
-    }
-
-    /// What alerts of the event may show. What is unusual is read as a whole.
-    fn shown(&mut self, rules: &RuleSet, cluster: &str, text: &str) -> Result<Shown, Refusal> {
-        let event = match pruned(text, &rules.shown) {
-            Some(mut event) => {
-                label(&mut event, cluster);
-                Arc::new(event)
-            }
-            None => self.whole(cluster, text)?,
-        };
-        let (excerpt, meta) = excerpt::excerpt(&event, text.as_bytes());
-        Ok(Shown { event, excerpt, meta })
     }
 
     /// Checks that the event in the scratch has what every event has; its time.
@@ -366,6 +335,11 @@ impl Detector {
     }
 }
 
+/// The event as a whole.
+fn whole(answers: &mut Answers, cluster: &str, text: &str) -> Result<Arc<Value>, Refusal> {
+    answers.whole(text, cluster).map_err(|error| (Reason::Syntax, describe(&error)))
+}
+
 fn refused(error: ProjectError) -> Refusal {
     (error.reason, error.detail)
 }
@@ -379,6 +353,19 @@ struct Shown {
 }
 
 impl Shown {
+    /// What alerts of the event may show. What is unusual is read as a whole.
+    fn of(rules: &RuleSet, cluster: &str, text: &str, answers: &mut Answers) -> Result<Self, Refusal> {
+        let event = match pruned(text, &rules.shown) {
+            Some(mut event) => {
+                label(&mut event, cluster);
+                Arc::new(event)
+            }
+            None => whole(answers, cluster, text)?,
+        };
+        let (excerpt, meta) = excerpt::excerpt(&event, text.as_bytes());
+        Ok(Self { event, excerpt, meta })
+    }
+
     fn matching(&self, rule: &CompiledRule, cluster: &Arc<str>, time: Timestamp, whole: Option<&Value>) -> Match {
         let event = whole.unwrap_or(&self.event);
         #[cfg(debug_assertions)]

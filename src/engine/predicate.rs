@@ -136,10 +136,9 @@ impl<'p> Interner<'p> {
         }
         let Ok(automaton) = AhoCorasick::new(&literals) else { return each };
         self.key(format_args!("keywords {literals:?}"));
-        let guard = match self.known.get(self.key.as_str()) {
-            Some(id) => Program::Ask(*id),
-            None => self.add(Predicate { asks: Asks::Keywords(automaton), cost: KEYWORDS_COST }),
-        };
+        let guard = self.known();
+        let guard =
+            guard.unwrap_or_else(|| self.add(Predicate { asks: Asks::Keywords(automaton), cost: KEYWORDS_COST }));
         vec![Program::All([guard, Program::Any(each.into())].into())]
     }
 
@@ -227,8 +226,8 @@ impl<'p> Interner<'p> {
     }
 
     fn intern(&mut self, field: &FieldPath, of: Quantifier, make: impl FnOnce(&Self) -> (Question, u8)) -> Program {
-        if let Some(id) = self.known.get(self.key.as_str()) {
-            return Program::Ask(*id);
+        if let Some(known) = self.known() {
+            return known;
         }
         let (question, cost) = make(self);
         let Some(slot) = self.projection.slot(field.path()) else { return Program::Any(Box::default()) };
@@ -239,8 +238,8 @@ impl<'p> Interner<'p> {
     /// A question about a text without percent-encoding, where it is one about its characters.
     fn decoded(&mut self, test: &Test) -> Option<Program> {
         let slot = self.projection.slot(test.field.decoded()?.path())?;
-        if let Some(id) = self.known.get(self.key.as_str()) {
-            return Some(Program::Ask(*id));
+        if let Some(known) = self.known() {
+            return Some(known);
         }
         let question = match &test.op {
             Op::OneOf { texts, cased } => one_of(texts, *cased),
@@ -251,10 +250,13 @@ impl<'p> Interner<'p> {
     }
 
     fn whole(&mut self, test: &Test) -> Program {
-        match self.known.get(self.key.as_str()) {
-            Some(id) => Program::Ask(*id),
-            None => self.add(Predicate { asks: Asks::Whole(test.clone()), cost: WHOLE_COST }),
-        }
+        let known = self.known();
+        known.unwrap_or_else(|| self.add(Predicate { asks: Asks::Whole(test.clone()), cost: WHOLE_COST }))
+    }
+
+    /// The predicate whose key was written last, if there is one.
+    fn known(&self) -> Option<Program> {
+        self.known.get(self.key.as_str()).map(|id| Program::Ask(*id))
     }
 
     fn add(&mut self, predicate: Predicate) -> Program {

@@ -4,15 +4,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::frame::{Reason, Refusal, describe};
+use super::value::Members;
 
 /// The service whose entries are audit events of Kubernetes; others are about Google's own API.
 const SERVICE: &str = "k8s.io";
@@ -370,37 +369,10 @@ fn without_type(body: &RawValue) -> Cow<'_, str> {
         return Cow::Borrowed(body.get());
     };
     let mut object = Object::default();
-    for (key, value) in members.iter().filter(|(key, _)| key != TYPE) {
-        object.raw(key, value.get());
+    for (key, value) in members.iter().filter(|(key, _)| key.0 != TYPE) {
+        object.raw(&key.0, value.get());
     }
     Cow::Owned(object.written())
-}
-
-/// The members of an object, in order.
-struct Members<'b>(Vec<(Cow<'b, str>, &'b RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MembersVisitor)
-    }
-}
-
-struct MembersVisitor;
-
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
-        while let Some(member) = map.next_entry()? {
-            members.push(member);
-        }
-        Ok(Members(members))
-    }
 }
 
 /// A JSON object that is being written; its members without the braces.

@@ -43,7 +43,7 @@ fn lenient(text: &RawValue, depth: u32) -> Value {
     let text = text.get();
     match text.as_bytes().first() {
         Some(b'{') if depth <= DEPTH_MAX => serde_json::from_str::<Members<'_>>(text)
-            .map(|members| members.0.into_iter().map(|(key, value)| (key, lenient(value, depth + 1))).collect())
+            .map(|members| members.0.into_iter().map(|(key, value)| (key.0, lenient(value, depth + 1))).collect())
             .unwrap_or_default(),
         Some(b'[') if depth <= DEPTH_MAX => serde_json::from_str::<Vec<&RawValue>>(text)
             .map(|items| items.into_iter().map(|item| lenient(item, depth + 1)).collect())
@@ -55,7 +55,7 @@ fn lenient(text: &RawValue, depth: u32) -> Value {
 }
 
 /// Text with U+FFFD for what is none.
-struct Text(String);
+pub(super) struct Text(pub(super) String);
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -79,7 +79,7 @@ impl Visitor<'_> for TextVisitor {
 }
 
 /// The members of an object, in order.
-struct Members<'b>(Vec<(String, &'b RawValue)>);
+pub(super) struct Members<'b>(pub(super) Vec<(Text, &'b RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -98,8 +98,8 @@ impl<'de> Visitor<'de> for MembersVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Vec::new();
-        while let Some((key, value)) = map.next_entry::<Text, &RawValue>()? {
-            members.push((key.0, value));
+        while let Some(member) = map.next_entry()? {
+            members.push(member);
         }
         Ok(Members(members))
     }

@@ -134,7 +134,7 @@ impl Checker<'_> {
         let mut probes = probe::probes(asked, &self.kinds);
         // What no stage tells of, no policy can show: a refused credential has no ResponseComplete.
         probes.retain(|probe| !telling(asked, probe, Level::RequestResponse).is_empty());
-        let mut looked: Vec<Option<Looked>> = probes.iter().map(|probe| self.look(asked, probe)).collect();
+        let looked: Vec<Option<Looked>> = probes.iter().map(|probe| self.look(asked, probe)).collect();
         let mut sight = sight(&looked);
         // A rule about requests of any kind may see some that the policy names.
         if sight == Sight::Blind && probes.iter().any(|probe| probe.kind == Some(Kind::others(None))) {
@@ -143,7 +143,7 @@ impl Checker<'_> {
                 sight = Sight::Partly;
             }
         }
-        let failed = probes.drain(..).zip(looked.drain(..)).filter_map(|(probe, looked)| Some((probe, looked?)));
+        let failed = probes.into_iter().zip(looked).filter_map(|(probe, looked)| Some((probe, looked?)));
         let gaps = self.gaps(asked, failed.collect());
         let RuleInfo { id, title, level, .. } = &*asked.rule.info;
         Checked { id: id.clone(), title: title.clone(), level: *level, sight, gaps }

@@ -53,7 +53,7 @@ impl Estimate {
         if verdict.level == Level::None {
             return self.dropped.add(bytes);
         }
-        let Some(left) = policy.cut(event) else { return self.stages_omitted.add(bytes) };
+        let Some(left) = verdict.cut(event) else { return self.stages_omitted.add(bytes) };
         // What is taken away is measured the same way as what is left, so that spaces in a recording do not count.
         let saved = (length(event).saturating_sub(length(&left))).min(bytes);
         if saved > 0 {

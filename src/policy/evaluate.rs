@@ -119,21 +119,28 @@ impl Policy {
     /// What is left of an event under the policy; `None` if it is not written at all.
     #[must_use]
     pub fn cut(&self, event: &Value) -> Option<Value> {
-        let verdict = self.judge(&Request::of(event));
+        self.judge(&Request::of(event)).cut(event)
+    }
+}
+
+impl Verdict {
+    /// What is left of the event that was judged; `None` if it is not written at all.
+    #[must_use]
+    pub fn cut(&self, event: &Value) -> Option<Value> {
         let stage = event.get("stage").and_then(Value::as_str).unwrap_or_default();
-        if verdict.level == Level::None || verdict.omit_stages.iter().any(|omitted| omitted.as_str() == stage) {
+        if self.level == Level::None || self.omit_stages.iter().any(|omitted| omitted.as_str() == stage) {
             return None;
         }
         let mut left = event.clone();
         if let Value::Object(members) = &mut left {
-            members.insert("level".to_owned(), verdict.level.as_str().into());
-            if verdict.level < Level::Request {
+            members.insert("level".to_owned(), self.level.as_str().into());
+            if self.level < Level::Request {
                 members.remove("requestObject");
             }
-            if verdict.level < Level::RequestResponse {
+            if self.level < Level::RequestResponse {
                 members.remove("responseObject");
             }
-            if verdict.omit_managed_fields {
+            if self.omit_managed_fields {
                 members.get_mut("requestObject").map(without_managed_fields);
                 members.get_mut("responseObject").map(without_managed_fields);
             }

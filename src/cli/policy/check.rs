@@ -3,17 +3,17 @@
 use std::cmp::Reverse;
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::{CheckArgs, Format, load, name_of, plural, volume};
+use super::{CheckArgs, Format, load, volume};
 use crate::cli::{Failure, Globals, Outcome, out};
 use crate::diagnose::SourceText;
 use crate::policy::check::{Checked, Gap, Sight, Why, check};
 use crate::policy::model;
-use crate::text::visible;
+use crate::text::{counted, visible};
 
 /// Reasons that are shown of a rule that still sees something, unless more is asked for.
 const REASONS_MAX: usize = 2;
@@ -89,7 +89,7 @@ fn table(out: &mut impl Write, checked: &[Checked], all: bool) -> Result<(), Fai
         0 => String::new(),
         unknown => format!(", {unknown} unknown"),
     };
-    let of = plural(checked.len(), "rule");
+    let of = counted(checked.len(), "rule");
     writeln!(out, "{of}: {blind} blind, {partly} see part of what they look for, {full} see all of it{unknown}")?;
     Ok(())
 }
@@ -122,7 +122,7 @@ fn rule(out: &mut impl Write, checked: &Checked, all: bool) -> Result<(), Failur
         writeln!(
             out,
             "      \x1b[2m… and {} (-v shows all)\x1b[0m",
-            plural(checked.gaps.len() - shown, "more reason")
+            counted(checked.gaps.len() - shown, "more reason")
         )?;
     }
     writeln!(out)?;
@@ -156,4 +156,9 @@ fn reason(out: &mut impl Write, gap: &Gap) -> Result<(), Failure> {
         (None, None) => writeln!(out, "        \x1b[32madd at the end\x1b[0m  - {{level: {}}}", gap.needs)?,
     }
     Ok(())
+}
+
+/// The name of an input for people.
+fn name_of(path: &Path) -> PathBuf {
+    if path.as_os_str() == "-" { PathBuf::from("<stdin>") } else { path.to_owned() }
 }

@@ -10,6 +10,7 @@ use crate::cases;
 use crate::cli::{Globals, Outcome, out};
 use crate::diagnose::{Diagnostic, Severity};
 use crate::rule::{self, Rules};
+use crate::text::counted;
 
 pub(super) fn run(args: &PathsArgs, globals: &Globals) -> Outcome {
     let placeholders = args.placeholders.values()?;
@@ -41,19 +42,15 @@ fn untested(rules: &Rules) {
 fn summary(rules: &Rules, findings: &[Diagnostic]) -> String {
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
     let warnings = findings.len() - errors;
-    let mut parts = vec![count(rules.rules.len(), "rule"), count(rules.correlations.len(), "correlation")];
+    let mut parts = vec![counted(rules.rules.len(), "rule"), counted(rules.correlations.len(), "correlation")];
     if !rules.skipped.is_empty() {
         parts.push(format!("{} skipped for other products", rules.skipped.len()));
     }
     match (errors, warnings) {
         (0, 0) => parts.push("no mistakes".to_owned()),
-        (0, _) => parts.push(count(warnings, "warning")),
-        (_, 0) => parts.push(count(errors, "error")),
-        _ => parts.extend([count(errors, "error"), count(warnings, "warning")]),
+        (0, _) => parts.push(counted(warnings, "warning")),
+        (_, 0) => parts.push(counted(errors, "error")),
+        _ => parts.extend([counted(errors, "error"), counted(warnings, "warning")]),
     }
     parts.join(", ")
-}
-
-fn count(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -4,22 +4,27 @@
 //! rules that a verb and a resource do not decide are about who asks, and many by whom they leave out, which no witness
 //! tells. So of each rule is also kept what it demands here: the rule without all that it asks about anything else.
 
-use super::memo::Memo;
+use super::memo::{Memo, write_key};
+use super::regexes::Matching;
 use super::witness::OfField;
 use super::{Bits, bits_of};
-use crate::engine::index::regexes::Matching;
 use crate::engine::predicate::{Case, Interner, Program};
 use crate::engine::simplify::simplified;
-use crate::event::{Projection, Scratch, Slot, Val};
+use crate::event::{Projection, Scratch, Slot};
 use crate::rule::ir::{Expr, Op, Test};
 
 /// Fields whose values come again, those together that come again together.
-pub(super) const PARTS: [&[&str]; 4] = [
+const PARTS: [&[&str]; 4] = [
     &["user.username", "user.groups", "impersonatedUser.username", "impersonatedUser.groups"],
     &["userAgent"],
     &["sourceIPs"],
     &["objectRef.namespace", "objectRef.apiVersion"],
 ];
+
+/// Where the projection has each of the parts.
+pub(super) fn slots(projection: &Projection) -> impl Iterator<Item = Vec<Slot>> {
+    PARTS.iter().map(|fields| fields.iter().filter_map(|field| projection.slot(field)).collect())
+}
 
 /// Longer keys are not remembered: a user of many groups.
 const KEY_MAX: usize = 384;
@@ -59,13 +64,12 @@ impl Known {
 impl Part {
     /// `exprs`: those of the rules, simplified. `witnesses`: those of these fields. `None` if no rule says anything of them.
     pub(super) fn new(
-        fields: &[&str],
+        slots: Vec<Slot>,
         exprs: &[Expr],
         witnesses: Vec<OfField>,
         interner: &mut Interner<'_>,
     ) -> Option<Self> {
         let projection = interner.projection;
-        let slots: Vec<Slot> = fields.iter().filter_map(|field| projection.slot(field)).collect();
         let demands = exprs.iter().map(|expr| {
             let demand = simplified(&possible(expr, true, &|test| is_about(test, &slots, projection)));
             let nothing = matches!(&demand, Expr::All(parts) if parts.is_empty());
@@ -94,7 +98,8 @@ impl Part {
     pub(super) fn look(&self, scratch: &mut Scratch, event: &str, found: &mut [u64], known: &mut Known) {
         let Known { memo, key, matching, entry } = known;
         *entry = None;
-        let remembered = if self.key(scratch, event, key) { memo.entry(key) } else { None };
+        let slots = self.slots.iter().copied();
+        let remembered = if write_key(slots, scratch, event, key) { memo.entry(key) } else { None };
         let Some((here, fresh)) = remembered else {
             return self.look_afresh(scratch, event, found, matching);
         };
@@ -132,24 +137,6 @@ impl Part {
             }
             *candidates &= possible[word] | !demanding;
         }
-    }
-
-    /// Writes what the event has here into `key`; false if that is nothing to remember.
-    fn key(&self, scratch: &Scratch, event: &str, key: &mut Vec<u8>) -> bool {
-        key.clear();
-        self.slots.iter().all(|slot| {
-            let mut next = scratch.first(*slot);
-            while let Some(at) = next {
-                let Val::Str(text) = scratch.at(at, event) else { return false };
-                // The length comes first, so that no two rows of values make the same key.
-                let Some(len) = u16::try_from(text.len()).ok().and_then(|len| len.checked_add(1)) else { return false };
-                key.extend_from_slice(&len.to_le_bytes());
-                key.extend_from_slice(text.as_bytes());
-                next = scratch.following(at);
-            }
-            key.extend_from_slice(&[0, 0]);
-            true
-        })
     }
 }
 

@@ -5,8 +5,45 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
 
+use crate::event::{Scratch, Slot, Val};
+
+/// Longer texts are no part of a key; what follows is their length.
+const TEXT_MAX: usize = u16::MAX as usize - 2;
+/// Stands before a number, where the length of a text would be.
+const NUMBER: [u8; 2] = u16::MAX.to_le_bytes();
+/// Stands behind the values of a field.
+const END: [u8; 2] = [0, 0];
+
 /// Keys that are remembered, at most. A power of two.
 const ENTRIES: usize = 512;
+
+/// Writes all that an event has in these fields into `key`, so that no two rows of values make the same; false if that is
+/// nothing to remember.
+#[inline]
+pub(super) fn write_key(slots: impl Iterator<Item = Slot>, scratch: &Scratch, event: &str, key: &mut Vec<u8>) -> bool {
+    key.clear();
+    for slot in slots {
+        let mut next = scratch.first(slot);
+        while let Some(at) = next {
+            match scratch.at(at, event) {
+                // The length comes first; one more, because none is the end.
+                Val::Str(text) if text.len() <= TEXT_MAX => {
+                    let Ok(len) = u16::try_from(text.len() + 1) else { return false };
+                    key.extend_from_slice(&len.to_le_bytes());
+                    key.extend_from_slice(text.as_bytes());
+                }
+                Val::Int(number) => {
+                    key.extend_from_slice(&NUMBER);
+                    key.extend_from_slice(&number.to_le_bytes());
+                }
+                _ => return false,
+            }
+            next = scratch.following(at);
+        }
+        key.extend_from_slice(&END);
+    }
+    true
+}
 
 /// From a key to a set of rules. One worker's; filled as it goes.
 #[derive(Debug, Default)]

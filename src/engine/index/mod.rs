@@ -14,9 +14,9 @@ use super::predicate::{Case, Interner};
 use crate::event::project::fold;
 use crate::event::{Projection, Scratch, Slot, Val};
 use crate::rule::ir::{Expr, Op, Relation, Rule, STAGES_DECIDED, Test, Text};
-use familiar::{Known, PARTS, Part};
+use familiar::{Known, Part};
 use foldhash::fast::FixedState;
-use memo::Memo;
+use memo::{Memo, write_key};
 use regexes::Matching;
 use witness::{OfField, Witnesses};
 
@@ -117,13 +117,14 @@ impl Index {
         });
         let fields: Vec<FieldIndex> = fields.collect();
         let indexed: Vec<Slot> = fields.iter().map(|field| field.slot).collect();
-        let Witnesses { fields: mut witnesses, without } = Witnesses::new(exprs, &narrowed, &indexed, projection);
-        let mut familiar = Vec::new();
-        for names in PARTS {
-            let slots: Vec<Slot> = names.iter().filter_map(|name| projection.slot(name)).collect();
+        let familiar: Vec<Vec<Slot>> = familiar::slots(projection).collect();
+        let Witnesses { fields: mut witnesses, without } =
+            Witnesses::new(exprs, &narrowed, &indexed, &familiar.concat(), projection);
+        let familiar = familiar.into_iter().filter_map(|slots| {
             let here: Vec<OfField> = witnesses.extract_if(.., |field| slots.contains(&field.slot)).collect();
-            familiar.extend(Part::new(names, exprs, here, interner));
-        }
+            Part::new(slots, exprs, here, interner)
+        });
+        let familiar = familiar.collect();
         Self { fields, familiar, witnesses, without, words }
     }
 
@@ -149,7 +150,8 @@ impl Index {
             candidates.begin(projection, self);
         }
         let Candidates { rules, places, key, admitted, .. } = candidates;
-        let remembered = if self.key(scratch, event, key) { admitted.entry(key) } else { None };
+        let slots = self.fields.iter().map(|field| field.slot);
+        let remembered = if write_key(slots, scratch, event, key) { admitted.entry(key) } else { None };
         match remembered {
             Some((entry, fresh)) => {
                 let (set, where_to) = admitted.set(entry).split_at_mut(self.words);
@@ -207,32 +209,6 @@ impl Index {
             part.narrow(case, rules, known);
         }
         rules.iter().any(|word| *word != 0)
-    }
-
-    /// Writes the event's values of all fields into `key`; false if one of them is nothing to remember.
-    fn key(&self, scratch: &Scratch, event: &str, key: &mut Vec<u8>) -> bool {
-        key.clear();
-        self.fields.iter().all(|field| {
-            let Some(at) = scratch.first(field.slot) else {
-                key.push(0);
-                return true;
-            };
-            match scratch.at(at, event) {
-                // The length comes first, so that no two rows of values make the same key.
-                Val::Str(text) => {
-                    let len = u8::try_from(text.len()).ok().filter(|len| *len < u8::MAX);
-                    key.push(len.map_or(0, |len| len + 1));
-                    key.extend_from_slice(text.as_bytes());
-                    len.is_some() && scratch.following(at).is_none()
-                }
-                Val::Int(number) => {
-                    key.push(u8::MAX);
-                    key.extend_from_slice(&number.to_le_bytes());
-                    scratch.following(at).is_none()
-                }
-                _ => false,
-            }
-        })
     }
 
     /// Writes the rules that admit the event's values into `rules`.

@@ -8,7 +8,6 @@ use foldhash::fast::FixedState;
 use ipnet::IpNet;
 use regex_syntax::hir::{Hir, HirKind};
 
-use super::familiar::PARTS;
 use super::regexes::{Matching, Regexes};
 use super::{Bits, VALUE_MAX};
 use crate::engine::predicate::{longest_literal, number};
@@ -102,9 +101,15 @@ struct Literals {
 impl Witnesses {
     /// `narrowed`: for each rule, whether what the index knows of it lets few events through anyway.
     /// `indexed`: fields of which the index knows what rules admit.
-    pub(super) fn new(exprs: &[Expr], narrowed: &[bool], indexed: &[Slot], projection: &Projection) -> Self {
+    /// `familiar`: fields whose values are remembered.
+    pub(super) fn new(
+        exprs: &[Expr],
+        narrowed: &[bool],
+        indexed: &[Slot],
+        familiar: &[Slot],
+        projection: &Projection,
+    ) -> Self {
         let looked_for = Search { projection, indexed };
-        let familiar: Vec<Slot> = PARTS.iter().copied().flatten().filter_map(|field| projection.slot(field)).collect();
         let words = exprs.len().div_ceil(64);
         let mut without = vec![0_u64; words].into_boxed_slice();
         let mut by_slot: BTreeMap<Slot, Vec<(Asks, u32)>> = BTreeMap::new();
