@@ -16,13 +16,16 @@ use super::{SKEW_MAX, summary, tally};
 use crate::alert::{Alert, CANARY, Kind, Status};
 use crate::clock::Timestamp;
 use crate::engine::{Consumer, Match, RuleSet};
-use crate::event::FieldPath;
 use crate::hash;
 use crate::rule::ir::CorrelationKind;
 
 use evict::Ghosts;
+use group::{Carried, found, group_in, group_of, parts_of, text_of};
+use relay::{Episode, Share};
 
 mod evict;
+mod group;
+pub(super) mod relay;
 
 /// Matches of a cluster that wait for their turn.
 const WAITING_MAX: usize = 100_000;
@@ -107,6 +110,10 @@ pub struct Correlator {
     /// Per cluster: matches that baselines are asked about, which they get in the order of their times.
     waiting: HashMap<Arc<str>, BTreeMap<Turn, Waiting>>,
     waited: u64,
+    /// Where groups are spread: which of them are held here. `None`: all of them.
+    share: Option<Share>,
+    /// Episodes for correlations that are made of them, wherever those are held.
+    episodes: Vec<Episode>,
 }
 
 /// When a group is to be settled, its consumer, and its place.
@@ -134,6 +141,14 @@ struct Fed {
     shown: Packed,
     /// Baselines have had it before.
     again: bool,
+    /// How much later than others of its time it may come, on its way from another share.
+    delay: Duration,
+}
+
+impl Fed {
+    fn carried(&self) -> Carried<'_> {
+        Carried { group: &self.group, fields: &self.fields }
+    }
 }
 
 impl Correlator {
@@ -160,6 +175,8 @@ impl Correlator {
             again: false,
             waiting: HashMap::new(),
             waited: 0,
+            share: None,
+            episodes: Vec::new(),
         }
     }
 
@@ -181,7 +198,10 @@ impl Correlator {
         for found in matches {
             let time = received.map_or(found.time, |received| found.time.min(received.plus(SKEW_MAX)));
             let watermark = self.watermarks.entry(Arc::clone(&found.cluster)).or_insert(time);
-            *watermark = (*watermark).max(time);
+            // A share sees few of the events that make time: it is told.
+            if self.share.is_none() {
+                *watermark = (*watermark).max(time);
+            }
             let safe = watermark.minus(self.limits.lateness);
             // What this time decides about others comes before the match: an episode may be a match of the same group.
             self.expire(&found.cluster);
@@ -290,6 +310,7 @@ impl Correlator {
             self.feed_waiting(&cluster, self.baselines.known_until(&cluster));
         }
         self.changes.clear();
+        self.episodes.clear();
         self.dirty.clear();
         self.stats = Stats::default();
         self.baselines.forget_changes();
@@ -355,18 +376,21 @@ impl Correlator {
     }
 
     fn one(&mut self, found: &Match, time: Timestamp, safe: Timestamp) {
+        let here = self.here(found);
         match self.seen.add(found) {
             Novelty::New => {}
             Novelty::LaterStage => return,
             Novelty::Duplicate(first) => {
-                if first {
+                if first && here.counts {
                     *self.stats.duplicates.entry(Arc::clone(&found.source)).or_default() += 1;
                 }
                 return;
             }
         }
-        *self.stats.matches.entry(Arc::clone(&found.rule)).or_default() += 1;
-        if time < safe {
+        if here.counts {
+            *self.stats.matches.entry(Arc::clone(&found.rule)).or_default() += 1;
+        }
+        if time < safe && here.counts {
             *self.stats.late.entry(Arc::clone(&found.source)).or_default() += 1;
         }
         let rules = Arc::clone(&self.rules);
@@ -379,12 +403,15 @@ impl Correlator {
             fields: found.fields.clone(),
             shown: Packed::of(found),
             again: self.was_there(&found.cluster, time),
+            delay: Duration::ZERO,
         };
-        for (request, time) in self.audit_ids.note(found, time) {
-            self.reused(&fed, request, time, safe);
+        if here.audit_id {
+            for (request, time) in self.audit_ids.note(found, time) {
+                self.reused(&fed, request, time, safe);
+            }
         }
         let fed = Arc::new(fed);
-        for &place in rules.consumers_of(&found.rule) {
+        for place in here.places {
             if asks_baselines(&rules.consumers()[place.0]) && time >= safe {
                 self.wait(place, &fed);
             } else {
@@ -413,7 +440,7 @@ impl Correlator {
         if asks_baselines(consumer) && !fed.again {
             self.baselines.know_until(&fed.cluster, safe);
         }
-        let id = (at, Arc::clone(&fed.cluster), group_of(consumer, member, fed));
+        let id = (at, Arc::clone(&fed.cluster), group_of(consumer, member, fed.carried()));
         let Some(bound) = self.compared_with_usual(consumer, member, fed, &id) else { return };
         let at = self.hold(id, fed.time);
         if let Some(held) = self.held[at].as_mut() {
@@ -423,7 +450,7 @@ impl Correlator {
             if held.key.is_overfull() {
                 *self.stats.overfull.entry(consumer.info.id.clone()).or_default() += 1;
             }
-            held.behind = held.behind.max(safe.since(fed.time));
+            held.behind = held.behind.max(safe.since(fed.time) + fed.delay);
         }
         self.settle(at, safe, false);
     }
@@ -435,7 +462,8 @@ impl Correlator {
             CorrelationKind::FirstSeen(rule) => {
                 // The group without the value, which is the last part of it.
                 // Of an event that lacks the fields nothing can be new.
-                let (group, value) = parts_of(consumer, member, fed, consumer.group_by.len() - rule.fields.len())?;
+                let (group, value) =
+                    parts_of(consumer, member, fed.carried(), consumer.group_by.len() - rule.fields.len())?;
                 let observed = Self::observed(fed, &group, &value);
                 let joins = self.ids.get(id).and_then(|at| self.held[*at].as_ref());
                 let joins = joins.is_some_and(|held| held.key.joins(fed.time, consumer));
@@ -577,6 +605,10 @@ impl Correlator {
             self.dirty.insert(at);
         }
         self.index(at, Some(safe));
+        if self.share.is_some() {
+            self.episodes.extend(episodes.into_iter().map(|(episode, _)| relay::of(consumer, episode)));
+            return;
+        }
         for (mut episode, opened) in episodes {
             episode.again = self.was_there(&episode.cluster, opened);
             for &place in &consumer.feeds {
@@ -649,6 +681,7 @@ fn fed_by(consumer: &Consumer, held: &Held, id: &str, chain: &Chain) -> Fed {
         fields: shown.fields,
         shown: chain.shown.clone(),
         again: false,
+        delay: Duration::ZERO,
     }
 }
 
@@ -662,62 +695,9 @@ fn same(old: &Consumer, rules: &RuleSet) -> Option<usize> {
     })
 }
 
-/// The group of a match, as the text of its values.
-fn group_of(consumer: &Consumer, member: usize, fed: &Fed) -> String {
-    text_of(&group_values(consumer, member, fed).map(|(_, value)| value).collect())
-}
-
-/// What an alert shows of a group.
-fn group_in(consumer: &Consumer, text: &str) -> BTreeMap<String, Value> {
-    let values: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
-    let named = consumer.group_by.iter().map(|(name, _)| name.to_string()).zip(values);
-    named.filter(|(_, value)| !(consumer.single && value.is_null())).collect()
-}
-
-/// The values of a match's group, in two: as one text those before `at`, as another those from there on; `None` if there
-/// are none of the latter.
-fn parts_of(consumer: &Consumer, member: usize, fed: &Fed, at: usize) -> Option<(String, String)> {
-    let mut values: Vec<Value> = group_values(consumer, member, fed).map(|(_, value)| value).collect();
-    let rest = values.split_off(at.min(values.len()));
-    rest.iter().any(|value| !value.is_null()).then(|| (text_of(&values), text_of(&rest)))
-}
-
-fn group_values<'c>(
-    consumer: &'c Consumer,
-    member: usize,
-    fed: &'c Fed,
-) -> impl Iterator<Item = (&'c Arc<str>, Value)> + 'c {
-    consumer.group_by.iter().map(move |(name, fields)| {
-        // By its own name for it a correlation knows best what it groups.
-        if let Some(value) = fed.group.get(&**name) {
-            return (name, value.clone());
-        }
-        let value = match fields.get(member).map(|field| found(field, fed)) {
-            None | Some([]) => Value::Null,
-            Some([one]) => one.clone(),
-            Some(many) => Value::Array(many.to_vec()),
-        };
-        (name, value)
-    })
-}
-
-/// The values of a field: what the correlation that yields the match groups by, also under an alias, or else the event's.
-fn found<'f>(field: &FieldPath, fed: &'f Fed) -> &'f [Value] {
-    match fed.group.get(field.as_str()) {
-        Some(Value::Null) => &[],
-        Some(Value::Array(many)) => many,
-        Some(one) => std::slice::from_ref(one),
-        None => fed.fields.get(field.as_str()).map_or(&[][..], Vec::as_slice),
-    }
-}
-
-fn text_of(values: &Vec<Value>) -> String {
-    serde_json::to_string(values).unwrap_or_default()
-}
-
 fn entry(consumer: &Consumer, member: usize, fed: &Fed, bound: u64) -> Entry {
     let fields = consumer.kind.fields().iter().filter_map(|group| group.fields.get(member));
-    let values: Vec<&[Value]> = fields.map(|field| found(field, fed)).collect();
+    let values: Vec<&[Value]> = fields.map(|field| found(field, fed.carried())).collect();
     Entry {
         time: fed.time,
         request: fed.request,

@@ -19,7 +19,7 @@ const LOCK: &str = "lock";
 /// `KSRN`: tells this database from any other program's.
 const APPLICATION_ID: i32 = 0x4b53_524e;
 /// Kept in `user_version`; raised with every change of the tables.
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 
 /// A reader never waits for the writer in WAL mode; this covers a shell that holds the file.
 const BUSY_MAX: Duration = Duration::from_secs(5);
@@ -104,7 +104,8 @@ CREATE TABLE file_positions (
 ";
 
 /// What each version added to the one before: the first is for databases of version 1. New databases get all of them.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
 CREATE TABLE baselines ( -- what first_seen and spike have learned, up to the cursor
   rule    TEXT NOT NULL,
   key     INTEGER NOT NULL, -- hash of cluster and group
@@ -115,7 +116,24 @@ CREATE TABLE baselines ( -- what first_seen and spike have learned, up to the cu
   PRIMARY KEY (rule, key)
 ) WITHOUT ROWID;
 CREATE INDEX baselines_written ON baselines (written);
-"];
+",
+    "
+-- With a journal in Kafka deliveries come from its topic of alerts, and each instance sees to those of some partitions.
+ALTER TABLE deliveries ADD COLUMN part TEXT;     -- TOPIC/PARTITION that it came from
+ALTER TABLE deliveries ADD COLUMN place INTEGER; -- its offset there
+CREATE INDEX deliveries_part ON deliveries (sink, part, place) WHERE part IS NOT NULL;
+CREATE TABLE claims ( -- whose deliveries this instance sees to
+  sink TEXT NOT NULL,
+  part TEXT NOT NULL,
+  PRIMARY KEY (sink, part)
+) WITHOUT ROWID;
+CREATE TABLE received ( -- how far each partition of alerts has been read
+  part    TEXT PRIMARY KEY,
+  next    INTEGER NOT NULL, -- the offset that is read next
+  matches INTEGER NOT NULL  -- the offset in the topic of matches up to which these had been correlated
+) WITHOUT ROWID;
+",
+];
 
 /// Makes the state directory if need be and takes its lock, which lasts as long as the returned file.
 pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {

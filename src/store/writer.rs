@@ -11,7 +11,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::reserve::Reserve;
-use super::{FilePosition, Limits, Pruned, StoreError, baselines, journal, outbox, prune, schema};
+use super::{FilePosition, Limits, Pruned, StoreError, baselines, journal, outbox, prune, received, schema};
 use crate::clock::{self, Timestamp};
 use crate::correlate::Baseline;
 
@@ -46,6 +46,16 @@ pub(super) enum Work {
     Retire {
         known: Arc<BTreeSet<String>>,
     },
+    /// What was read of a topic of alerts.
+    Receive(Vec<received::Piece>),
+    /// The deliveries of a sink from a part and a place in it on are ours.
+    Claim {
+        sink: String,
+        part: String,
+        from: i64,
+    },
+    /// They are no longer; `None`: none of any sink and part is.
+    Release(Option<(String, String)>),
     Close,
     #[cfg(test)]
     Sql(String),
@@ -110,6 +120,8 @@ pub(super) struct Writing<'a> {
     pub(super) known: Option<Arc<BTreeSet<String>>>,
     /// Sinks that have something to do.
     pub(super) wake: BTreeSet<String>,
+    /// Where what is being written was received from.
+    pub(super) from: Option<(String, i64)>,
 }
 
 /// The callers' end of the writer. Dropping it waits for what was handed over.
@@ -270,6 +282,7 @@ impl State {
             starving,
             known: self.known.clone(),
             wake: BTreeSet::new(),
+            from: None,
         };
         let mut results = Vec::with_capacity(work.len());
         for work in work {
@@ -323,6 +336,9 @@ impl Writing<'_> {
                 return Ok(Outcome::Pruned(prune::step(self, *now, *journal_keep_from)?));
             }
             Work::Retire { known } => return Ok(Outcome::Retired(outbox::retire(self, known)?)),
+            Work::Receive(pieces) => received::receive(self, pieces)?,
+            Work::Claim { sink, part, from } => received::claim(self, sink, part, *from)?,
+            Work::Release(which) => received::release(self, which.as_ref())?,
             Work::Probe => journal::probe(self)?,
             Work::Room | Work::Close => {}
             #[cfg(test)]
