@@ -206,7 +206,7 @@ journal: {{type: kafka, brokers: ['{broker}'], topic_prefix: {prefix}, partition
                 let mut instance = self.instances.swap_remove(at);
                 signal(&instance, "TERM");
                 instance.child.wait().unwrap();
-                self.start(instance.home);
+                self.start(kill(instance));
                 "stopped"
             }
             3 => {

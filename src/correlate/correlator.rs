@@ -112,6 +112,8 @@ pub struct Correlator {
     waited: u64,
     /// Where groups are spread: which of them are held here. `None`: all of them.
     share: Option<Share>,
+    /// The consumers whose matches come from other shares too.
+    relayed: Vec<bool>,
     /// Episodes for correlations that are made of them, wherever those are held.
     episodes: Vec<Episode>,
 }
@@ -141,8 +143,6 @@ struct Fed {
     shown: Packed,
     /// Baselines have had it before.
     again: bool,
-    /// How much later than others of its time it may come, on its way from another share.
-    delay: Duration,
 }
 
 impl Fed {
@@ -176,6 +176,7 @@ impl Correlator {
             waiting: HashMap::new(),
             waited: 0,
             share: None,
+            relayed: Vec::new(),
             episodes: Vec::new(),
         }
     }
@@ -345,6 +346,7 @@ impl Correlator {
     pub fn reload(&mut self, rules: Arc<RuleSet>) {
         let places: Vec<Option<usize>> = self.rules.consumers().iter().map(|old| same(old, &rules)).collect();
         let old = std::mem::replace(&mut self.rules, rules);
+        self.relayed = relay::relayed(&self.rules);
         self.ids.clear();
         self.deadlines.clear();
         self.quiet = vec![BTreeSet::new(); self.rules.consumers().len()];
@@ -403,7 +405,6 @@ impl Correlator {
             fields: found.fields.clone(),
             shown: Packed::of(found),
             again: self.was_there(&found.cluster, time),
-            delay: Duration::ZERO,
         };
         if here.audit_id {
             for (request, time) in self.audit_ids.note(found, time) {
@@ -442,6 +443,7 @@ impl Correlator {
         }
         let id = (at, Arc::clone(&fed.cluster), group_of(consumer, member, fed.carried()));
         let Some(bound) = self.compared_with_usual(consumer, member, fed, &id) else { return };
+        let delay = self.delay_of(id.0);
         let at = self.hold(id, fed.time);
         if let Some(held) = self.held[at].as_mut() {
             if held.key.push(entry(consumer, member, fed, bound), consumer) {
@@ -450,7 +452,7 @@ impl Correlator {
             if held.key.is_overfull() {
                 *self.stats.overfull.entry(consumer.info.id.clone()).or_default() += 1;
             }
-            held.behind = held.behind.max(safe.since(fed.time) + fed.delay);
+            held.behind = held.behind.max(safe.since(fed.time) + delay);
         }
         self.settle(at, safe, false);
     }
@@ -681,7 +683,6 @@ fn fed_by(consumer: &Consumer, held: &Held, id: &str, chain: &Chain) -> Fed {
         fields: shown.fields,
         shown: chain.shown.clone(),
         again: false,
-        delay: Duration::ZERO,
     }
 }
 

@@ -5,6 +5,7 @@ mod canary;
 mod clock;
 mod full;
 mod model;
+mod received;
 mod trouble;
 
 use std::collections::BTreeMap;

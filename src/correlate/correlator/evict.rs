@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -76,7 +75,7 @@ impl Correlator {
         let group = BTreeMap::from([("auditID".to_owned(), Value::from(&*fed.audit_id))]);
         let (cluster, audit_id) = (Arc::clone(&fed.cluster), Arc::clone(&fed.audit_id));
         let (fields, shown, again) = (fed.fields.clone(), fed.shown.clone(), self.was_there(&cluster, time));
-        let fed = Fed { cluster, time, request, audit_id, group, fields, shown, again, delay: Duration::ZERO };
+        let fed = Fed { cluster, time, request, audit_id, group, fields, shown, again };
         let rules = Arc::clone(&self.rules);
         for &place in rules.consumers_of(reuse::CHOSEN).iter().filter(|place| !rules.consumers()[place.0].single) {
             self.feed(place, &fed, safe);

@@ -142,6 +142,15 @@ fn feeds<'r>(rules: &'r RuleSet, id: &str) -> &'r [(usize, usize)] {
     consumer.map_or(&[], |consumer| consumer.feeds.as_slice())
 }
 
+/// For each consumer, whether it is made of episodes.
+pub(super) fn relayed(rules: &RuleSet) -> Vec<bool> {
+    let mut relayed = vec![false; rules.consumers().len()];
+    for (consumer, _) in rules.consumers().iter().flat_map(|consumer| &consumer.feeds) {
+        relayed[*consumer] = true;
+    }
+    relayed
+}
+
 /// An episode as it goes out.
 pub(super) fn of(consumer: &Consumer, fed: Fed) -> Episode {
     let Shown { event, matched, said, .. } = fed.shown.open();
@@ -166,7 +175,28 @@ impl Correlator {
     pub fn of_share(mut self, share: Share) -> Self {
         self.limits.max_keys = self.limits.max_keys.div_ceil(usize::try_from(share.of.max(1)).unwrap_or(1));
         self.share = Some(share);
+        self.relayed = relayed(&self.rules);
         self
+    }
+
+    /// Shares do not wait for each other: of those that are made of episodes, some of an earlier time may still be on their
+    /// way.
+    pub(super) fn delay_of(&self, consumer: usize) -> Duration {
+        let relayed = self.share.is_some() && self.relayed.get(consumer).is_some_and(|relayed| *relayed);
+        if relayed { self.limits.lateness } else { Duration::ZERO }
+    }
+
+    /// The most that event time may go on at once, so that what is on its way between shares comes in time; `None` if
+    /// nothing ever is.
+    #[must_use]
+    pub fn stride(&self) -> Option<Duration> {
+        self.relayed.contains(&true).then_some(self.limits.lateness / 2)
+    }
+
+    /// How far event time has come in a cluster, if anything is held of it.
+    #[must_use]
+    pub fn time(&self, cluster: &str) -> Option<Timestamp> {
+        self.watermarks.get(cluster).copied()
     }
 
     /// Says how far event time has come in a cluster of which nothing is known here.
@@ -202,8 +232,6 @@ impl Correlator {
                 fields: episode.fields.clone(),
                 shown: Packed::from(Shown { event, matched, said, fields }),
                 again: self.was_there(&episode.cluster, time),
-                // Shares do not wait for each other: those of an earlier time may still be on their way.
-                delay: self.limits.lateness,
             };
             for &(consumer, member) in feeds(&rules, &episode.rule) {
                 let at = |share: Share| {

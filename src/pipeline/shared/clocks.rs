@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::watermarks::{CLUSTERS_MAX, SILENCE};
 use crate::clock::Timestamp;
@@ -13,11 +14,16 @@ use crate::store::kafka::record::Time;
 /// Instances that are remembered of a cluster; who spoke last stays.
 const INSTANCES_MAX: usize = 100;
 
+/// Each instance says something every second: after so long it is dead, or frozen, and others have its work.
+const DEAD_AFTER: Duration = Duration::from_secs(15);
+
 /// What was said of the clusters.
 #[derive(Debug, Default)]
 pub(super) struct Clocks {
     /// The newest time at which the log took a record.
     log: Timestamp,
+    /// When each instance said something, whatever it was.
+    heard: HashMap<u64, Timestamp>,
     clusters: HashMap<Arc<str>, BTreeMap<u64, Word>>,
 }
 
@@ -31,12 +37,6 @@ struct Word {
     bye: bool,
 }
 
-impl Word {
-    fn holds(&self, log: Timestamp) -> bool {
-        !self.bye && log <= self.at.plus(SILENCE)
-    }
-}
-
 impl Clocks {
     /// The log took a record; what time that makes it. Never goes back.
     pub(super) fn tick(&mut self, log: Timestamp) -> Timestamp {
@@ -46,6 +46,11 @@ impl Clocks {
 
     /// An instance says how far it has come.
     pub(super) fn hear(&mut self, time: &Time) {
+        self.heard.insert(time.from, self.log);
+        if self.heard.len() > INSTANCES_MAX {
+            let log = self.log;
+            self.heard.retain(|_, at| log <= at.plus(DEAD_AFTER));
+        }
         for (cluster, newest) in &time.clusters {
             let newest = Timestamp(*newest).min(self.log.plus(SKEW_MAX));
             if !self.clusters.contains_key(cluster) && self.clusters.len() >= CLUSTERS_MAX {
@@ -71,13 +76,19 @@ impl Clocks {
     pub(super) fn time(&self, cluster: &str) -> Option<Timestamp> {
         let words = self.clusters.get(cluster)?;
         // The one that is furthest behind still brings events of its time.
-        let slowest = words.values().filter(|word| word.holds(self.log)).map(|word| word.newest).min();
+        let slowest = words.iter().filter(|(from, word)| self.holds(**from, word)).map(|(_, word)| word.newest).min();
         slowest.or_else(|| {
             let (newest, last) =
                 (words.values().map(|word| word.newest).max()?, words.values().map(|word| word.at).max()?);
             // Silent for so long, nothing older than the silence will come.
             Some(newest.plus(self.log.since(last).saturating_sub(SILENCE)))
         })
+    }
+
+    /// Whether an instance may still bring events of the time that it spoke of.
+    fn holds(&self, from: u64, word: &Word) -> bool {
+        let lives = self.heard.get(&from).is_some_and(|at| self.log <= at.plus(DEAD_AFTER));
+        lives && !word.bye && self.log <= word.at.plus(SILENCE)
     }
 
     /// All clusters.
@@ -114,14 +125,31 @@ mod tests {
         clocks.hear(&said(1, 90));
         clocks.hear(&said(2, 50));
         assert_eq!(clocks.time("a"), Some(second(50)));
+        let quiet = Time { from: 2, ..Time::default() };
         clocks.tick(second(150));
         clocks.hear(&said(1, 140));
+        clocks.hear(&quiet);
         assert_eq!(clocks.time("a"), Some(second(50)));
         clocks.tick(second(161));
-        assert_eq!(clocks.time("a"), Some(second(140)), "one that is silent holds nobody");
-        clocks.tick(second(150 + 60 + 30));
+        clocks.hear(&said(1, 140));
+        clocks.hear(&quiet);
+        assert_eq!(clocks.time("a"), Some(second(140)), "one that has no events of it holds nobody");
+        clocks.tick(second(161 + 60 + 30));
         assert_eq!(clocks.time("a"), Some(second(170)), "where all are silent the log makes the time");
         assert_eq!(clocks.time("b"), None);
+    }
+
+    #[test]
+    fn who_is_dead_holds_nobody_for_long() {
+        let mut clocks = Clocks::default();
+        clocks.tick(second(100));
+        clocks.hear(&said(2, 50));
+        for now in [100, 110, 115, 116] {
+            clocks.tick(second(now));
+            clocks.hear(&said(1, now));
+            let expected = if now <= 115 { 50 } else { 116 };
+            assert_eq!(clocks.time("a"), Some(second(expected)), "at {now}");
+        }
     }
 
     #[test]

@@ -15,7 +15,8 @@ use crate::store::kafka::record::{Baselines, Record};
 const BLOCK: i64 = 1_000;
 /// How often it is looked from where windows could be rebuilt; in between the last answer stands, which is only older.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How often the log lets time pass for clusters that nobody speaks of.
+/// How often time goes on, by the log's own. Where a backlog is read it goes by strides: what is decided then is told
+/// somewhat later, but nothing that is on its way between partitions is overtaken.
 const TIME_EVERY: Duration = Duration::from_secs(1);
 
 /// Where a partition is taken up.
@@ -131,9 +132,6 @@ impl Partition {
             Record::Time(time) => {
                 self.note(offset, Timestamp::MIN);
                 self.clocks.hear(time);
-                for cluster in time.clusters.keys() {
-                    self.advance(cluster);
-                }
             }
         }
         if log.since(self.timed) >= TIME_EVERY {
@@ -171,9 +169,9 @@ impl Partition {
     }
 
     fn advance(&mut self, cluster: &Arc<str>) {
-        if let Some(time) = self.clocks.time(cluster) {
-            self.correlator.advance(cluster, time);
-        }
+        let (Some(time), Some(now)) = (self.clocks.time(cluster), self.correlator.time(cluster)) else { return };
+        let most = self.correlator.stride().map_or(time, |stride| now.plus(stride));
+        self.correlator.advance(cluster, time.min(most));
     }
 
     /// Notes that a record of this offset has something of this time.

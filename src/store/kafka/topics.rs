@@ -16,6 +16,9 @@ use crate::kafka::oauth;
 /// How long brokers may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 
+/// How long it is tried to look at the settings of topics: not every broker shows them.
+const LOOK_MAX: Duration = Duration::from_secs(3);
+
 /// Why the topics cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unprepared {
@@ -88,16 +91,17 @@ pub(super) fn prepare(config: &KafkaConfig, reach: Duration) -> Result<(), Unpre
     let runtime = tokio::runtime::Handle::current();
     let wanted = wanted(config, reach);
     let there = partitions(&admin)?;
+    let mut found = Vec::new();
     for topic in &wanted {
         match there.get(&topic.name) {
             None => runtime.block_on(create(&admin, config, topic))?,
             Some(count) if *count != config.partitions => {
                 return Err(Unprepared::Refused(other_count(config, topic, *count)));
             }
-            Some(_) => runtime.block_on(look_at(&admin, topic))?,
+            Some(_) => found.push(topic),
         }
     }
-    Ok(())
+    runtime.block_on(look_at(&admin, &found))
 }
 
 /// The partitions of each topic there is.
@@ -165,24 +169,33 @@ fn other_count(config: &KafkaConfig, topic: &Wanted, count: u32) -> String {
     )
 }
 
-async fn look_at(admin: &AdminClient<Context>, topic: &Wanted) -> Result<(), Unprepared> {
-    let options = AdminOptions::new().request_timeout(Some(ANSWER_MAX));
-    let described = admin.describe_configs(&[ResourceSpecifier::Topic(&topic.name)], &options).await;
-    let described = described.map_err(|error| error.to_string()).and_then(|mut described| {
-        described.pop().map_or_else(|| Err("no answer".to_owned()), |one| one.map_err(|code| code.to_string()))
-    });
-    let config = match described {
-        Ok(config) => config,
+/// Looks at the settings of topics that were there.
+async fn look_at(admin: &AdminClient<Context>, topics: &[&Wanted]) -> Result<(), Unprepared> {
+    if topics.is_empty() {
+        return Ok(());
+    }
+    let options = AdminOptions::new().request_timeout(Some(LOOK_MAX)).operation_timeout(Some(LOOK_MAX));
+    let named: Vec<ResourceSpecifier<'_>> = topics.iter().map(|topic| ResourceSpecifier::Topic(&topic.name)).collect();
+    let described = match admin.describe_configs(&named, &options).await {
+        Ok(described) => described,
         Err(error) => {
-            tracing::warn!(
-                topic = topic.name,
-                error,
-                "Kafka: the settings of a topic cannot be looked at; see to them by hand"
-            );
+            tracing::warn!(%error, "Kafka: the settings of the journal's topics cannot be looked at; see to them by hand");
             return Ok(());
         }
     };
-    let found = |name: &str| config.get(name).and_then(|entry| entry.value.clone());
+    for (topic, described) in topics.iter().zip(described) {
+        match described {
+            Ok(config) => judge(topic, &|name| config.get(name).and_then(|entry| entry.value.clone()))?,
+            Err(error) => {
+                tracing::warn!(topic = topic.name, %error, "Kafka: the settings of a topic cannot be looked at; see to them by hand");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a topic is of use as it is.
+fn judge(topic: &Wanted, found: &dyn Fn(&str) -> Option<String>) -> Result<(), Unprepared> {
     for (name, value) in topic.settings.iter().filter(|(name, _)| topic.needed.contains(name)) {
         if let Some(other) = found(name).filter(|other| other != value) {
             return Err(Unprepared::Refused(format!(
@@ -191,6 +204,7 @@ async fn look_at(admin: &AdminClient<Context>, topic: &Wanted) -> Result<(), Unp
             )));
         }
     }
+    // -1 is for ever.
     let keep = found("retention.ms").and_then(|value| value.parse::<u128>().ok());
     if keep.is_some_and(|keep| keep < topic.keep_min.as_millis()) {
         return Err(Unprepared::Refused(format!(
@@ -233,6 +247,29 @@ mod tests {
             assert!(command.contains(part), "{part} is not in {command}");
         }
         assert!(baselines.settings.contains(&("cleanup.policy", "compact".to_owned())));
+    }
+
+    #[test]
+    fn a_topic_that_would_lose_or_hide_matches_is_refused() {
+        let config = config(r#"{"brokers": ["a:1"]}"#);
+        let [matches, _, baselines] = wanted(&config, Duration::from_secs(3_600));
+        let judged = |topic: &Wanted, changed: &str, value: &str| {
+            judge(topic, &|name| {
+                let usual = topic.settings.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
+                if name == changed { Some(value.to_owned()) } else { usual }
+            })
+        };
+        assert_eq!(judged(&matches, "", ""), Ok(()));
+        assert_eq!(judged(&matches, "retention.ms", "-1"), Ok(()), "for ever");
+        for (topic, name, value) in [
+            (&matches, "message.timestamp.type", "CreateTime"),
+            (&matches, "cleanup.policy", "compact"),
+            (&matches, "retention.ms", "60000"),
+            (&baselines, "cleanup.policy", "delete"),
+        ] {
+            let Err(Unprepared::Refused(words)) = judged(topic, name, value) else { panic!("{name}={value} is taken") };
+            assert!(words.contains(name), "{words}");
+        }
     }
 
     #[test]

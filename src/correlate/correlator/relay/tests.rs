@@ -45,6 +45,10 @@ fn rules() -> Arc<RuleSet> {
             "spread",
             "type: value_count, rules: [count], timespan: 300s, condition: {field: user.username, gte: 2}",
         ),
+        correlation(
+            "mixed",
+            "type: temporal, rules: [count, other], group-by: [user.username], timespan: 120s, generate: true",
+        ),
         correlation("story", "type: temporal, rules: [count, lists], timespan: 300s, generate: true"),
     ]
     .concat();
