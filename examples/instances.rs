@@ -1,7 +1,8 @@
 //! Several instances on one journal in Kafka, held to what one scan of the same events finds: `docs/scaling.md`.
 //!
 //! `eval "$(tests/kafka/up)"; cargo run --release --example instances -- --events 200000 --instances 3`; with `--faults 50` they
-//! are killed, stopped, frozen and added meanwhile, and the broker is started again.
+//! are killed, stopped, frozen and added meanwhile, and the broker is started again. With `--rebuild 300` instead: what taking over
+//! windows of so many seconds, with 1 000 matches in each, takes.
 
 #![allow(
     clippy::unwrap_used,
@@ -51,8 +52,12 @@ fn main() -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (events, faults) = (number("--events", 200_000), number("--faults", 0));
-    let harness = Harness::new(events, number("--instances", 3), number("--seed", 1));
-    runtime.block_on(harness.run(faults))
+    let instances = number("--instances", if number("--rebuild", 0) > 0 { 2 } else { 3 });
+    let harness = Harness::new(events, instances, number("--seed", 1));
+    match number("--rebuild", 0) {
+        0 => runtime.block_on(harness.run(faults)),
+        seconds => runtime.block_on(harness.rebuild(seconds)),
+    }
 }
 
 struct Instance {
@@ -73,6 +78,9 @@ struct Harness {
     instances: Vec<Instance>,
     /// What the logs called an error.
     errors: Arc<Mutex<Vec<String>>>,
+    /// What the logs say of windows that were rebuilt.
+    rebuilt: Arc<Mutex<Vec<String>>>,
+    lateness: &'static str,
     client: reqwest::Client,
 }
 
@@ -97,6 +105,9 @@ impl Harness {
             instances,
             errors,
             client,
+            rebuilt: Arc::default(),
+            // Longer than the story: whichever instance is ahead, its matches are in time.
+            lateness: "12h",
         }
     }
 
@@ -106,7 +117,7 @@ impl Harness {
 admin: {{listen: 127.0.0.1:0}}
 sources: [{{type: kafka, brokers: ['{broker}'], topics: [{topic}], group: '{prefix}-in', properties: {{session.timeout.ms: 3000, heartbeat.interval.ms: 500, reconnect.backoff.max.ms: 500}}}}]
 detections: {{builtin: false, paths: ['{rules}']}}
-correlation: {{lateness: 12h}}
+correlation: {{lateness: {lateness}}}
 sinks: [{{name: none, type: webhook, url: 'http://127.0.0.1:9/'}}]
 routes: [{{min_level: critical, sinks: [none]}}]
 journal: {{type: kafka, brokers: ['{broker}'], topic_prefix: {prefix}, partitions: {PARTITIONS}, replication_factor: 1, properties: {{session.timeout.ms: 3000, heartbeat.interval.ms: 500, reconnect.backoff.max.ms: 500}}}}
@@ -116,6 +127,7 @@ journal: {{type: kafka, brokers: ['{broker}'], topic_prefix: {prefix}, partition
             topic = self.topic,
             prefix = self.prefix,
             rules = self.folder.path().join("rules.yml").display(),
+            lateness = self.lateness,
         );
         let file = home.path().join("config.yaml");
         std::fs::write(&file, config).unwrap();
@@ -124,13 +136,14 @@ journal: {{type: kafka, brokers: ['{broker}'], topic_prefix: {prefix}, partition
         let mut child = command.spawn().unwrap();
         let admin: Arc<Mutex<Option<String>>> = Arc::default();
         let (told, errors, pipe) = (Arc::clone(&admin), Arc::clone(&self.errors), child.stderr.take().unwrap());
+        let rebuilt = Arc::clone(&self.rebuilt);
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                 if line.contains("\"level\":\"ERROR\"") || line.contains("panicked") {
                     errors.lock().unwrap().push(line.clone());
                 }
-                if line.contains("windows of a partition are rebuilt") && std::env::var_os("SHOW_REBUILDS").is_some() {
-                    eprintln!("{line}");
+                if line.contains("windows of a partition are rebuilt") {
+                    rebuilt.lock().unwrap().push(line.clone());
                 }
                 let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
                 if line["message"] == "admin listens" {
@@ -186,6 +199,66 @@ journal: {{type: kafka, brokers: ['{broker}'], topic_prefix: {prefix}, partition
         let ends: Vec<String> = (0..PARTITIONS).map(|n| story::end(u64::try_from(n).unwrap())).collect();
         Self::send(&self.broker, &self.topic, &ends, 0);
         self.judge(&expected, started).await
+    }
+
+    /// Fills windows, takes an instance away, and tells what taking over took.
+    async fn rebuild(mut self, seconds: u64) -> ExitCode {
+        self.lateness = "60s";
+        std::fs::write(self.folder.path().join("rules.yml"), story::one_window(seconds)).unwrap();
+        for _ in 0..self.wanted {
+            self.start(tempfile::tempdir().unwrap());
+        }
+        // Half as much again: what is older than the windows must not be read.
+        let count = seconds * 1_500;
+        let started = Instant::now();
+        for first in (0..count).step_by(5_000) {
+            let batch: Vec<String> = (first..count.min(first + 5_000)).map(story::matching).collect();
+            Self::send(&self.broker, &self.topic, &batch, usize::try_from(first).unwrap());
+        }
+        println!("{count} matches sent after {:.1} s", started.elapsed().as_secs_f64());
+        let deadline = Instant::now() + PATIENCE * 5;
+        while self.metric("kubesiren_events_total").await < count || self.metric("kubesiren_journal_records").await > 0
+        {
+            assert!(Instant::now() < deadline, "the events are not taken");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        println!("taken and correlated after {:.1} s", started.elapsed().as_secs_f64());
+        // Until it was looked where windows begin.
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        let before = self.rebuilt.lock().unwrap().len();
+        let killed = Instant::now();
+        drop(kill(self.instances.swap_remove(0)));
+        let wanted = usize::try_from(PARTITIONS).unwrap() / usize::try_from(self.wanted).unwrap();
+        while self.rebuilt.lock().unwrap().len() < before + wanted && killed.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let lines: Vec<Value> =
+            self.rebuilt.lock().unwrap()[before..].iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let records: u64 = lines.iter().filter_map(|line| line["records"].as_u64()).sum();
+        println!(
+            "windows of {seconds} s at 1000 matches a second: {} partitions rebuilt {:.1} s after the kill (3 s of them the session), {records} records read",
+            lines.len(),
+            killed.elapsed().as_secs_f64()
+        );
+        lines.iter().for_each(|line| {
+            println!("  partition {}: {} records, {}", line["partition"], line["records"], line["took"])
+        });
+        ExitCode::SUCCESS
+    }
+
+    /// The sum of a metric over all instances.
+    async fn metric(&self, name: &str) -> u64 {
+        let mut sum = 0;
+        for instance in &self.instances {
+            let Some(admin) = instance.admin.lock().unwrap().clone() else { continue };
+            let Ok(answer) = self.client.get(format!("http://{admin}/metrics")).send().await else { continue };
+            let text = answer.text().await.unwrap_or_default();
+            let of = |line: &str| line.strip_prefix(name)?.rsplit_once(' ')?.1.parse::<f64>().ok();
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts")]
+            let all: u64 = text.lines().filter_map(of).map(|value| value as u64).sum();
+            sum += all;
+        }
+        sum
     }
 
     /// Something goes wrong.

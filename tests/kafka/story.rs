@@ -159,6 +159,30 @@ pub(crate) fn events(count: u64) -> Vec<String> {
         .collect()
 }
 
+/// A rule whose windows hold what happens in so many seconds.
+pub(crate) fn one_window(seconds: u64) -> String {
+    let rule = RULES.split("---").nth(1).unwrap_or_default();
+    format!(
+        "{rule}---\ntitle: Far too many\nid: too-many\ncorrelation: {{type: event_count, rules: [gone], group-by: [user.username], \
+         timespan: {seconds}s, condition: {{gte: 100000000}}}}\nlevel: low\n"
+    )
+}
+
+/// A match of that rule; one every millisecond, of a thousand users.
+pub(crate) fn matching(n: u64) -> String {
+    event(
+        n,
+        n * 1_000,
+        &format!("user-{}", n % 1_000),
+        "delete",
+        "configmaps",
+        "shop",
+        &format!("map-{n}"),
+        200,
+        "kubectl",
+    )
+}
+
 /// An event long after all others; they differ by their number.
 pub(crate) fn end(number: u64) -> String {
     event(4_000_000_000 + number, 5 * 86_400_000_000, "web", "get", "deployments", "shop", "end", 200, "web")
