@@ -297,8 +297,13 @@ journal: {{type: kafka, brokers: ['{broker}'], topic_prefix: {prefix}, partition
                 "taken away"
             }
             _ => {
-                let status =
-                    Command::new("tests/kafka/up").arg("--keep").stdout(Stdio::null()).stderr(Stdio::null()).status();
+                // In the middle of whatever it does.
+                let cache = std::env::var_os("KUBESIREN_TEST_KAFKA_CACHE");
+                let cache = cache.map_or_else(|| PathBuf::from(".cache/kafka"), PathBuf::from);
+                let id = std::fs::read_to_string(cache.join("pid")).unwrap();
+                let _ = Command::new("sh").args(["-c", "kill -s KILL $0", id.trim()]).status();
+                let mut up = Command::new("tests/kafka/up");
+                let status = up.arg("--keep").stdout(Stdio::null()).stderr(Stdio::null()).status();
                 assert!(status.unwrap().success());
                 "the broker"
             }

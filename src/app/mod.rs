@@ -191,11 +191,8 @@ impl Daemon {
         let (stop_admin, stop_sources, stop_correlating) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         // Before anything is correlated, so that nothing is queued for a sink that is gone.
-        self.reloader.retire_sinks(&self.config).await.context("sinks that are gone")?;
+        self.tidy().await?;
         let admin = admin::spawn(bound.admin, self.admin_state(), stop_admin.clone())?;
-        if let Some(store) = self.journal.shared() {
-            store.release(None).await.context("deliveries of a former run")?;
-        }
         self.reloader.start_delivery();
         let ready = CancellationToken::new();
         // Before the start is over: there is no moment in which a source that has not joined looks ready.
@@ -241,6 +238,14 @@ impl Daemon {
             None => Ok(()),
             Some(part) => Err(anyhow::anyhow!("{part} ended by itself")),
         }
+    }
+
+    /// Leaves nothing to be delivered that a former run would have delivered, and this one may not.
+    async fn tidy(&self) -> anyhow::Result<()> {
+        if let Some(store) = self.journal.shared() {
+            store.release(None).await.context("deliveries of a former run")?;
+        }
+        self.reloader.retire_sinks(&self.config).await.context("sinks that are gone")
     }
 
     /// For each Kafka source what it tells its standing. Until it has joined its group once, the daemon is not ready, unless

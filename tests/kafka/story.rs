@@ -114,8 +114,12 @@ pub(crate) fn events(count: u64) -> Vec<String> {
             // An attack lasts a minute; its user is a name of its own, its kind goes round.
             let attack = micros / 60_000_000;
             let user = format!("attacker-{}", attack % 97);
-            let number = chance.below(400);
+            let number = chance.below(100);
             match (number, attack % 4) {
+                // Of what is deleted every few minutes ten times as much at once.
+                (50..60, _) if attack == 100 => {
+                    event(n, micros, &user, "delete", "configmaps", "shop", &format!("map-{n}"), 200, "kubectl")
+                }
                 (0, 0) => event(n, micros, &user, "delete", "configmaps", "shop", &format!("map-{n}"), 200, "kubectl"),
                 (0 | 1, 1) => {
                     event(n, micros, &user, "get", "secrets", "shop", &format!("secret-{}", n % 23), 200, "kubectl")

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::{Context, Slot};
 use super::outbox::Progress;
 use super::partition::{Outcome, Partition, Start};
+use super::reading;
 use crate::clock::{self, Timestamp};
 use crate::correlate::Share;
 use crate::engine::RuleSet;
@@ -215,11 +216,7 @@ impl Thread {
     fn baselines(&self, number: i32) -> Result<Baselines, String> {
         let config = self.journal.config();
         let topic = config.baselines();
-        let settings = config.consumer_settings(&format!("{}-reader", config.topic_prefix))?;
-        let client: BaseConsumer = client::config(&settings)
-            .set("enable.partition.eof", "true")
-            .create()
-            .map_err(|error| client::of_creation(&settings, error))?;
+        let client = reading::connect(config)?;
         let words = |error: KafkaError| error.to_string();
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&topic, number, Offset::Beginning).map_err(words)?;

@@ -6,6 +6,7 @@ mod context;
 mod correlate;
 mod outbox;
 mod partition;
+mod reading;
 pub mod sinks;
 
 use std::sync::Arc;

@@ -12,9 +12,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::reading::{self, Reading};
 use crate::alert::Kind;
 use crate::clock::Timestamp;
-use crate::kafka::client;
 use crate::pipeline::canary::Canaries;
 use crate::store::kafka::record::{Step, Told};
 use crate::store::kafka::{Journal, KafkaConfig};
@@ -146,9 +146,7 @@ impl Reader {
     fn read(&mut self) -> Result<(), String> {
         let config = self.journal.config().clone();
         let print = config.connection().fingerprint();
-        let settings = config.consumer_settings(&format!("{}-reader", config.topic_prefix))?;
-        let client: BaseConsumer =
-            client::config(&settings).create().map_err(|error| client::of_creation(&settings, error))?;
+        let client = reading::connect(&config)?;
         let topic = config.alerts();
         let mut list = TopicPartitionList::new();
         for partition in 0..i32::try_from(config.partitions).unwrap_or(i32::MAX) {
@@ -176,18 +174,15 @@ impl Reader {
         Ok(())
     }
 
-    fn burst(&mut self, client: &BaseConsumer) -> Result<(), String> {
+    fn burst(&mut self, client: &BaseConsumer<Reading>) -> Result<(), String> {
         let (mut pieces, mut read) = (Vec::new(), BTreeMap::new());
         let mut wait = POLL;
         for _ in 0..BURST {
             let message = match client.poll(wait) {
                 None => break,
                 Some(Ok(message)) => message,
-                // What passes by itself is tried again by librdkafka.
-                Some(Err(error)) => {
-                    tracing::debug!(%error, "Kafka: the alerts");
-                    continue;
-                }
+                // The context has told of it; what passes by itself is tried again by librdkafka.
+                Some(Err(_)) => continue,
             };
             wait = Duration::ZERO;
             let (partition, offset) = (message.partition(), message.offset());

@@ -1,7 +1,7 @@
 //! The topics: made where they are missing, looked at where they are there.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -18,6 +18,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 /// How long it is tried to look at the settings of topics: not every broker shows them.
 const LOOK_MAX: Duration = Duration::from_secs(3);
+
+/// How often it is asked whether brokers know of new topics.
+const KNOWN_AFTER: Duration = Duration::from_millis(200);
 
 /// Why the topics cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +104,20 @@ pub(super) fn prepare(config: &KafkaConfig, reach: Duration) -> Result<(), Unpre
             Some(_) => found.push(topic),
         }
     }
-    runtime.block_on(look_at(&admin, &found))
+    runtime.block_on(look_at(&admin, &found))?;
+    let deadline = Instant::now() + ANSWER_MAX;
+    // Who subscribes before brokers know of a new topic hears of it a minute later.
+    while found.len() < wanted.len() && !are_known(&wanted, &partitions(&admin)?) {
+        if Instant::now() >= deadline {
+            return Err(Unprepared::Unreached("the topics that were created are not there yet".to_owned()));
+        }
+        runtime.block_on(tokio::time::sleep(KNOWN_AFTER));
+    }
+    Ok(())
+}
+
+fn are_known(wanted: &[Wanted], there: &BTreeMap<String, u32>) -> bool {
+    wanted.iter().all(|topic| there.get(&topic.name).is_some_and(|partitions| *partitions > 0))
 }
 
 /// The partitions of each topic there is.
