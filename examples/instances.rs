@@ -35,6 +35,10 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// Longer than a session: who is frozen for so long has lost its partitions.
 const FROZEN: Duration = Duration::from_secs(5);
 const BATCH: usize = 500;
+/// Differences that are listed.
+const LISTED: usize = 40;
+/// Until what waited for the end of the events is told.
+const TOLD_AFTER: Duration = Duration::from_secs(45);
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -169,7 +173,7 @@ journal: {{type: kafka, brokers: ['{broker}'], topic_prefix: {prefix}, partition
         let events = story::events(self.events);
         let file = self.folder.path().join("events.jsonl");
         let mut out = std::io::BufWriter::new(std::fs::File::create(&file).unwrap());
-        for event in events.iter().chain([&story::end(0)]) {
+        for event in events.iter().chain([&story::end(0, 5)]) {
             writeln!(out, "{event}").unwrap();
         }
         drop(out);
@@ -196,8 +200,10 @@ journal: {{type: kafka, brokers: ['{broker}'], topic_prefix: {prefix}, partition
             }
         }
         println!("sent after {:.1} s, faults: {done:?}", started.elapsed().as_secs_f64());
-        let ends: Vec<String> = (0..PARTITIONS).map(|n| story::end(u64::try_from(n).unwrap())).collect();
-        Self::send(&self.broker, &self.topic, &ends, 0);
+        Self::send(&self.broker, &self.topic, &ends(5), 0);
+        tokio::time::sleep(TOLD_AFTER).await;
+        // What is made of episodes ends later than they do.
+        Self::send(&self.broker, &self.topic, &ends(10), 0);
         self.judge(&expected, started).await
     }
 
@@ -334,8 +340,8 @@ journal: {{type: kafka, brokers: ['{broker}'], topic_prefix: {prefix}, partition
                 episodes.len()
             );
             println!("{} missing, {} that the scan does not have", missing.clone().count(), more.clone().count());
-            missing.take(5).for_each(|episode| println!("- {episode}"));
-            more.take(5).for_each(|episode| println!("+ {episode}"));
+            missing.take(LISTED).for_each(|episode| println!("- {episode}"));
+            more.take(LISTED).for_each(|episode| println!("+ {episode}"));
             let two = found.len() - episodes.len();
             println!("{two} episodes under two ids; {} errors in the logs", self.errors.lock().unwrap().len());
             self.errors.lock().unwrap().iter().take(5).for_each(|line| println!("! {line}"));
@@ -398,6 +404,11 @@ fn episode(alert: &Value) -> String {
 
 fn rules_of(episodes: &BTreeSet<String>) -> BTreeSet<&str> {
     episodes.iter().filter_map(|episode| episode.split(' ').next()).collect()
+}
+
+/// Events on a day after all others, one for each partition.
+fn ends(day: u64) -> Vec<String> {
+    (0..PARTITIONS).map(|n| story::end(u64::try_from(n).unwrap(), day)).collect()
 }
 
 /// What one scan finds.

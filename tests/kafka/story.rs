@@ -187,9 +187,19 @@ pub(crate) fn matching(n: u64) -> String {
     )
 }
 
-/// An event long after all others; they differ by their number.
-pub(crate) fn end(number: u64) -> String {
-    event(4_000_000_000 + number, 5 * 86_400_000_000, "web", "get", "deployments", "shop", "end", 200, "web")
+/// An event so many days after all others; they differ by their number.
+pub(crate) fn end(number: u64, day: u64) -> String {
+    event(
+        4_000_000_000 + day * 1_000 + number,
+        day * 86_400_000_000,
+        "web",
+        "get",
+        "deployments",
+        "shop",
+        "end",
+        200,
+        "web",
+    )
 }
 
 #[allow(clippy::too_many_arguments, reason = "an event has many parts")]
