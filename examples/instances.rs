@@ -178,12 +178,7 @@ journal: {{type: kafka, brokers: ['{broker}'], topic_prefix: {prefix}, partition
         }
         drop(out);
         let expected = scan(&self.folder.path().join("rules.yml"), &file);
-        println!(
-            "{} events, {} episodes expected of {} rules",
-            events.len(),
-            expected.len(),
-            rules_of(&expected).len()
-        );
+        println!("{} events, {} episodes expected of {:?}", events.len(), expected.len(), rules_of(&expected));
         for _ in 0..self.wanted {
             self.start(tempfile::tempdir().unwrap());
         }

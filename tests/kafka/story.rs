@@ -33,13 +33,13 @@ detection: {s: {verb: create, objectRef.subresource: exec}, condition: s}
 title: Many maps deleted
 id: c-event-count
 name: many_gone
-correlation: {type: event_count, rules: [gone], group-by: [user.username], timespan: 60s, condition: {gte: 10}, generate: true}
+correlation: {type: event_count, rules: [gone], group-by: [user.username], timespan: 60s, condition: {gte: 10}}
 level: medium
 ---
 title: Many different secrets read
 id: c-value-count
 name: many_read
-correlation: {type: value_count, rules: [read], group-by: [user.username], timespan: 60s, condition: {field: objectRef.name, gte: 8}, generate: true}
+correlation: {type: value_count, rules: [read], group-by: [user.username], timespan: 60s, condition: {field: objectRef.name, gte: 8}}
 level: medium
 ---
 title: Read and deleted
@@ -84,7 +84,7 @@ level: high
 ---
 title: Reads much and deletes much
 id: c-chain
-correlation: {type: temporal, rules: [many_gone, many_read], group-by: [user.username], timespan: 10m}
+correlation: {type: temporal, rules: [many_gone, many_read], group-by: [user.username], timespan: 10m, generate: true}
 level: high
 ";
 
