@@ -241,9 +241,9 @@ journal: {{type: kafka, brokers: ['{broker}'], topic_prefix: {prefix}, partition
             lines.len(),
             killed.elapsed().as_secs_f64()
         );
-        lines.iter().for_each(|line| {
-            println!("  partition {}: {} records, {}", line["partition"], line["records"], line["took"])
-        });
+        for line in &lines {
+            println!("  partition {}: {} records, {}", line["partition"], line["records"], line["took"]);
+        }
         ExitCode::SUCCESS
     }
 

@@ -91,6 +91,7 @@ pub(super) struct Reloader {
     rules: Arc<ArcSwap<RuleSet>>,
     router: Arc<ArcSwap<Router>>,
     store: Store,
+    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "only one in Kafka shares deliveries"))]
     journal: Journal,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
