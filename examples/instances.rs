@@ -195,6 +195,7 @@ journal: {{type: kafka, brokers: ['{broker}'], topic_prefix: {prefix}, partition
             }
         }
         println!("sent after {:.1} s, faults: {done:?}", started.elapsed().as_secs_f64());
+        self.taken(sent).await;
         Self::send(&self.broker, &self.topic, &ends(5), 0);
         tokio::time::sleep(TOLD_AFTER).await;
         // What is made of episodes ends later than they do.
@@ -260,6 +261,17 @@ journal: {{type: kafka, brokers: ['{broker}'], topic_prefix: {prefix}, partition
             sum += all;
         }
         sum
+    }
+
+    /// Awaits that every event is acknowledged: what comes after the end of all is late, as it would be anywhere.
+    async fn taken(&self, sent: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        let group = format!("{}-in", self.prefix);
+        let committed = || (0..PARTITIONS).filter_map(|n| self.broker.committed(&group, &self.topic, n)).sum::<i64>();
+        while committed() < i64::try_from(sent).unwrap() {
+            assert!(Instant::now() < deadline, "the events are not taken");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     /// Something goes wrong.
