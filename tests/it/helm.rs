@@ -11,34 +11,12 @@ use super::deploy::{documents, of_kind, parsed, read, restricted, root};
 use super::support::{installed, kubesiren, scan};
 
 /// What must be said, and nothing else.
-const LEAST: &str = "cluster: my-cluster\ntls: {existingSecret: kubesiren-tls}\n";
+const LEAST: &str = include_str!("../../deploy/helm/kubesiren/ci/least-values.yaml");
+
+const CERT_MANAGER: &str = "cluster: a\ntls: {certManager: {enabled: true, issuerRef: {name: ca}}}\n";
 
 /// Everything that can be switched on, but for what excludes something else.
-const MOST: &str = r#"
-cluster: prod-eu
-webhook:
-  clientCertificates: {existingSecret: senders}
-  token: {existingSecret: hook-token}
-  service: {type: LoadBalancer, clusterIP: 10.96.0.50, nodePort: 30765, loadBalancerSourceRanges: [10.0.0.0/8], annotations: {a: b}}
-tls: {certManager: {enabled: true, issuerRef: {name: kubesiren-ca}, dnsNames: [audit.example.com]}}
-canary: {enabled: true}
-secrets: {values: {slack: "https://hooks.slack.example/services/x"}}
-rules:
-  files: {own.yml: "title: Own\n"}
-  existingConfigMaps: [team-rules]
-config:
-  sources: [{type: kafka, brokers: ["kafka-0:9092"], topics: [k8s-audit]}]
-  sinks: [{name: oncall, type: slack, webhook_url_file: /secrets/slack}]
-  routes: [{min_level: high, sinks: [oncall]}]
-  detections: {builtin: true, paths: [/more]}
-  admin: {hosts: [kubesiren.example.com]}
-serviceMonitor: {enabled: true}
-prometheusRule: {enabled: true}
-dashboards: {enabled: true}
-podAnnotations: {a: b}
-extraVolumes: [{name: more, configMap: {name: more}}]
-extraVolumeMounts: [{name: more, mountPath: /more}]
-"#;
+const MOST: &str = include_str!("../../deploy/helm/kubesiren/ci/most-values.yaml");
 
 fn helm(command: &[&str], chart: &Path, values: &str) -> Output {
     let home = tempfile::tempdir().expect("a folder");
@@ -231,7 +209,7 @@ fn what_is_switched_on_is_there() {
     assert_eq!(config["admin"]["hosts"], json!(["kubesiren.example.com"]));
     let server = named(&all, "Certificate", "kubesiren-tls");
     assert_eq!(server["spec"]["ipAddresses"], json!(["10.96.0.50"]));
-    assert_eq!(named(&all, "Certificate", "kubesiren-canary")["spec"]["usages"][1], "client auth");
+    assert_eq!(of_kind(&all, "Certificate")["spec"]["usages"][1], "server auth", "the senders' authority is another");
     assert_eq!(named(&all, "Secret", "kubesiren-sinks")["stringData"].as_object().map(Map::len), Some(1));
     // The alerts ask for the job by the name that this label gives it.
     let monitor = of_kind(&all, "ServiceMonitor");
@@ -247,6 +225,26 @@ fn what_is_switched_on_is_there() {
         let map = named(&all, "ConfigMap", &format!("kubesiren-dashboard-{name}"));
         let text = map["data"][format!("kubesiren-{name}.json")].as_str().expect("a dashboard");
         assert_eq!(text.trim_end(), read(&format!("deploy/dashboards/{name}.json")).trim_end());
+    }
+}
+
+/// With cert-manager and nothing else everybody gets a certificate of the one authority.
+#[test]
+fn cert_manager_makes_every_certificate() {
+    if !installed("helm") {
+        return;
+    }
+    let all = rendered(&format!("{CERT_MANAGER}canary: {{enabled: true}}\n"));
+    let volumes = pod(&all)["volumes"].clone();
+    for (name, usage, mounted) in
+        [("tls", "server auth", true), ("canary", "client auth", true), ("apiserver", "client auth", false)]
+    {
+        let certificate = named(&all, "Certificate", &format!("kubesiren-{name}"));
+        assert_eq!(certificate["spec"]["usages"], json!(["digital signature", usage]));
+        assert_eq!(certificate["spec"]["issuerRef"]["name"], "ca");
+        let secret = &certificate["spec"]["secretName"];
+        let volumes = volumes.as_array().expect("volumes");
+        assert_eq!(volumes.iter().any(|volume| volume["secret"]["secretName"] == *secret), mounted, "{name}");
     }
 }
 
@@ -281,6 +279,12 @@ fn what_cannot_work_is_refused_with_the_reason() {
         ("cluster: a\ntls: {certManager: {enabled: true}}\n".to_owned(), "issuerRef.name"),
         (both.to_owned(), "exclude each other"),
         (format!("{LEAST}canary: {{enabled: true}}\n"), "the canary needs a client certificate"),
+        (
+            format!(
+                "{CERT_MANAGER}canary: {{enabled: true}}\nwebhook: {{clientCertificates: {{existingSecret: b}}}}\n"
+            ),
+            "the canary needs a client certificate",
+        ),
         (format!("{LEAST}secrets: {{existingSecret: a, values: {{b: c}}}}\n"), "exclude each other"),
         (format!("{LEAST}replicas: 2\n"), "replicas"),
         (format!("{LEAST}config: {{state_dir: /tmp}}\n"), "state_dir"),

@@ -85,8 +85,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if not .Values.webhook.enabled -}}
 {{- fail "the canary goes through the webhook, which is off" -}}
 {{- end -}}
-{{- if and (include "kubesiren.canaryCertificate" .) (not .Values.canary.existingSecret) (not .Values.tls.certManager.enabled) -}}
-{{- fail "the canary needs a client certificate: name a Secret in `canary.existingSecret`" -}}
+{{- $made := and .Values.tls.certManager.enabled (not .Values.webhook.clientCertificates.existingSecret) -}}
+{{- if and (include "kubesiren.canaryCertificate" .) (not .Values.canary.existingSecret) (not $made) -}}
+{{- fail "the canary needs a client certificate by the authority of the senders: name a Secret in `canary.existingSecret`" -}}
 {{- end -}}
 {{- end -}}
 {{- if and .Values.secrets.existingSecret .Values.secrets.values -}}
