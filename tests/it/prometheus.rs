@@ -180,37 +180,15 @@ const EMPTY: [(&str, &str); 2] = [
     ("detection: Windows beyond 10 000 matches", "shows only rules with any"),
 ];
 
-#[tokio::test]
-async fn every_panel_alert_and_record_asks_for_what_there_is() {
-    if !installed("prometheus") {
-        return;
-    }
-    let home = tempfile::tempdir().expect("a folder");
-    let (takes, fails) =
-        (Receiver::forgetful(|_| Reply::new(200, "")).await, Receiver::forgetful(|_| Reply::new(500, "")).await);
-    // What this project's metrics cannot tell of: events that never came.
-    let apiserver = Receiver::forgetful(|_| {
-        Reply::new(
-            200,
-            "apiserver_audit_error_total{plugin=\"webhook\"} 0\napiserver_audit_requests_rejected_total 0\n",
-        )
-    })
-    .await;
+/// The configuration of a daemon with everything that has series of its own: two webhooks, one with TLS, the topic of a
+/// broker, a canary, a watchdog, and a sink that is down.
+async fn of_everything(home: &Path, topic: &str) -> String {
+    let takes = Receiver::forgetful(|_| Reply::new(200, "")).await;
+    let fails = Receiver::forgetful(|_| Reply::new(500, "")).await;
     let own = rcgen::generate_simple_self_signed(vec!["audit.example".to_owned()]).expect("a certificate");
-    std::fs::write(home.path().join("tls.crt"), own.cert.pem()).expect("written");
-    std::fs::write(home.path().join("tls.key"), own.signing_key.serialize_pem()).expect("written");
-    #[cfg(feature = "kafka")]
-    let broker = {
-        let broker = super::broker::Broker::mock();
-        broker.topic("k8s-audit", 1);
-        broker
-    };
-    #[cfg(feature = "kafka")]
-    let topic = format!("- {{type: kafka, brokers: ['{}'], topics: [k8s-audit]}}\n", broker.address());
-    #[cfg(not(feature = "kafka"))]
-    let topic = "";
-    let dir = home.path().display();
-    let config = format!(
+    std::fs::write(home.join("tls.crt"), own.cert.pem()).expect("written");
+    std::fs::write(home.join("tls.key"), own.signing_key.serialize_pem()).expect("written");
+    format!(
         "sources:
 - {{type: webhook, listen: '127.0.0.1:0'}}
 - {{type: webhook, name: tls, listen: '127.0.0.1:0', tls: {{cert: {dir}/tls.crt, key: {dir}/tls.key}}}}
@@ -220,22 +198,45 @@ sinks:
 - {{name: down, type: webhook, url: '{}'}}
 ",
         takes.url("/"),
-        fails.url("/")
-    );
-    let daemon = Daemon::start(home.path(), &config).await;
-    let rules = root().join("deploy/prometheus-rules.yaml");
-    let config = format!(
+        fails.url("/"),
+        dir = home.display(),
+    )
+}
+
+/// The configuration of a Prometheus that scrapes it, and what stands for kube-apiserver, by our rules.
+async fn of_prometheus(daemon: &Daemon) -> String {
+    let counters = "apiserver_audit_error_total{plugin=\"webhook\"} 0\napiserver_audit_requests_rejected_total 0\n";
+    let apiserver = Receiver::forgetful(move |_| Reply::new(200, counters)).await;
+    format!(
         "global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}
 rule_files: ['{}']
 scrape_configs:
 - {{job_name: kubesiren, static_configs: [{{targets: ['{}']}}]}}
 - {{job_name: apiserver, static_configs: [{{targets: ['{}']}}]}}
 ",
-        rules.display(),
+        root().join("deploy/prometheus-rules.yaml").display(),
         daemon.admin,
         apiserver.url("").trim_start_matches("http://").trim_end_matches('/'),
-    );
-    let prometheus = Prometheus::start(home.path(), &config).await;
+    )
+}
+
+#[tokio::test]
+async fn every_panel_alert_and_record_asks_for_what_there_is() {
+    if !installed("prometheus") {
+        return;
+    }
+    let home = tempfile::tempdir().expect("a folder");
+    #[cfg(feature = "kafka")]
+    let broker = super::broker::Broker::mock();
+    #[cfg(feature = "kafka")]
+    let topic = {
+        broker.topic("k8s-audit", 1);
+        format!("- {{type: kafka, brokers: ['{}'], topics: [k8s-audit]}}\n", broker.address())
+    };
+    #[cfg(not(feature = "kafka"))]
+    let topic = String::new();
+    let daemon = Daemon::start(home.path(), &of_everything(home.path(), &topic).await).await;
+    let prometheus = Prometheus::start(home.path(), &of_prometheus(&daemon).await).await;
     // A counter's first value must have been seen before it rises.
     prometheus.targets_are_up(2).await;
     daemon.feed(&attack(), 10).await;
