@@ -60,6 +60,11 @@ enum Question {
         automaton: AhoCorasick,
         cased: bool,
     },
+    /// It begins with one of these texts; in lower case unless `cased`.
+    BeginsWithAny {
+        prefixes: Prefixes,
+        cased: bool,
+    },
     /// Whatever else is asked of a scalar.
     Scalar(Op),
     Field {
@@ -68,6 +73,29 @@ enum Question {
         how: Relation,
         cased: bool,
     },
+}
+
+/// Texts in their order, none of which another one begins with: so only the last one that is not after a text can be what
+/// that text begins with.
+#[derive(Debug)]
+struct Prefixes(Box<[Box<str>]>);
+
+impl Prefixes {
+    /// `texts`: in their order.
+    fn new(texts: &[&str]) -> Self {
+        let mut kept: Vec<Box<str>> = Vec::new();
+        for text in texts {
+            if kept.last().is_none_or(|last| !text.starts_with(&**last)) {
+                kept.push((*text).into());
+            }
+        }
+        Self(kept.into())
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        let after = self.0.partition_point(|prefix| **prefix <= *text);
+        after.checked_sub(1).and_then(|at| self.0.get(at)).is_some_and(|prefix| text.starts_with(&**prefix))
+    }
 }
 
 /// The number that a value is, or that its text is.
@@ -191,6 +219,7 @@ impl<'p> Interner<'p> {
                 // Only patterns beyond any memory fail; then there is nothing that could match.
                 Err(_) => (one_of::<&str>(&[], cased), 1),
             },
+            Relation::StartsWith => (Question::BeginsWithAny { prefixes: Prefixes::new(&texts), cased }, 2),
             _ => (one_of(&texts, cased), 1),
         })
     }
@@ -297,9 +326,10 @@ impl<'e> Set<'e> {
     fn of(part: &'e Expr) -> Option<Self> {
         let Expr::Test(Test { field: Field::Path(field), op, of: Quantifier::Any }) = part else { return None };
         match op {
-            Op::Text { pattern: Text::Plain(how @ (Relation::Is | Relation::Contains), text), cased } => {
-                Some(Self { field, how: *how, cased: *cased, texts: vec![text] })
-            }
+            Op::Text {
+                pattern: Text::Plain(how @ (Relation::Is | Relation::StartsWith | Relation::Contains), text),
+                cased,
+            } => Some(Self { field, how: *how, cased: *cased, texts: vec![text] }),
             Op::OneOf { texts, cased } => {
                 let texts = texts.iter().map(String::as_str).collect();
                 Some(Self { field, how: Relation::Is, cased: *cased, texts })
@@ -531,6 +561,7 @@ impl Case<'_> {
             Question::Null => self.scratch.at(at, event) == Val::Null,
             Question::OneOf { texts, cased } => self.in_case(at, *cased, |text| texts.contains(text)),
             Question::ContainsAny { automaton, cased } => self.in_case(at, *cased, |text| automaton.is_match(text)),
+            Question::BeginsWithAny { prefixes, cased } => self.in_case(at, *cased, |text| prefixes.matches(text)),
             Question::Scalar(op) => self.scalar_holds(op, at),
             Question::Field { slot, other, how, cased } => self.compare(at, *slot, other, *how, *cased),
         }
@@ -608,5 +639,25 @@ impl Case<'_> {
             buffer.push_str(text);
             true
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_found_wherever_they_stand_in_the_order() {
+        let texts = ["", "a", "ab", "abc", "b", "eks:", "eks:node", "system:", "system:kube-", "z"];
+        let asked = ["", "a", "ab", "abz", "az", "eks", "eks:x", "system:kube-proxy", "systen", "zz", "\u{fc}"];
+        for skipped in 0..texts.len() {
+            let kept = &texts[skipped..];
+            let prefixes = Prefixes::new(kept);
+            for text in asked {
+                let expected = kept.iter().any(|prefix| text.starts_with(prefix));
+                assert_eq!(prefixes.matches(text), expected, "{text} begins with one of {kept:?}");
+            }
+        }
+        assert!(!Prefixes::new(&[]).matches("a"));
     }
 }
