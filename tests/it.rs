@@ -38,6 +38,8 @@ mod evasion;
 mod falco;
 #[path = "it/file.rs"]
 mod file;
+#[path = "it/helm.rs"]
+mod helm;
 #[path = "it/judge.rs"]
 mod judge;
 #[cfg(feature = "kafka")]
