@@ -140,7 +140,9 @@ impl Bench {
         let concerned: Vec<(&Recorded, Vec<Option<Vec<bool>>>)> = self
             .cases
             .iter()
-            .filter(|recorded| self.rules.base(&recorded.case.rule.as_str().into()).iter().any(|id| **id == *rule.info.id))
+            .filter(|recorded| {
+                self.rules.base(&recorded.case.rule.as_str().into()).iter().any(|id| **id == *rule.info.id)
+            })
             .map(|recorded| {
                 let answers = |step: &Step| {
                     let asked = naive::is_asked(rule, &step.event);

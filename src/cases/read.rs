@@ -151,8 +151,10 @@ impl CaseReader<'_> {
         let blocks = self.blocks(node, head);
         let rule = self.rule(node, head)?;
         if !rule.alerts && expected.alerts.is_some() {
-            let message =
-                format!("`{}` does not alert by itself; say whether it `fires`, or on how many events: `count`", rule.title);
+            let message = format!(
+                "`{}` does not alert by itself; say whether it `fires`, or on how many events: `count`",
+                rule.title
+            );
             self.reader.error(head, message);
         }
         Some(Case { name, rule: rule.id, base: Arc::clone(base), blocks, expected })

@@ -89,7 +89,9 @@ impl Runner {
             (Some(_), _) => "but there was no alert".to_owned(),
         };
         let why = self.why(case, &outcome);
-        Err(format!("expected {}, {happened}\n{why}", wish(case.expected, verdict.alerts.is_some())).trim_end().to_owned())
+        Err(format!("expected {}, {happened}\n{why}", wish(case.expected, verdict.alerts.is_some()))
+            .trim_end()
+            .to_owned())
     }
 
     /// Whether the rule that a case is about fires.

@@ -46,7 +46,9 @@ pub enum RulesCommand {
     #[command(after_help = "Example:\n  kubesiren rules explain --event event.json --rule c1bb3a91")]
     Explain(ExplainArgs),
     /// Show which techniques of ATT&CK and other frameworks the rules find, and which none finds.
-    #[command(after_help = "Example:\n  kubesiren rules coverage --framework attack\n  kubesiren rules coverage --format navigator > layer.json")]
+    #[command(
+        after_help = "Example:\n  kubesiren rules coverage --framework attack\n  kubesiren rules coverage --format navigator > layer.json"
+    )]
     Coverage(CoverageArgs),
 }
 

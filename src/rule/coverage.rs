@@ -98,10 +98,7 @@ fn is_or_is_part_of(tag: &str, whole: &str) -> bool {
 }
 
 /// The techniques that rules are about and the framework does not list.
-fn elsewhere<'r>(
-    framework: &Framework,
-    all: &[(&'r RuleInfo, Vec<String>)],
-) -> BTreeMap<String, Vec<&'r RuleInfo>> {
+fn elsewhere<'r>(framework: &Framework, all: &[(&'r RuleInfo, Vec<String>)]) -> BTreeMap<String, Vec<&'r RuleInfo>> {
     let mut found: BTreeMap<String, Vec<&RuleInfo>> = BTreeMap::new();
     for (info, tags) in all {
         let techniques = tags.iter().filter(|tag| {

@@ -146,7 +146,8 @@ pub fn mistake(tag: &str) -> Option<(String, Option<String>)> {
             return None;
         }
         // A name of the user's own is no slip: what is meant begins with the same letter.
-        let near = closest(namespace, KNOWN.keys().copied()).filter(|near| near[..1] == namespace[..1.min(namespace.len())])?;
+        let near = closest(namespace, KNOWN.keys().copied())
+            .filter(|near| near[..1] == namespace[..1.min(namespace.len())])?;
         return Some((format!("there is no framework `{namespace}`"), Some(format!("{near}.{value}"))));
     };
     // Groups, software, campaigns and mitigations are not listed; older rules write tactics with underscores.

@@ -103,7 +103,9 @@ fn kinds(kind: &CorrelationKind) -> Vec<(String, CorrelationKind)> {
             let mut all: Vec<(String, CorrelationKind)> = [(1, "more"), (-1, "less")]
                 .into_iter()
                 .filter_map(|(by, named)| Some((spike.at_least.checked_add_signed(by)?, named)))
-                .map(|(at_least, named)| (format!("gte: one {named}"), Kind::Spike(Spike { at_least, ..spike.clone() })))
+                .map(|(at_least, named)| {
+                    (format!("gte: one {named}"), Kind::Spike(Spike { at_least, ..spike.clone() }))
+                })
                 .collect();
             for (factor, named) in [(2.0, "twice"), (0.5, "half")] {
                 let times = spike.times * factor;

@@ -103,7 +103,6 @@ impl<'r> Leaves<'r> {
 }
 
 impl Forced {
-
     /// Whether it changes any of the answers.
     pub(super) fn changes(&self, answers: &[bool]) -> bool {
         answers[self.from..self.to].iter().any(|answer| *answer != self.answer)
