@@ -20,6 +20,8 @@ mod cli;
 mod clock;
 #[path = "it/corpora.rs"]
 mod corpora;
+#[path = "it/coverage.rs"]
+mod coverage;
 #[path = "it/crash.rs"]
 mod crash;
 #[path = "it/daemon.rs"]
@@ -38,6 +40,8 @@ mod evasion;
 mod falco;
 #[path = "it/file.rs"]
 mod file;
+#[path = "it/gates.rs"]
+mod gates;
 #[path = "it/helm.rs"]
 mod helm;
 #[path = "it/judge.rs"]

@@ -4,6 +4,8 @@
 //! same runner serves the built-in detections and users' private rules.
 
 mod events;
+pub mod mutate;
+pub mod overlap;
 mod read;
 mod run;
 

@@ -1,6 +1,7 @@
 //! `kubesiren rules`: look at rules, check them, test them, ask why.
 
 mod check;
+mod coverage;
 mod explain;
 mod list;
 mod test;
@@ -39,11 +40,16 @@ pub enum RulesCommand {
     #[command(after_help = "Example:\n  kubesiren rules check detections/")]
     Check(PathsArgs),
     /// Run the *.test.yml beside the rules.
-    #[command(after_help = "Example:\n  kubesiren rules test detections/")]
-    Test(PathsArgs),
+    #[command(after_help = "Example:\n  kubesiren rules test detections/\n  kubesiren rules test --mutate detections/")]
+    Test(TestArgs),
     /// Say for each rule and predicate why an event did or did not match.
     #[command(after_help = "Example:\n  kubesiren rules explain --event event.json --rule c1bb3a91")]
     Explain(ExplainArgs),
+    /// Show which techniques of ATT&CK and other frameworks the rules find, and which none finds.
+    #[command(
+        after_help = "Example:\n  kubesiren rules coverage --framework attack\n  kubesiren rules coverage --format navigator > layer.json"
+    )]
+    Coverage(CoverageArgs),
 }
 
 /// Which rules a command is about.
@@ -109,6 +115,17 @@ pub struct ShowArgs {
     pub selection: Selection,
 }
 
+/// `kubesiren rules test PATH…`
+#[derive(Debug, clap::Args)]
+pub struct TestArgs {
+    /// Change each part of each rule, and list those changes that no case notices.
+    #[arg(long)]
+    pub mutate: bool,
+    /// Which rules.
+    #[command(flatten)]
+    pub paths: PathsArgs,
+}
+
 /// `kubesiren rules check|test PATH…`
 #[derive(Debug, clap::Args)]
 pub struct PathsArgs {
@@ -134,6 +151,44 @@ pub struct ExplainArgs {
     pub selection: Selection,
 }
 
+/// `kubesiren rules coverage`
+#[derive(Debug, clap::Args)]
+pub struct CoverageArgs {
+    /// This framework only.
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub framework: Option<Framework>,
+    /// A table on a terminal, JSON lines otherwise; or a layer for the ATT&CK Navigator.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<CoverageFormat>,
+    /// Which rules.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// A framework, by the name of its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Framework {
+    /// MITRE ATT&CK for Containers.
+    Attack,
+    /// Microsoft's threat matrix for Kubernetes.
+    Microsoft,
+    /// The OWASP Kubernetes Top Ten.
+    Owasp,
+    /// The CIS Kubernetes Benchmark.
+    Cis,
+}
+
+/// How coverage is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum CoverageFormat {
+    /// For people.
+    Table,
+    /// One object a line.
+    Json,
+    /// A layer for the ATT&CK Navigator, format 4.5.
+    Navigator,
+}
+
 /// Does what was asked.
 pub fn run(args: &Args, globals: &Globals) -> Outcome {
     match &args.command {
@@ -142,6 +197,7 @@ pub fn run(args: &Args, globals: &Globals) -> Outcome {
         RulesCommand::Check(args) => check::run(args, globals),
         RulesCommand::Test(args) => test::run(args),
         RulesCommand::Explain(args) => explain::run(args),
+        RulesCommand::Coverage(args) => coverage::run(args, globals),
     }
 }
 

@@ -3,10 +3,12 @@
 pub mod builtin;
 pub mod condition;
 pub mod correlation;
+pub mod coverage;
 pub mod explain;
 pub mod falco;
 pub mod field;
 pub mod filter;
+pub mod framework;
 pub mod ir;
 pub mod load;
 pub mod make;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::condition::{self, Condition};
 use super::field::{Derived, Field};
+use super::framework;
 use super::ir::{Expr, Glob, Op, Ordering, Regex, Relation, Rule, Test, Text, TimePart};
 use super::make::{Apply, Make};
 use super::number::Number;
@@ -89,11 +90,21 @@ impl Reader<'_> {
             },
         };
         let texts = |list: Vec<(String, Span)>| list.into_iter().map(|(text, _)| text).collect();
+        let tags = self.texts(document, "tags");
+        for (tag, span) in &tags {
+            if let Some((message, near)) = framework::mistake(tag) {
+                let finding = Diagnostic::warning(self.source, *span, message);
+                self.findings.push(match near {
+                    Some(near) => finding.help(format!("did you mean `{near}`?")),
+                    None => finding,
+                });
+            }
+        }
         RuleInfo {
             id,
             title,
             level,
-            tags: texts(self.texts(document, "tags")),
+            tags: texts(tags),
             references: texts(self.texts(document, "references")),
             runbook: self.text(document, "runbook"),
         }
