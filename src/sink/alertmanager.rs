@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::http::{self, Answer, exchange};
 use super::watchdog::WatchdogConfig;
 use super::{Item, Medium, Message, SendError, Sending, Sent, Traits};
-use crate::alert::{Alert, Status, WATCHDOG};
+use crate::alert::{Alert, Status, Step, WATCHDOG};
 use crate::clock::Timestamp;
 use crate::text::shorten;
 use crate::units::{Secret, Span};
@@ -299,6 +299,7 @@ fn annotations(alert: &Alert) -> BTreeMap<&'static str, String> {
         ("request_uri", event.request_uri.clone()),
         ("matched", matched.collect::<Vec<_>>().join(", ")),
         ("audit_ids", alert.audit_ids.join(", ")),
+        ("timeline", timeline(alert)),
         ("tags", alert.rule.tags.join(", ")),
         ("references", alert.rule.references.join(" ")),
         ("runbook", alert.rule.runbook.clone().unwrap_or_default()),
@@ -310,6 +311,15 @@ fn annotations(alert: &Alert) -> BTreeMap<&'static str, String> {
     annotations.retain(|_, value| !value.is_empty());
     annotations.values_mut().for_each(|value| *value = shorten(value, ANNOTATION_MAX));
     annotations
+}
+
+/// What happened, a line for each rule.
+fn timeline(alert: &Alert) -> String {
+    let line = |step: &Step| {
+        let (time, rule) = (step.time_of_day(), &step.rule);
+        format!("{time} {} {}{}: {}", rule.level, rule.title, step.times(), step.summary)
+    };
+    alert.timeline.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn describe(alert: &Alert) -> String {
