@@ -51,7 +51,7 @@ fn threads_change_nothing() {
 #[test]
 fn an_ordinary_day_is_quiet() {
     let Some(file) = recording("benign.jsonl.zst") else { return };
-    let (alerts, stats) = scan(&[&file.display().to_string()], b"");
+    let (alerts, stats) = scan(&["--profile", "paranoid", &file.display().to_string()], b"");
     assert_eq!((&stats["events"], &stats["rejected"]), (&29_783.into(), &0.into()));
     let mut found: BTreeMap<(String, String), u64> = BTreeMap::new();
     for alert in &alerts {
@@ -77,7 +77,7 @@ fn every_scenario_fires_what_it_should() {
     assert!(expected.iter().map(|(name, _)| name).collect::<BTreeSet<_>>().iter().copied().eq(by_scenario.keys()));
     let mut wrong = Vec::new();
     for (scenario, titles) in expected {
-        let (alerts, _) = scan(&["--threads", "1"], by_scenario[&scenario].as_bytes());
+        let (alerts, _) = scan(&["--profile", "paranoid", "--threads", "1"], by_scenario[&scenario].as_bytes());
         let found: BTreeSet<&str> = alerts.iter().map(|alert| text_at(alert, "/rule/title")).collect();
         let titles: BTreeSet<&str> = titles.split(" | ").filter(|title| *title != "-").collect();
         if found != titles {
