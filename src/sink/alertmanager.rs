@@ -333,7 +333,7 @@ fn describe(alert: &Alert) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::fake::{Receiver, Reply, Request};
-    use super::super::samples::{alert, at, hostile, item, message};
+    use super::super::samples::{alert, at, hostile, incident, item, message};
     use super::*;
     use crate::alert::Level;
     use crate::store::Kind;
@@ -377,6 +377,15 @@ mod tests {
         let expected = "alert_id=a1 alertname=Title of r cluster=prod-eu level=high namespace=payments rule_id=r \
                         severity=high team=sec user_username=alice";
         assert_eq!(labels.join(" "), expected);
+    }
+
+    #[test]
+    fn an_incident_tells_its_timeline_where_it_may_grow() {
+        let incident = incident();
+        let expected = "04:00:00 medium One: alice did One <b>\n04:04:12 high Two ×3: alice did Two <b>";
+        assert_eq!(annotations(&incident)["timeline"], expected);
+        assert!(!labels(&incident, &BTreeMap::new()).contains_key("timeline"));
+        assert!(!annotations(&alert("a1", "r", Level::High)).contains_key("timeline"));
     }
 
     #[test]

@@ -39,6 +39,21 @@ pub(crate) fn alert(id: &str, rule: &str, level: Level) -> Alert {
     }
 }
 
+/// An alert of two rules, with its timeline.
+pub(crate) fn incident() -> Alert {
+    let step = |time: &str, title: &str, level, count| Step {
+        time: at(time),
+        rule: RuleName { id: title.to_lowercase(), title: title.to_owned(), level },
+        summary: format!("alice did {title} <b>"),
+        count,
+    };
+    let timeline = vec![
+        step("2026-11-21T04:00:00.123456Z", "One", Level::Medium, 1),
+        step("2026-11-21T04:04:12Z", "Two", Level::High, 3),
+    ];
+    Alert { timeline, ..alert("incident", "many", Level::High) }
+}
+
 fn event() -> EventExcerpt {
     EventExcerpt {
         audit_id: "5f9d2c1e-0000-4000-8000-000000000001".to_owned(),

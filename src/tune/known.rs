@@ -17,6 +17,10 @@ const ADDRESS: &str = "sourceIPs[-1]";
 const NAME: &str = "objectRef.name";
 const ANONYMOUS: &str = "system:anonymous";
 
+const NOBODY: &str = "Nobody authenticated: the address is the one that the API server itself saw, which a proxy in front of \
+                      it makes the same for all.";
+const ONE_SHOWN: &str = "Of an alert with several requests only the one that it shows is proven to be gone.";
+
 /// What narrows a filter beside who it is, in the order in which it is written.
 const OBJECT: [&str; 4] = ["objectRef.resource", "objectRef.subresource", "objectRef.namespace", NAME];
 
@@ -131,11 +135,10 @@ pub(super) fn gather(all: &[Facts], notes: &mut Vec<String>) -> Result<Vec<Known
             );
         }
         if who.iter().any(|(field, _)| *field == ADDRESS) {
-            notes.push(
-                "Nobody authenticated: the address is the one that the API server itself saw, which a proxy in \
-                        front of it makes the same for all."
-                    .to_owned(),
-            );
+            notes.push(NOBODY.to_owned());
+            if !facts[0].of_group {
+                notes.push(ONE_SHOWN.to_owned());
+            }
         }
         known.push(Known { fields, alerts: facts.len() });
     }

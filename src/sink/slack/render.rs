@@ -418,11 +418,23 @@ fn label(url: &str) -> String {
 mod tests {
     use super::super::super::Digest;
     use super::super::super::fake::slack::check;
-    use super::super::super::samples::{alert, hostile, item, message};
+    use super::super::super::samples::{alert, hostile, incident, item, message};
     use super::*;
 
     fn texts(payload: &Value) -> String {
         payload.to_string()
+    }
+
+    #[test]
+    fn an_incident_tells_its_timeline() {
+        let expected = "*What happened*\n`04:00:00` 🟡 One: alice did One &lt;b&gt;\n`04:04:12` 🟠 Two ×3: alice did Two &lt;b&gt;";
+        assert_eq!(timeline(&incident()), expected);
+        assert!(one(&incident()).iter().any(|block| block["text"]["text"] == expected));
+        let mut long = incident();
+        long.timeline = vec![long.timeline[0].clone(); 20];
+        long.timeline.iter_mut().for_each(|step| step.summary = "x".repeat(LINE_MAX));
+        let text = timeline(&long);
+        assert!(width(&text) < SECTION_MAX + 20 && text.ends_with(" more"), "{text}");
     }
 
     #[test]
