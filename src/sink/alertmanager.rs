@@ -27,6 +27,8 @@ const GROUP_LABELS_MAX: usize = 10;
 const LABEL_NAME_MAX: usize = 64;
 const LABEL_VALUE_MAX: usize = 256;
 const ANNOTATION_MAX: usize = 1_000;
+/// Of one line of a timeline, which has twenty at most.
+const TIMELINE_LINE_MAX: usize = 400;
 /// A peer that failed is left out this long, as long as another one takes the alerts: one that does not answer must
 /// not hold up every batch. It gets what it missed when firing alerts are sent again.
 const REST: Duration = Duration::from_secs(30);
@@ -299,7 +301,6 @@ fn annotations(alert: &Alert) -> BTreeMap<&'static str, String> {
         ("request_uri", event.request_uri.clone()),
         ("matched", matched.collect::<Vec<_>>().join(", ")),
         ("audit_ids", alert.audit_ids.join(", ")),
-        ("timeline", timeline(alert)),
         ("tags", alert.rule.tags.join(", ")),
         ("references", alert.rule.references.join(" ")),
         ("runbook", alert.rule.runbook.clone().unwrap_or_default()),
@@ -310,14 +311,18 @@ fn annotations(alert: &Alert) -> BTreeMap<&'static str, String> {
     }
     annotations.retain(|_, value| !value.is_empty());
     annotations.values_mut().for_each(|value| *value = shorten(value, ANNOTATION_MAX));
+    if !alert.timeline.is_empty() {
+        annotations.insert("timeline", timeline(alert));
+    }
     annotations
 }
 
-/// What happened, a line for each rule.
+/// What happened, a line for each rule, and none that an event could add.
 fn timeline(alert: &Alert) -> String {
     let line = |step: &Step| {
         let (time, rule) = (step.time_of_day(), &step.rule);
-        format!("{time} {} {}{}: {}", rule.level, rule.title, step.times(), step.summary)
+        let line = format!("{time} {} {}{}: {}", rule.level, rule.title, step.times(), step.summary);
+        shorten(&line, TIMELINE_LINE_MAX)
     };
     alert.timeline.iter().map(line).collect::<Vec<_>>().join("\n")
 }
