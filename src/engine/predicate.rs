@@ -86,7 +86,11 @@ pub(super) enum Program {
     All(Box<[Self]>),
     Any(Box<[Self]>),
     Not(Box<Self>),
-    Ask(PredicateId),
+    Ask {
+        predicate: PredicateId,
+        /// Where nothing is here, the answer is no: so it is of most predicates, which then need not be looked at.
+        needs: Option<Slot>,
+    },
 }
 
 /// Interns the predicates of a rule set.
@@ -149,7 +153,7 @@ impl<'p> Interner<'p> {
 
     fn cost(&self, program: &Program) -> u32 {
         match program {
-            Program::Ask(id) => u32::from(self.predicates[*id as usize].cost),
+            Program::Ask { predicate, .. } => u32::from(self.predicates[*predicate as usize].cost),
             Program::Not(part) => self.cost(part),
             Program::All(parts) | Program::Any(parts) => parts.iter().map(|part| self.cost(part)).sum(),
         }
@@ -256,14 +260,28 @@ impl<'p> Interner<'p> {
 
     /// The predicate whose key was written last, if there is one.
     fn known(&self) -> Option<Program> {
-        self.known.get(self.key.as_str()).map(|id| Program::Ask(*id))
+        self.known.get(self.key.as_str()).map(|id| self.asking(*id))
+    }
+
+    fn asking(&self, predicate: PredicateId) -> Program {
+        Program::Ask { predicate, needs: self.predicates[predicate as usize].needs() }
     }
 
     fn add(&mut self, predicate: Predicate) -> Program {
         let id = PredicateId::try_from(self.predicates.len()).unwrap_or(PredicateId::MAX);
         self.predicates.push(predicate);
         self.known.insert(self.key.as_str().into(), id);
-        Program::Ask(id)
+        self.asking(id)
+    }
+}
+
+impl Predicate {
+    /// The path without whose values the answer is no.
+    fn needs(&self) -> Option<Slot> {
+        match &self.asks {
+            Asks::Path { slot, question, .. } => (!matches!(question, Question::Null)).then_some(*slot),
+            Asks::Decoded { .. } | Asks::Whole(_) | Asks::Keywords(_) => None,
+        }
     }
 }
 
@@ -367,22 +385,46 @@ impl Case<'_> {
     /// Whether a program is true of the event.
     pub(super) fn holds(&mut self, program: &Program) -> bool {
         match program {
-            Program::All(parts) => parts.iter().all(|part| self.holds(part)),
-            Program::Any(parts) => parts.iter().any(|part| self.holds(part)),
-            Program::Not(part) => !self.holds(part),
-            Program::Ask(id) => self.answer(*id),
+            Program::All(parts) => parts.iter().all(|part| self.part_holds(part)),
+            Program::Any(parts) => parts.iter().any(|part| self.part_holds(part)),
+            Program::Not(part) => !self.part_holds(part),
+            Program::Ask { predicate, needs } => self.asked(*predicate, *needs),
         }
     }
 
-    fn answer(&mut self, id: PredicateId) -> bool {
-        let stamp = self.answers.event << 1;
-        let given = self.answers.given[id as usize];
-        if given >> 1 == self.answers.event {
-            return given & 1 == 1;
+    /// Most parts are predicates, for which no call is made.
+    #[inline]
+    fn part_holds(&mut self, part: &Program) -> bool {
+        match part {
+            Program::Ask { predicate, needs } => self.asked(*predicate, *needs),
+            part => self.holds(part),
         }
+    }
+
+    #[inline]
+    fn asked(&mut self, predicate: PredicateId, needs: Option<Slot>) -> bool {
+        if needs.is_some_and(|slot| !self.has(slot)) {
+            return false;
+        }
+        let given = self.answers.given[predicate as usize];
+        if given >> 1 == self.answers.event { given & 1 == 1 } else { self.answer(predicate) }
+    }
+
+    /// Whether there is anything at a path.
+    #[inline]
+    fn has(&mut self, slot: Slot) -> bool {
+        self.scratch.first(slot).is_some() || {
+            self.scratch.demand(self.projection, slot, self.event);
+            self.scratch.first(slot).is_some()
+        }
+    }
+
+    /// Asks for the first time.
+    #[inline(never)]
+    fn answer(&mut self, id: PredicateId) -> bool {
         let predicates = self.predicates;
         let answer = self.ask(&predicates[id as usize]);
-        self.answers.given[id as usize] = stamp | u64::from(answer);
+        self.answers.given[id as usize] = self.answers.event << 1 | u64::from(answer);
         answer
     }
 
@@ -452,9 +494,7 @@ impl Case<'_> {
     }
 
     fn ask_path(&mut self, slot: Slot, field: &FieldPath, question: &Question, of: Quantifier) -> bool {
-        self.scratch.demand(self.projection, slot, self.event);
-        // Of most paths there is nothing.
-        if self.scratch.first(slot).is_none() {
+        if !self.has(slot) {
             return matches!(question, Question::Null);
         }
         let range = field.picked(|| self.scratch.count(slot));
