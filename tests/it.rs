@@ -84,6 +84,8 @@ mod semantics;
 mod silence;
 #[path = "it/support.rs"]
 mod support;
+#[path = "it/tuning.rs"]
+mod tuning;
 #[path = "it/unwrap.rs"]
 mod unwrap;
 #[path = "it/vocabulary.rs"]

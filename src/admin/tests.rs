@@ -96,6 +96,7 @@ fn alert(id: &str, seconds: i64, level: Level) -> Change {
         event: EventExcerpt::default(),
         matched: std::collections::BTreeMap::default(),
         audit_ids: Vec::new(),
+        timeline: Vec::new(),
     };
     Change { alert, kind: Kind::Firing, sinks: Vec::new() }
 }

@@ -279,7 +279,7 @@ impl Reloader {
         });
         let correlations = loaded.correlations.iter().map(|rule| {
             json!({"id": rule.info.id, "title": rule.info.title, "level": rule.info.level, "tags": rule.info.tags,
-                "kind": rule.kind.as_str(), "alerts": true, "file": rule.file})
+                "kind": rule.kind.as_str(), "alerts": alerting.get(rule.info.id.as_str()), "file": rule.file})
         });
         single.chain(correlations).collect()
     }

@@ -93,7 +93,7 @@ pub(super) fn cases(source: &Arc<SourceText>, subjects: &[Subject]) -> Result<Ve
     let mut cases = Vec::new();
     // Cases hold events, not patterns.
     let placeholders = Placeholders::new();
-    let reader = Reader { source, findings: &mut findings, placeholders: &placeholders };
+    let reader = Reader { source, findings: &mut findings, placeholders: &placeholders, expanded: 0 };
     let mut reader = CaseReader { reader, subjects };
     for document in &documents {
         cases.extend(reader.document(document));

@@ -16,7 +16,7 @@ use super::{Failure, Globals, Outcome, out};
 use crate::alert::{Alert, Level, Status};
 use crate::correlate::{self, Limits};
 use crate::engine::RuleSet;
-use crate::rule::{self, Options};
+use crate::rule::{self, Options, Profile};
 use crate::scan::{Input, Scan, Scanned, Stats};
 use crate::text::{counted, visible, visible_json};
 
@@ -33,6 +33,9 @@ pub struct Args {
     /// Leave the built-in detections out.
     #[arg(long)]
     pub no_builtin: bool,
+    /// How much of the built-in detections is used: minimal, default or paranoid.
+    #[arg(long, value_name = "PROFILE", default_value_t)]
+    pub profile: Profile,
     /// What stands for the placeholders in them.
     #[command(flatten)]
     pub placeholders: PlaceholderArgs,
@@ -116,8 +119,9 @@ fn limits(args: &Args) -> Limits {
 }
 
 fn rules(args: &Args) -> Result<Arc<RuleSet>, Failure> {
-    let (paths, placeholders) = (args.rules.clone(), args.placeholders.values()?);
-    let options = Options { builtin: !args.no_builtin, paths, placeholders, ..Options::default() };
+    let (builtin, profile) = (!args.no_builtin, Some(args.profile));
+    let mut options = Options { builtin, profile, paths: args.rules.clone(), ..Options::default() };
+    args.placeholders.apply(&mut options)?;
     let loaded = rule::load(&options);
     if loaded.has_errors() {
         return Err(loaded.findings.into());
@@ -176,7 +180,7 @@ fn json(out: &mut impl Write, alerts: &[Alert]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One alert in two lines: when, how bad, how often, which rule; then who did what.
+/// One alert in two lines: when, how bad, how often, which rule; then who did what. A line more for each of its steps.
 fn table(out: &mut impl Write, alerts: &[Alert]) -> Result<(), Failure> {
     for alert in alerts {
         let (on, off) = colors(alert.rule.level);
@@ -191,6 +195,10 @@ fn table(out: &mut impl Write, alerts: &[Alert]) -> Result<(), Failure> {
             visible(&alert.rule.title)
         )?;
         writeln!(out, "                     {}", visible(&alert.summary))?;
+        for step in &alert.timeline {
+            let (time, title, times) = (step.time_of_day(), visible(&step.rule.title), step.times());
+            writeln!(out, "                       {time}  {title}{times}: {}", visible(&step.summary))?;
+        }
     }
     Ok(())
 }

@@ -30,7 +30,8 @@ use serde::{Deserialize, Serialize};
 use crate::alert::Level;
 use crate::diagnose::{Diagnostic, SourceText};
 use crate::notify::route::RouteConfig;
-use crate::rule;
+use crate::rule::lists::Change;
+use crate::rule::{self, Profile};
 use crate::sink::{SinkConfig, SinkKind, stdout::StdoutConfig};
 use crate::source::SourceConfig;
 use crate::source::webhook::WebhookConfig;
@@ -108,6 +109,8 @@ impl Config {
 pub struct DetectionsConfig {
     /// Whether the built-in detections run.
     pub builtin: bool,
+    /// How much of the built-in detections runs: what somebody is woken up for, all but what is noisy, or everything.
+    pub profile: Profile,
     /// Files and folders of Sigma rules; watched, a bad file keeps the old set.
     pub paths: Vec<PathBuf>,
     /// Ids of rules that do not run.
@@ -116,6 +119,62 @@ pub struct DetectionsConfig {
     pub level: BTreeMap<String, Level>,
     /// What the `%placeholders%` of rules stand for, by name.
     pub placeholders: BTreeMap<String, Vec<String>>,
+    /// What is added to the named lists of the built-in detections, or replaces them. `kubesiren rules list --lists` shows them.
+    pub lists: BTreeMap<String, ListConfig>,
+}
+
+/// What is done to a named list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ListConfig {
+    /// Entries that are added.
+    Add(Vec<String>),
+    /// Entries that take the place of all others.
+    Replace {
+        /// The entries.
+        replace: Vec<String>,
+    },
+}
+
+impl From<&ListConfig> for Change {
+    fn from(written: &ListConfig) -> Self {
+        match written {
+            ListConfig::Add(values) => Self { replace: false, values: values.clone() },
+            ListConfig::Replace { replace } => Self { replace: true, values: replace.clone() },
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ListConfig {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// serde's own for such a choice says nothing of what is wrong, nor where.
+        struct Either;
+
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Replace {
+            replace: Vec<String>,
+        }
+
+        impl<'de> serde::de::Visitor<'de> for Either {
+            type Value = ListConfig;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of entries to add, or `{replace: […]}`")
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, items: A) -> Result<ListConfig, A::Error> {
+                Vec::deserialize(serde::de::value::SeqAccessDeserializer::new(items)).map(ListConfig::Add)
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, entries: A) -> Result<ListConfig, A::Error> {
+                let written = Replace::deserialize(serde::de::value::MapAccessDeserializer::new(entries))?;
+                Ok(ListConfig::Replace { replace: written.replace })
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 impl DetectionsConfig {
@@ -124,11 +183,13 @@ impl DetectionsConfig {
     pub fn options(&self) -> rule::Options {
         rule::Options {
             builtin: self.builtin,
+            profile: Some(self.profile),
             own: Vec::new(),
             paths: self.paths.clone(),
             disable: self.disable.clone(),
             levels: self.level.clone(),
             placeholders: self.placeholders.clone(),
+            lists: self.lists.iter().map(|(name, written)| (name.clone(), written.into())).collect(),
         }
     }
 }
@@ -137,10 +198,12 @@ impl Default for DetectionsConfig {
     fn default() -> Self {
         Self {
             builtin: true,
+            profile: Profile::Default,
             paths: Vec::new(),
             disable: Vec::new(),
             level: BTreeMap::new(),
             placeholders: BTreeMap::new(),
+            lists: BTreeMap::new(),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::read::{Item, Parts, head};
 use super::tree::{Tree, each_entry};
 use super::{CanaryConfig, Config, JournalConfig};
 use crate::diagnose::{Span, closest};
+use crate::rule::lists;
 use crate::sink::SinkKind;
 use crate::source::SourceConfig;
 use crate::source::webhook::WebhookConfig;
@@ -21,6 +22,7 @@ pub(super) fn check(parts: &Parts, tree: &mut Tree) {
     sinks(parts, tree);
     routes(parts, tree);
     rest(parts, tree);
+    lists(parts, tree);
     canary(parts, tree);
     for node in item_nodes(parts) {
         secrets_given_twice(node, tree);
@@ -232,6 +234,23 @@ fn rest(parts: &Parts, tree: &mut Tree) {
         if journal.max_outbox == 0 {
             tree.report(span("max_outbox"), "`max_outbox` is 0: no alert could be sent", None);
         }
+    }
+}
+
+/// A list with a slip in its name would leave the detections as they were, and nobody would notice.
+fn lists(parts: &Parts, tree: &mut Tree) {
+    let Some(config) = &parts.rest else { return };
+    let options = config.detections.options();
+    let entries = |key: &str| parts.root.get("detections").and_then(|node| node.get(key)?.as_map());
+    let place = |key: &str, name: &str| {
+        let found = entries(key).into_iter().flatten().find(|(key, _)| key.text == name);
+        found.map_or_else(Span::default, |(key, _)| key.span)
+    };
+    for (name, message) in lists::unknown(&options.lists) {
+        tree.report(place("lists", &name), message, None);
+    }
+    for (name, message) in lists::taken(&options.placeholders) {
+        tree.report(place("placeholders", &name), message, None);
     }
 }
 

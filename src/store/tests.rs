@@ -64,6 +64,7 @@ fn alert(id: &str, time: i64) -> Alert {
         event: EventExcerpt::default(),
         matched: BTreeMap::new(),
         audit_ids: vec!["audit-1".to_owned()],
+        timeline: Vec::new(),
     }
 }
 

@@ -66,7 +66,7 @@ fn the_example_correlations_are_right() {
         fs::write(folder.path().join(name), block).expect("written");
     }
     let checked = kubesiren(&["rules", "check", folder.path().to_str().expect("UTF-8")]);
-    assert!(said(&checked).starts_with("3 rules, 5 correlations, no mistakes"), "{}", said(&checked));
+    assert!(said(&checked).starts_with("3 rules, 6 correlations, no mistakes"), "{}", said(&checked));
 }
 
 #[test]

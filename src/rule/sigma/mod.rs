@@ -161,6 +161,7 @@ pub fn note_near_miss(reader: &mut Reader<'_>, document: &Node) {
 pub fn rule(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Rule> {
     let info = reader.info(document);
     let name = reader.text(document, "name");
+    let profile = reader.profile(document);
     let Some(detection) = document.get("detection") else {
         let start = document.span.start;
         reader.error(Span { start, end: start }, "the rule has no `detection`");
@@ -179,9 +180,10 @@ pub fn rule(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Rul
         shown,
         output: None,
         names_stage,
+        profile,
         file: file.to_owned(),
         text: document_text(&reader.source.text, document.span.start).into(),
-        fingerprint: fingerprint(document),
+        fingerprint: fingerprint(document) ^ reader.expanded,
     })
 }
 
@@ -538,6 +540,10 @@ fn rewritten(reader: &mut Reader<'_>, name: &str, modifiers: &Modifiers, value: 
             return Expr::Any(Vec::new());
         }
     };
+    if modifiers.expand {
+        let values: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
+        reader.expanded = reader.expanded.rotate_left(5) ^ hash::short(&values);
+    }
     let mut tests = Vec::new();
     for text in texts {
         if modifiers.regex || modifiers.cidr {

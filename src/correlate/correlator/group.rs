@@ -1,0 +1,79 @@
+//! Which group a match belongs to, and what is kept of it there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::super::tally;
+use super::super::window::Entry;
+use super::Fed;
+use crate::engine::Consumer;
+use crate::event::FieldPath;
+
+/// The group of a match, as the text of its values.
+pub(super) fn group_of(consumer: &Consumer, member: usize, fed: &Fed) -> String {
+    text_of(&group_values(consumer, member, fed).map(|(_, value)| value).collect())
+}
+
+/// What an alert shows of a group.
+pub(super) fn group_in(consumer: &Consumer, text: &str) -> BTreeMap<String, Value> {
+    let values: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
+    let named = consumer.group_by.iter().map(|(name, _)| name.to_string()).zip(values);
+    named.filter(|(_, value)| !(consumer.single && value.is_null())).collect()
+}
+
+/// The values of a match's group, in two: as one text those before `at`, as another those from there on; `None` if there
+/// are none of the latter.
+pub(super) fn parts_of(consumer: &Consumer, member: usize, fed: &Fed, at: usize) -> Option<(String, String)> {
+    let mut values: Vec<Value> = group_values(consumer, member, fed).map(|(_, value)| value).collect();
+    let rest = values.split_off(at.min(values.len()));
+    rest.iter().any(|value| !value.is_null()).then(|| (text_of(&values), text_of(&rest)))
+}
+
+pub(super) fn group_values<'c>(
+    consumer: &'c Consumer,
+    member: usize,
+    fed: &'c Fed,
+) -> impl Iterator<Item = (&'c Arc<str>, Value)> + 'c {
+    consumer.group_by.iter().map(move |(name, fields)| {
+        // By its own name for it a correlation knows best what it groups.
+        if let Some(value) = fed.group.get(&**name) {
+            return (name, value.clone());
+        }
+        let value = match fields.get(member).map(|field| found(field, fed)) {
+            None | Some([]) => Value::Null,
+            Some([one]) => one.clone(),
+            Some(many) => Value::Array(many.to_vec()),
+        };
+        (name, value)
+    })
+}
+
+/// The values of a field: what the correlation that yields the match groups by, also under an alias, or else the event's.
+pub(super) fn found<'f>(field: &FieldPath, fed: &'f Fed) -> &'f [Value] {
+    match fed.group.get(field.as_str()) {
+        Some(Value::Null) => &[],
+        Some(Value::Array(many)) => many,
+        Some(one) => std::slice::from_ref(one),
+        None => fed.fields.get(field.as_str()).map_or(&[][..], Vec::as_slice),
+    }
+}
+
+pub(super) fn text_of(values: &Vec<Value>) -> String {
+    serde_json::to_string(values).unwrap_or_default()
+}
+
+pub(super) fn entry(consumer: &Consumer, member: usize, fed: &Fed, bound: u64) -> Entry {
+    let fields = consumer.kind.fields().iter().filter_map(|group| group.fields.get(member));
+    let values: Vec<&[Value]> = fields.map(|field| found(field, fed)).collect();
+    Entry {
+        time: fed.time,
+        request: fed.request,
+        member: u16::try_from(member).unwrap_or(u16::MAX),
+        values: tally::values(&consumer.kind, &values),
+        bound,
+        audit_id: Arc::clone(&fed.audit_id),
+        shown: Some(fed.shown.clone()),
+    }
+}
