@@ -15,7 +15,9 @@ pub(super) fn changes(of: &Correlation) -> Vec<(String, Correlation)> {
         change(&mut correlation);
         changed.push((part, correlation));
     };
-    for (at, id) in of.rules.iter().enumerate().filter(|_| of.rules.len() > 1) {
+    // Of one that takes whatever alerts nobody has written which rules those are.
+    let names_rules = of.rules.len() > 1 && of.any.is_none();
+    for (at, id) in of.rules.iter().enumerate().filter(|_| names_rules) {
         add(format!("rule {id}: left out"), &|correlation| without(correlation, at));
     }
     for (at, field) in of.group_by.iter().enumerate() {
