@@ -24,6 +24,8 @@ mod corpora;
 mod crash;
 #[path = "it/daemon.rs"]
 mod daemon;
+#[path = "it/demo.rs"]
+mod demo;
 #[path = "it/deploy.rs"]
 mod deploy;
 #[path = "it/disk.rs"]
@@ -56,6 +58,8 @@ mod operators;
 mod order;
 #[path = "it/outbox.rs"]
 mod outbox;
+#[path = "it/page.rs"]
+mod page;
 #[path = "it/policy.rs"]
 mod policy;
 #[path = "it/prometheus.rs"]

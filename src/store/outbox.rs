@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::writer::Writing;
-use super::{Backlog, Change, DeadLetter, Delivery, Kind, Progress, Settlement, StoreError};
+use super::{Backlog, Change, DeadLetter, Delivery, Kind, Progress, Settlement, StoreError, triage};
 use crate::alert::{Alert, Level, Status};
 use crate::clock::Timestamp;
 
@@ -84,6 +84,7 @@ pub(super) fn alert(body: &str) -> Result<Alert, StoreError> {
 /// Writes alerts, their deliveries and the cursor.
 pub(super) fn commit(writing: &mut Writing<'_>, cursor: i64, changes: &[Row]) -> Result<(), StoreError> {
     let mut waiting = Waiting::default();
+    writing.alerts_changed |= !changes.is_empty();
     for change in changes {
         match change.kind {
             Kind::Firing => open(writing, change, &mut waiting)?,
@@ -200,6 +201,9 @@ fn open(writing: &mut Writing<'_>, change: &Row, waiting: &mut Waiting) -> Resul
     drop(insert);
     if new == 0 {
         return Ok(());
+    }
+    if let Some(silence) = triage::silencing(writing, alert)? {
+        return Ok(triage::mark_silenced(writing, &alert.id, silence)?);
     }
     for sink in &change.sinks {
         if !is_known(writing, sink) {
