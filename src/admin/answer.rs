@@ -124,7 +124,9 @@ impl Answer {
         if packed {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        headers.extend(more);
+        for (name, value) in more {
+            headers.insert(name, value); // Not `extend`, which would leave two of those above.
+        }
         response
     }
 }

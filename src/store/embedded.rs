@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout as within;
 
 use super::outbox::{Handed, Settled};
@@ -24,6 +24,9 @@ use crate::alert::Alert;
 use crate::clock::Timestamp;
 use crate::correlate::Baseline;
 
+/// People's questions that are answered at once; each may walk over all alerts, and further ones wait.
+const LOOKS_MAX: usize = 2;
+
 /// A handle to the embedded store; cheap to clone. Dropping the last one waits for what was handed to the writer.
 #[derive(Clone)]
 pub struct Store {
@@ -32,6 +35,8 @@ pub struct Store {
 
 struct Inner {
     readers: Arc<Readers>,
+    /// For those who look at alerts: they leave readers to the daemon's own work.
+    looks: Arc<Semaphore>,
     writer: Writer,
     /// Deliveries on the wire by their `seq`. Only memory: after a restart nothing is on the wire.
     handed: Mutex<HashMap<i64, Handed>>,
@@ -100,7 +105,8 @@ impl Store {
         let writer = Writer::start(dir, lock, limits)?;
         let readers = Readers::new(dir.join(schema::FILE));
         let (handed, trouble) = (Mutex::default(), Mutex::default());
-        Ok(Self { inner: Arc::new(Inner { readers, writer, handed, trouble }) })
+        let looks = Arc::new(Semaphore::new(LOOKS_MAX));
+        Ok(Self { inner: Arc::new(Inner { readers, looks, writer, handed, trouble }) })
     }
 
     /// Moves the database in `dir` out of the way, so that the next [`Store::open`] makes a new one; says where it is now.
@@ -202,7 +208,21 @@ impl Store {
 
     /// The same as [`Store::alerts`] for whoever passes them on, with what people did about them.
     pub async fn listed(&self, query: AlertQuery) -> Result<Vec<Listed>, StoreError> {
-        self.inner.readers.run(move |connection| alerts::listed(connection, &query)).await
+        self.look(move |connection| alerts::listed(connection, &query)).await
+    }
+
+    /// Runs a read that may take long, behind others of its kind.
+    async fn look<T, F>(&self, read: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&rusqlite::Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.inner.looks).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let read = move |connection: &rusqlite::Connection| {
+            let _permit = permit; // Until the read ends, also where nobody waits for it any more.
+            read(connection)
+        };
+        self.inner.readers.run(read).await
     }
 
     /// One of them, and what was done about it, oldest first.
@@ -218,12 +238,12 @@ impl Store {
     /// What else the user of an alert did, and what else was done to its object; `None` if there is no such alert.
     pub async fn related(&self, id: &str) -> Result<Option<Related>, StoreError> {
         let id = id.to_owned();
-        self.inner.readers.run(move |connection| alerts::related(connection, &id)).await
+        self.look(move |connection| alerts::related(connection, &id)).await
     }
 
     /// How many alerts answer `query`, by what and when, in `bars` spans of time up to `now`.
     pub async fn figures(&self, query: AlertQuery, now: Timestamp, bars: usize) -> Result<Figures, StoreError> {
-        self.inner.readers.run(move |connection| figures::count(connection, &query, now, bars)).await
+        self.look(move |connection| figures::count(connection, &query, now, bars)).await
     }
 
     /// A number that changes whenever an alert does, or what people did about one.

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::alert::{EventExcerpt, ObjectRef, RuleInfo, Status, User};
+use crate::alert::{EventExcerpt, Level, ObjectRef, RuleInfo, Status, User};
 
 /// After every time at which a test retries.
 const LATER: Timestamp = Timestamp(i64::MAX / 4);

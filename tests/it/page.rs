@@ -25,7 +25,7 @@ async fn the_page_works_in_a_browser() {
     let mut demo = Running::start(kubesiren().args(["demo", "--speed", "2000"]).env("TMPDIR", home.path()));
     let address = |line: &str| {
         let (_, rest) = line.split_once("The page stays at ")?;
-        rest.split_whitespace().next().map(str::to_owned)
+        rest.split('?').next().map(str::to_owned)
     };
     let page = demo.logged("the end of the story", address).await;
     let looking = tokio::task::spawn_blocking(move || {

@@ -186,7 +186,7 @@ await step('a silence shows what it would hide before it does', async () => {
 await step('health', async () => {
   const page = await open();
   await page.goto(`${home}?view=health`);
-  await page.locator('h2', { hasText: 'Events' }).waitFor();
+  await page.getByRole('heading', { name: 'Events', exact: true }).waitFor();
   await page.locator('td', { hasText: 'demo' }).first().waitFor();
   await shot(page, 'health');
   await accessible(page, 'health');

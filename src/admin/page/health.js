@@ -12,7 +12,7 @@ function card(title, ...children) {
 
 function table(heads, rows) {
   return el('table', { class: 'small stack' }, el('thead', {}, el('tr', {}, heads.map((text) => el('th', { scope: 'col' }, text)))),
-    el('tbody', {}, rows.map((cells) => el('tr', {}, cells.map((cell) => el('td', {}, cell))))));
+    el('tbody', {}, rows.map((cells) => el('tr', {}, cells.map((cell, at) => el('td', { 'data-label': heads[at] }, cell))))));
 }
 
 function verdict(good, words) {

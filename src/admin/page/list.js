@@ -24,7 +24,7 @@ function filters(state) {
     type: 'search', name: 'q', value: state.q ?? '', placeholder: 'a name, an address, a word…', autocomplete: 'off', 'data-key': 'f-q',
     oninput: (event) => {
       clearTimeout(typing);
-      typing = setTimeout(() => go({ q: event.target.value.trim() || null, cursor: null, alert: null }, true), 300);
+      typing = setTimeout(() => go({ q: event.target.value.trim() || null, cursor: null }, true), 300);
     },
   });
   const zoomed = state.since || state.until;

@@ -116,7 +116,7 @@ export async function show(view, session, again, signal) {
   const { silences } = await get('/api/v1/silences', null, signal);
   const may = session.role === 'editor' || session.token;
   document.title = 'Silences – Kubesiren';
-  const heads = ['What', 'Why', 'How long', 'Hidden', ''].map((text) => el('th', { scope: 'col' }, text));
+  const heads = ['What', 'Why', 'How long', 'Hidden', 'End'].map((text) => el('th', { scope: 'col' }, text));
   fill(view, el('h1', {}, 'Silences'),
     el('p', { class: 'soft' }, 'A silence keeps new alerts from the sinks for a while. It hides nothing here. What is to be quiet for good belongs in a filter of the rules.'),
     silences.length

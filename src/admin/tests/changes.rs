@@ -1,5 +1,7 @@
 //! The page, what is told live, and what people change.
 
+use std::io::Read as _;
+
 use super::*;
 use crate::config::ProxyConfig;
 
@@ -24,11 +26,17 @@ async fn the_page_is_served_packed_and_guarded() {
     let answer = admin.get("/").header("accept-encoding", "gzip").send().await.unwrap();
     let (status, headers) = (answer.status(), answer.headers().clone());
     assert_eq!((status.as_u16(), &headers["content-encoding"]), (200, &HeaderValue::from_static("gzip")));
+    assert_eq!(headers.len(), headers.keys_len(), "no header twice: {headers:?}");
     let policy = headers["content-security-policy"].to_str().unwrap();
     for part in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"] {
         assert!(policy.contains(part) && !policy.contains("unsafe"), "{policy}");
     }
-    assert_eq!((&headers["x-content-type-options"], &headers["referrer-policy"]), (&"nosniff", &"no-referrer"));
+    assert_eq!(headers["x-content-type-options"], "nosniff");
+    assert_eq!(headers["referrer-policy"], "no-referrer");
+    let packed = answer.bytes().await.unwrap();
+    let mut page = String::new();
+    flate2::read::GzDecoder::new(&packed[..]).read_to_string(&mut page).unwrap();
+    assert!(page.starts_with("<!doctype html>"));
     let plain = text(admin.get("/page/main.js")).await;
     assert!(plain.0 == 200 && plain.1.contains("import"), "unpacked for who does not unpack");
     let again = admin.get("/").header("if-none-match", &headers["etag"]).send().await.unwrap();
