@@ -87,9 +87,7 @@ impl Caller {
             return known("token", Role::Editor);
         }
         match &state.proxy {
-            Some(proxy) => {
-                proxy.caller(&request.headers, peer).unwrap_or_else(|| known("somebody", Role::Stranger))
-            }
+            Some(proxy) => proxy.caller(&request.headers, peer).unwrap_or_else(|| known("somebody", Role::Stranger)),
             None if state.tokens.is_none() && peer.to_canonical().is_loopback() => known("local", Role::Editor),
             None => known("somebody", Role::Reader),
         }

@@ -4,10 +4,10 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::AdminState;
 use super::access::Caller;
 use super::answer::Answer;
 use super::api::{error, handling, within_time};
-use super::AdminState;
 use crate::alert::CANARY;
 use crate::clock::{self, Timestamp};
 use crate::store::{Conditions, Deed, NewSilence};

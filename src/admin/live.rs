@@ -26,8 +26,7 @@ const PING: Duration = Duration::from_secs(15);
 pub(super) fn stream(store: &Store, places: &Arc<Semaphore>, stop: &CancellationToken) -> Answer {
     let Ok(place) = Arc::clone(places).try_acquire_owned() else {
         let words = "too many are told live already; ask again from time to time";
-        return api::error(StatusCode::SERVICE_UNAVAILABLE, words)
-            .with(RETRY_AFTER, HeaderValue::from_static("10"));
+        return api::error(StatusCode::SERVICE_UNAVAILABLE, words).with(RETRY_AFTER, HeaderValue::from_static("10"));
     };
     let (pieces, body) = mpsc::channel(1);
     tokio::spawn(tell(store.clone(), pieces, place, stop.clone()));

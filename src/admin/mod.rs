@@ -40,10 +40,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::access::Proxy;
-pub use self::health::{Health, Unready};
 use self::access::Caller;
+pub use self::access::Proxy;
 use self::answer::Answer;
+pub use self::health::{Health, Unready};
 use self::routes::Route;
 use crate::clock::{self, Timestamp};
 use crate::metrics::{Metrics, OPENMETRICS, PLAIN_TEXT};

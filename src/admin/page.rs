@@ -4,9 +4,9 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use flate2::Compression;
+use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, ETAG, HeaderValue, IF_NONE_MATCH};
 use http::request::Parts;
-use http::StatusCode;
 
 use super::answer::{Answer, gzip, takes_gzip};
 
@@ -107,7 +107,16 @@ mod tests {
     fn nothing_of_the_page_comes_from_elsewhere_or_is_written_as_markup() {
         for file in FILES {
             // What alerts say is the attacker's: it becomes text, never markup or code.
-            for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", " style=", "onclick="] {
+            for word in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+                "new Function",
+                " style=",
+                "onclick=",
+            ] {
                 assert!(!file.content.contains(word), "{word} in {}", file.path);
             }
             let foreign = ["http://", "https://", "//cdn", "@import", "url("];
@@ -125,7 +134,9 @@ mod tests {
     #[test]
     fn every_file_that_is_named_is_there() {
         for file in FILES.iter().filter(|file| file.content_type != SVG) {
-            for quoted in file.content.split(['"', '\'']).filter(|text| text.starts_with("/page/") || text.starts_with("./")) {
+            for quoted in
+                file.content.split(['"', '\'']).filter(|text| text.starts_with("/page/") || text.starts_with("./"))
+            {
                 let path = quoted.replacen("./", "/page/", 1);
                 assert!(super::file(&path).is_some(), "{path}, named in {}", file.path);
             }

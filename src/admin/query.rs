@@ -19,20 +19,8 @@ const BARS_MAX: usize = 500;
 const VALUE_MAX: usize = 4_096;
 
 /// The parameters of all questions about alerts.
-const FILTERS: [&str; 12] = [
-    "since",
-    "until",
-    "level",
-    "rule",
-    "cluster",
-    "user",
-    "namespace",
-    "verb",
-    "object",
-    "handling",
-    "silenced",
-    "q",
-];
+const FILTERS: [&str; 12] =
+    ["since", "until", "level", "rule", "cluster", "user", "namespace", "verb", "object", "handling", "silenced", "q"];
 /// Those of the listing alone.
 const LISTING: [&str; 2] = ["limit", "cursor"];
 /// That of the figures alone.

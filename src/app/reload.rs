@@ -289,10 +289,15 @@ impl Reloader {
     pub(super) fn rule_view(&self, id: &str) -> Option<Value> {
         let rules = self.rules.load();
         let loaded = rules.loaded();
-        let single = loaded.rules.iter().map(|rule| (&rule.info, &rule.file, &rule.text));
-        let mut all = single.chain(loaded.correlations.iter().map(|rule| (&rule.info, &rule.file, &rule.text)));
-        let (info, file, text) = all.find(|(info, ..)| info.id == id)?;
-        Some(json!({"id": id, "title": info.title, "level": info.level, "file": file, "text": text.as_ref()}))
+        let single = loaded.rules.iter().map(|rule| (&rule.info, &rule.file, &rule.text, &[][..]));
+        let correlations = loaded.correlations.iter();
+        let mut all = single.chain(correlations.map(|rule| (&rule.info, &rule.file, &rule.text, &rule.rules[..])));
+        let (info, file, text, members) = all.find(|(info, ..)| info.id == id)?;
+        // What a correlation is made of: filters are for rules about single events.
+        let members: Vec<&str> = members.iter().map(AsRef::as_ref).collect();
+        Some(json!({
+            "id": id, "title": info.title, "level": info.level, "file": file, "members": members, "text": text.as_ref()
+        }))
     }
 
     /// What `/api/v1/status` shows of the configuration.

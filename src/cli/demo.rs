@@ -114,7 +114,10 @@ async fn tell(args: &Args, addresses: &Addresses, stop: &CancellationToken) -> a
     if stop.run_until_cancelled(watcher.ready()).await.transpose()?.is_none() {
         return Ok(());
     }
-    writeln!(out::stderr(), "\x1b[1mKubesiren demo\x1b[0m: an attack, told by audit events. Alerts appear as they are found; press Ctrl-C to end.")?;
+    writeln!(
+        out::stderr(),
+        "\x1b[1mKubesiren demo\x1b[0m: an attack, told by audit events. Alerts appear as they are found; press Ctrl-C to end."
+    )?;
     writeln!(out::stderr(), "Watch it in a browser too: \x1b[1;4mhttp://{}/?range=1h\x1b[0m", addresses.admin)?;
     let speed = args.speed.or((!args.once).then_some(SPEED));
     let story = Story::read()?;
@@ -126,7 +129,11 @@ async fn tell(args: &Args, addresses: &Addresses, stop: &CancellationToken) -> a
     stop.run_until_cancelled(watcher.settle()).await.transpose()?;
     watcher.sum_up(Some((events, started.elapsed())))?;
     if !args.once {
-        writeln!(out::stderr(), "The page stays at \x1b[1;4mhttp://{}/?range=1h\x1b[0m until you press Ctrl-C.", addresses.admin)?;
+        writeln!(
+            out::stderr(),
+            "The page stays at \x1b[1;4mhttp://{}/?range=1h\x1b[0m until you press Ctrl-C.",
+            addresses.admin
+        )?;
         stop.cancelled().await;
     }
     Ok(())

@@ -54,8 +54,7 @@ pub(super) fn listed(connection: &Connection, query: &AlertQuery) -> Result<Vec<
 
 /// One of them.
 pub(super) fn listed_one(connection: &Connection, id: &str) -> Result<Option<Listed>, StoreError> {
-    let mut select =
-        connection.prepare_cached("SELECT time, id, body, handling, silence FROM alerts WHERE id = ?1")?;
+    let mut select = connection.prepare_cached("SELECT time, id, body, handling, silence FROM alerts WHERE id = ?1")?;
     Ok(select.query_row([id], listed_row).optional()?)
 }
 
@@ -73,8 +72,7 @@ fn listed_row(row: &Row<'_>) -> rusqlite::Result<Listed> {
 fn listing(columns: &str, query: &AlertQuery) -> (String, Vec<Sql>) {
     let filter = Filter::new(query);
     let limit = query.limit.min(AlertQuery::LIMIT_MAX);
-    let sql =
-        format!("SELECT {columns} FROM alerts WHERE 1{} ORDER BY time DESC, id DESC LIMIT {limit}", filter.sql);
+    let sql = format!("SELECT {columns} FROM alerts WHERE 1{} ORDER BY time DESC, id DESC LIMIT {limit}", filter.sql);
     (sql, filter.values)
 }
 
@@ -94,7 +92,8 @@ pub(super) fn related(connection: &Connection, id: &str) -> Result<Option<Relate
         found.truncate(RELATED_MAX);
         Ok(found)
     };
-    let of_user = alert.event.user.username.as_ref().map(|user| AlertQuery { user: Some(user.clone()), ..near.clone() });
+    let of_user =
+        alert.event.user.username.as_ref().map(|user| AlertQuery { user: Some(user.clone()), ..near.clone() });
     let of_object = object(&alert).map(|object| AlertQuery {
         object: Some(object),
         // Of a cluster-scoped object there is one of a name only.
@@ -130,8 +129,9 @@ impl Filter {
         filter.add("verb = ?", query.verb.clone());
         filter.add("object = ?", query.object.clone());
         if let Some(user) = &query.user {
-            filter.add("(username = ?", Some(user.clone()));
-            filter.sql.push_str(" OR acting_as = ?)");
+            // The plus keeps the indices of users out: they would bring all that is theirs, to be sorted before the first.
+            filter.add("(+username = ?", Some(user.clone()));
+            filter.sql.push_str(" OR +acting_as = ?)");
             filter.values.push(Sql::from(user.clone()));
         }
         match query.handling {

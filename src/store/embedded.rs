@@ -16,9 +16,9 @@ use super::outbox::{Handed, Settled};
 use super::readers::Readers;
 use super::writer::{Outcome, Work, Writer};
 use super::{
-    AlertQuery, Append, Backlog, Commit, DeadLetter, Deed, Delivery, Figures, FilePosition, JournalBatch, Limits, Listed,
-    NewSilence, Progress, Pruned, Related, Settlement, Silence, StoreError, alerts, baselines, figures, journal, outbox,
-    schema, triage,
+    AlertQuery, Append, Backlog, Commit, DeadLetter, Deed, Delivery, Figures, FilePosition, JournalBatch, Limits,
+    Listed, NewSilence, Progress, Pruned, Related, Settlement, Silence, StoreError, alerts, baselines, figures,
+    journal, outbox, schema, triage,
 };
 use crate::alert::Alert;
 use crate::clock::Timestamp;

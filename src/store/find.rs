@@ -45,12 +45,13 @@ impl<'j> Iterator for Values<'j> {
 
     fn next(&mut self) -> Option<&'j str> {
         loop {
-            let start = self.0.find(|c: char| !matches!(c, '{' | '}' | '[' | ']' | ',' | ':' | ' '))?;
+            let start =
+                self.0.bytes().position(|byte| !matches!(byte, b'{' | b'}' | b'[' | b']' | b',' | b':' | b' '))?;
             let rest = &self.0[start..];
             let end = if rest.starts_with('"') {
                 end_of_text(rest)?
             } else {
-                rest.find(['}', ']', ',']).unwrap_or(rest.len())
+                rest.bytes().position(|byte| matches!(byte, b'}' | b']' | b',')).unwrap_or(rest.len())
             };
             let (value, after) = rest.split_at(end);
             self.0 = after;

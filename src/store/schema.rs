@@ -104,10 +104,7 @@ CREATE TABLE file_positions (
 ";
 
 /// What each version added to the one before: the first is for databases of version 1. New databases get all of them.
-const MIGRATIONS: [&str; 2] = [
-    BASELINES,
-    triage::MIGRATION,
-];
+const MIGRATIONS: [&str; 2] = [BASELINES, triage::MIGRATION];
 
 const BASELINES: &str = "
 CREATE TABLE baselines ( -- what first_seen and spike have learned, up to the cursor

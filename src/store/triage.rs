@@ -17,12 +17,12 @@ pub(super) const DEEDS_MAX: i64 = 200;
 /// Silences that are over and told.
 const PAST_SILENCES_MAX: i64 = 200;
 
-/// The tables, in the schema's third version. What is looked for in alerts is derived from their bodies, so that one
-/// thing is written and none can differ.
+/// The tables, in the schema's third version.
 pub(super) const MIGRATION: &str = "
-ALTER TABLE alerts ADD COLUMN verb TEXT AS (json_extract(body, '$.event.verb'));
-ALTER TABLE alerts ADD COLUMN object TEXT AS (
-  json_extract(body, '$.event.objectRef.resource') || '/' || json_extract(body, '$.event.objectRef.name'));
+ALTER TABLE alerts ADD COLUMN verb TEXT;
+ALTER TABLE alerts ADD COLUMN object TEXT; -- resource/name
+UPDATE alerts SET verb = json_extract(body, '$.event.verb'),
+  object = json_extract(body, '$.event.objectRef.resource') || '/' || json_extract(body, '$.event.objectRef.name');
 ALTER TABLE alerts ADD COLUMN handling TEXT CHECK (handling IN ('acknowledged', 'closed')); -- NULL: open
 ALTER TABLE alerts ADD COLUMN silence INTEGER; -- the silence that kept it from the sinks
 DROP INDEX alerts_time;
@@ -69,7 +69,9 @@ pub(super) fn deed(writing: &mut Writing<'_>, alert_id: &str, deed: &Deed) -> Re
     let handling = deed.handling.map(Handling::as_str);
     let written = insert.execute(params![alert_id, deed.at.0, deed.who, handling, deed.note, DEEDS_MAX])?;
     drop(insert);
-    if written > 0 && let Some(handling) = deed.handling {
+    if written > 0
+        && let Some(handling) = deed.handling
+    {
         let mut update = writing.transaction.prepare_cached("UPDATE alerts SET handling = ?2 WHERE id = ?1")?;
         let stored = (handling != Handling::Open).then(|| handling.as_str());
         update.execute(params![alert_id, stored])?;
@@ -99,7 +101,17 @@ pub(super) fn silence(writing: &mut Writing<'_>, new: &NewSilence) -> Result<Opt
     )?;
     let Conditions { rule, cluster, user, namespace, verb, object } = &new.conditions;
     let values = params![
-        rule, cluster, user, namespace, verb, object, new.reason, new.who, new.created.0, new.expires.0, SILENCES_MAX
+        rule,
+        cluster,
+        user,
+        namespace,
+        verb,
+        object,
+        new.reason,
+        new.who,
+        new.created.0,
+        new.expires.0,
+        SILENCES_MAX
     ];
     let id = insert.query_row(values, |row| row.get(0)).optional()?;
     writing.alerts_changed |= id.is_some();

@@ -149,7 +149,11 @@ impl Writer {
         let cursor = journal::cursor(&connection)?;
         let last = journal::last(&connection)?.max(cursor);
         let marks = Marks { last, batch: journal::last_batch(&connection)?, cursor };
-        let wakes = Arc::new(Wakes { appended: watch::Sender::new(last), alerts: watch::Sender::new(0), sinks: Mutex::default() });
+        let wakes = Arc::new(Wakes {
+            appended: watch::Sender::new(last),
+            alerts: watch::Sender::new(0),
+            sinks: Mutex::default(),
+        });
         let (requests, queue) = mpsc::channel(QUEUE_MAX);
         let mut state = State { connection, limits, reserve, marks, known: None, wakes: Arc::clone(&wakes) };
         let run = move || {

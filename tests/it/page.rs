@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Running, kubesiren, skipped};
+use crate::support::{Running, kubesiren, run, skipped};
 
 /// Where the browser's driver is looked for, beside the usual places: a folder with `node_modules`.
 const MODULES: &str = "KUBESIREN_PAGE_MODULES";
@@ -28,15 +28,28 @@ async fn the_page_works_in_a_browser() {
         rest.split('?').next().map(str::to_owned)
     };
     let page = demo.logged("the end of the story", address).await;
+    let copies = home.path().join("copies");
+    let to = copies.clone();
     let looking = tokio::task::spawn_blocking(move || {
         let mut node = Command::new("node");
-        node.arg(folder.join("page.mjs")).arg(page).env("CHROMIUM", browser).env(MODULES, modules).output()
+        node.arg(folder.join("page.mjs"))
+            .arg(page)
+            .env("CHROMIUM", browser)
+            .env(MODULES, modules)
+            .env("COPIES", to)
+            .output()
     });
     match looking.await.expect("no panic") {
         Ok(output) => {
             let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
             assert!(output.status.success(), "{said}");
         }
-        Err(error) => skipped(&format!("node does not run: {error}")),
+        Err(error) => return skipped(&format!("node does not run: {error}")),
+    }
+    // What the page gives to take along is right.
+    for (command, folder) in [("test", "case"), ("check", "filter")] {
+        let folder = copies.join(folder);
+        let output = run(&["rules", command, folder.to_str().expect("UTF-8")], b"");
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }

@@ -1,9 +1,9 @@
 // Looks at the page of a running demo as people do. `node page.mjs http://127.0.0.1:PORT/`; SHOTS=folder keeps pictures.
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 const require = createRequire(join(process.env.KUBESIREN_PAGE_MODULES ?? import.meta.dirname, 'x.js'));
 const { chromium } = require('playwright-core');
@@ -143,7 +143,17 @@ await step('an alert says who, what, why, and what to do; keys lead to it and ba
   assert.match(text, /"privileged":true/);
   await page.keyboard.press('Escape');
   await page.getByRole('button', { name: 'As filter' }).click();
-  assert.match(await page.locator('#box textarea').inputValue(), /condition: not expected/);
+  await page.locator('#box h2', { hasText: 'A filter' }).waitFor();
+  const filter = await page.locator('#box textarea').inputValue();
+  assert.match(filter, /condition: not expected/);
+  if (process.env.COPIES) {
+    // For whoever checks that they are what they say.
+    const rule = await page.locator('#detail pre').textContent();
+    for (const [name, content] of [['case/rule.yml', rule], ['case/rule.test.yml', text], ['filter/rule.yml', rule], ['filter/filter.yml', filter]]) {
+      mkdirSync(dirname(join(process.env.COPIES, name)), { recursive: true });
+      writeFileSync(join(process.env.COPIES, name), content);
+    }
+  }
   await page.context().close();
 });
 

@@ -7,7 +7,8 @@ function literal(value) {
   return JSON.stringify(typeof value === 'string' ? value.replaceAll(/[\\*?]/g, '\\$&') : value);
 }
 
-export function asFilter(alert) {
+// `members` are the rules of which the alert's is made, where it is a correlation: filters are for rules about single events.
+export function asFilter(alert, members = []) {
   const event = alert.event;
   const ref = event.objectRef ?? {};
   const fields = [
@@ -21,7 +22,7 @@ export function asFilter(alert) {
     `title: ${JSON.stringify(`${alert.rule.title}: expected of ${event.user.username ?? 'this client'}`)}`,
     'logsource: {product: kubernetes, service: audit}',
     'filter:',
-    `  rules: [${JSON.stringify(alert.rule.id)}]`,
+    `  rules: [${(members.length ? members : [alert.rule.id]).map((id) => JSON.stringify(id)).join(', ')}]`,
     '  expected:',
     ...fields.map(([name, value]) => `    ${name}: ${literal(value)}`),
     '  condition: not expected',

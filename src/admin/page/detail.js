@@ -170,10 +170,16 @@ function show(alert) {
     attack(alert.rule.tags ?? []),
     el('section', {}, el('h3', {}, 'Take it elsewhere'), el('div', { class: 'row' },
       el('button', { type: 'button', onclick: () => offer('The alert as JSON', 'As sinks and the API show it.', asJson(alert)) }, 'As JSON'),
-      el('button', { type: 'button', onclick: () => offer('A filter that makes it quiet', 'Put it into a file below one of detections.paths: alerts of which it is true are not told any more.', asFilter(alert)) }, 'As filter'),
+      el('button', { type: 'button', onclick: () => filterOf(alert) }, 'As filter'),
       el('button', { type: 'button', onclick: () => offer('A test case', 'Put it beside the rule as NAME.test.yml, and run kubesiren rules test. Of bodies only the values that matched are known.', asCase(alert)) }, 'As test case'))));
   if (!node.open) node.showModal();
   related(alert, place);
+}
+
+async function filterOf(alert) {
+  const rule = await get(`/api/v1/rules/${encodeURIComponent(alert.rule.id)}`).catch(() => ({}));
+  offer('A filter that makes it quiet', 'Put it into a file below one of detections.paths. The rules it names are then not true any more of events of which it is.',
+    asFilter(alert, rule.members));
 }
 
 function close() {

@@ -87,11 +87,11 @@ export function silence(alert) {
   reason.focus();
 }
 
-function about(conditions) {
-  return NAMES.filter((name) => conditions[name]).map((name) => el('div', {}, el('b', {}, name), ' ', conditions[name]));
+function about(conditions, titles) {
+  return NAMES.filter((name) => conditions[name]).map((name) => el('div', {}, el('b', {}, name), ' ', (name === 'rule' && titles.get(conditions.rule)) || conditions[name]));
 }
 
-function row(one, again, may) {
+function row(one, titles, again, may) {
   const hidden = el('a', { href: address({ ...one.conditions, range: 'all', silenced: 'true' }) }, counted(one.hidden, 'alert'));
   const end = async () => {
     try {
@@ -105,21 +105,28 @@ function row(one, again, may) {
   };
   const until = one.lasts ? ['until ', moment(one.expires, true)] : one.ended ? ['ended ', moment(one.ended, true), ` by ${one.ended_by}`] : ['ran out ', moment(one.expires, true)];
   return el('tr', { class: one.lasts ? null : 'soft' },
-    el('td', {}, about(one.conditions)),
+    el('td', {}, about(one.conditions, titles)),
     el('td', {}, one.reason, el('div', { class: 'soft small' }, one.who, ', ', moment(one.created, true))),
     el('td', {}, until),
     el('td', {}, hidden),
     el('td', {}, one.lasts && el('button', { type: 'button', onclick: end, disabled: !may, 'data-key': `end-${one.id}` }, 'End now')));
 }
 
+// What people call the rules; those that are gone keep their ids.
+async function titlesOf(ids, signal) {
+  const asked = [...ids].slice(0, 20).map((id) => get(`/api/v1/rules/${encodeURIComponent(id)}`, null, signal).catch(() => ({})));
+  return new Map((await Promise.all(asked)).filter((rule) => rule.title).map((rule) => [rule.id, rule.title]));
+}
+
 export async function show(view, session, again, signal) {
   const { silences } = await get('/api/v1/silences', null, signal);
   const may = session.role === 'editor' || session.token;
+  const titles = await titlesOf(new Set(silences.map((one) => one.conditions.rule).filter(Boolean)), signal);
   document.title = 'Silences – Kubesiren';
   const heads = ['What', 'Why', 'How long', 'Hidden', 'End'].map((text) => el('th', { scope: 'col' }, text));
   fill(view, el('h1', {}, 'Silences'),
     el('p', { class: 'soft' }, 'A silence keeps new alerts from the sinks for a while. It hides nothing here. What is to be quiet for good belongs in a filter of the rules.'),
     silences.length
-      ? el('div', { class: 'card' }, el('table', { class: 'stack' }, el('thead', {}, el('tr', {}, heads)), el('tbody', {}, silences.map((one) => row(one, again, may)))))
+      ? el('div', { class: 'card' }, el('table', { class: 'stack' }, el('thead', {}, el('tr', {}, heads)), el('tbody', {}, silences.map((one) => row(one, titles, again, may)))))
       : el('div', { class: 'card empty' }, el('h2', {}, 'Nothing is silenced'), el('p', {}, 'Open an alert and choose “Silence…”: you are shown what would be hidden before it is.')));
 }

@@ -76,7 +76,10 @@ async fn what_happens_is_told_live() {
     hear("event: ready").await;
     filled(&admin).await;
     hear("event: alerts\ndata: {\"change\":1}\n\n").await;
-    assert_eq!(admin.client.head(format!("http://{}/api/v1/stream", admin.address)).send().await.unwrap().status(), 405);
+    assert_eq!(
+        admin.client.head(format!("http://{}/api/v1/stream", admin.address)).send().await.unwrap().status(),
+        405
+    );
     admin.shutdown.cancel();
     while stream.chunk().await.is_ok_and(|piece| piece.is_some()) {}
     tokio::task::spawn_blocking(|| admin.thread.join().unwrap()).await.unwrap();
@@ -88,7 +91,10 @@ async fn alerts_are_handled_and_the_record_says_by_whom() {
     filled(&admin).await;
     let handle = |body: Value| admin.post("/api/v1/alerts/a1/handling").json(&body);
     let (status, shown) = json(handle(json!({"action": "acknowledge", "note": " mine "}))).await;
-    assert_eq!((status, &shown["handling"], &shown["history"][0]["who"]), (200, &json!("acknowledged"), &json!("local")));
+    assert_eq!(
+        (status, &shown["handling"], &shown["history"][0]["who"]),
+        (200, &json!("acknowledged"), &json!("local"))
+    );
     assert_eq!(shown["history"][0]["note"], "mine");
     let (_, open) = json(admin.get("/api/v1/alerts?handling=open")).await;
     assert_eq!(open["alerts"].as_array().map(Vec::len), Some(2));
@@ -102,7 +108,8 @@ async fn alerts_are_handled_and_the_record_says_by_whom() {
         assert!(status == 400 && refused["error"].as_str().unwrap().contains(words), "{refused}");
     }
     assert_eq!(json(admin.post("/api/v1/alerts/a9/handling").json(&json!({"action": "close"}))).await.0, 404);
-    let big = admin.post("/api/v1/alerts/a1/handling").header("content-type", "application/json").body("x".repeat(70_000));
+    let big =
+        admin.post("/api/v1/alerts/a1/handling").header("content-type", "application/json").body("x".repeat(70_000));
     assert_eq!(json(big).await.0, 413);
 }
 
@@ -166,7 +173,10 @@ async fn a_token_is_needed_for_changes_where_there_is_one() {
     let close = || admin.post("/api/v1/alerts/a1/handling").json(&json!({"action": "close"}));
     assert_eq!(json(close()).await.0, 401);
     assert_eq!(json(close().bearer_auth("u")).await.0, 401);
-    assert_eq!(json(admin.get("/api/v1/session")).await.1, json!({"who": "somebody", "role": "reader", "token": true, "proxy": false}));
+    assert_eq!(
+        json(admin.get("/api/v1/session")).await.1,
+        json!({"who": "somebody", "role": "reader", "token": true, "proxy": false})
+    );
     let (status, shown) = json(close().bearer_auth("t")).await;
     assert_eq!((status, &shown["history"][0]["who"]), (200, &json!("token")));
     assert_eq!(json(admin.get("/api/v1/session").bearer_auth("t")).await.1["role"], "editor");

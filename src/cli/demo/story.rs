@@ -108,10 +108,11 @@ impl<'t> Person<'t> {
         };
         let (name, groups, agent) = (next("user")?, next("groups")?, next("agent")?);
         let rest = quoted.next().context("`from` is missing")?.trim();
-        let (from, pod) = rest.strip_prefix("from ").context("`from` is missing")?.split_once(" pod ").map_or_else(
-            || (rest.trim_start_matches("from "), None),
-            |(from, pod)| (from, Some(pod)),
-        );
+        let (from, pod) = rest
+            .strip_prefix("from ")
+            .context("`from` is missing")?
+            .split_once(" pod ")
+            .map_or_else(|| (rest.trim_start_matches("from "), None), |(from, pod)| (from, Some(pod)));
         let mut groups: Vec<&str> = groups.split(',').filter(|group| !group.is_empty()).collect();
         if name != "system:anonymous" {
             groups.push("system:authenticated");
@@ -174,7 +175,10 @@ fn event(person: &Person<'_>, verb: &str, path: &str, code: u16, body: Option<&V
     let object = object(bare);
     // What is made has its name in the body.
     let uri = if verb == "create" && object.as_ref().is_some_and(|object| object["subresource"].is_null()) {
-        object.as_ref().and_then(|object| bare.strip_suffix(object["name"].as_str()?)).map_or(path, |uri| uri.trim_end_matches('/'))
+        object
+            .as_ref()
+            .and_then(|object| bare.strip_suffix(object["name"].as_str()?))
+            .map_or(path, |uri| uri.trim_end_matches('/'))
     } else {
         path
     };

@@ -10,7 +10,8 @@ const USERS: [&str; 4] = ["alice", "bob", "system:serviceaccount:ci:runner", "ma
 fn varied(n: usize) -> Alert {
     let mut alert = alert(&format!("{n:032x}"), 1_790_000_000_000_000 + i64::try_from(n).unwrap() * 1_000_000);
     let level = Level::ALL[n % 5];
-    let rule = RuleInfo { id: format!("rule-{}", n % 7), title: format!("Title {}", n % 7), level, ..RuleInfo::default() };
+    let rule =
+        RuleInfo { id: format!("rule-{}", n % 7), title: format!("Title {}", n % 7), level, ..RuleInfo::default() };
     alert.rule = Arc::new(rule);
     alert.summary = format!("{} did number {n} <b>&amp;", USERS[n % 4]);
     alert.event = EventExcerpt {
@@ -59,7 +60,9 @@ async fn what_is_filtered_and_counted_is_what_a_look_at_every_alert_finds() {
         (AlertQuery { min_level: Some(Level::High), user: text("bob"), ..AlertQuery::default() }, |alert| {
             alert.rule.level >= Level::High && alert.event.user.username.as_deref() == Some("bob")
         }),
-        (AlertQuery { text: text("NUMBER 42 "), ..AlertQuery::default() }, |alert| alert.summary.contains("number 42 ")),
+        (AlertQuery { text: text("NUMBER 42 "), ..AlertQuery::default() }, |alert| {
+            alert.summary.contains("number 42 ")
+        }),
         (AlertQuery { text: text("userAgent"), ..AlertQuery::default() }, |_| false),
         (AlertQuery { rule: text("rule-3"), verb: text("get"), ..AlertQuery::default() }, |alert| {
             alert.rule.id == "rule-3" && alert.event.verb == "get"
@@ -140,7 +143,8 @@ async fn what_is_silenced_is_kept_and_shown_but_goes_to_no_sink() {
     let hidden = store.listed(AlertQuery { silenced: Some(true), ..AlertQuery::default() }).await.unwrap();
     assert_eq!((hidden.len(), hidden[0].id.clone(), hidden[0].silence), (1, varied(13).id, Some(id)));
     // Neither its growth nor its end is news to anybody.
-    let after = vec![change(&grown(&varied(13), 5), Kind::Update, &["oncall"]), change(&varied(13), Kind::Resolved, &[])];
+    let after =
+        vec![change(&grown(&varied(13), 5), Kind::Update, &["oncall"]), change(&varied(13), Kind::Resolved, &[])];
     store.commit(commit(after)).await.unwrap();
     assert_eq!(due(&store, "oncall").await.len(), 3);
 
@@ -201,11 +205,10 @@ async fn a_hundred_thousand_alerts_are_filtered_within_200_milliseconds() {
         ("all", AlertQuery::default()),
         ("high and above", AlertQuery { min_level: Some(Level::High), ..AlertQuery::default() }),
         ("a verb and a namespace", AlertQuery { verb: text("list"), namespace: text("ns-3"), ..AlertQuery::default() }),
-        ("an object and a level", AlertQuery {
-            object: text("pods/pod-3"),
-            min_level: Some(Level::Critical),
-            ..AlertQuery::default()
-        }),
+        (
+            "an object and a level",
+            AlertQuery { object: text("pods/pod-3"), min_level: Some(Level::Critical), ..AlertQuery::default() },
+        ),
         ("a user", AlertQuery { user: text("mallory"), ..AlertQuery::default() }),
         ("nobody", AlertQuery { user: text("nobody"), verb: text("get"), ..AlertQuery::default() }),
         ("closed", AlertQuery { handling: Some(Handling::Closed), ..AlertQuery::default() }),
