@@ -80,7 +80,7 @@ async fn load(program: &Path, minutes: u64) -> ExitCode {
     let mib = lines.len() as f64 / (20_000.0 / LIST as f64) / 1024.0 / 1024.0;
     let pressure = Arc::new(Pressure::start(program, &lines).await);
     let seconds = |long| Duration::from_secs(if smoke { 2 } else { long });
-    let ceiling = pressure.ceiling(seconds(30)).await;
+    let ceiling = pressure.ceiling(seconds(120)).await;
     println!("ceiling: {ceiling:.0} lists of {LIST} events ({mib:.2} MiB) a second");
     pressure.rest().await;
     let steady = Load { a_second: ceiling * 0.8, plant_every: 100, pause: Duration::ZERO };

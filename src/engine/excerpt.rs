@@ -11,7 +11,7 @@ use crate::alert::{EventExcerpt, ObjectRef, ResponseStatus, User};
 use crate::event::FieldPath;
 use crate::event::path::Found;
 use crate::hash;
-use crate::rule::field::Field;
+use crate::rule::field::{Field, Got};
 use crate::rule::ir::{Expr, Op, Test};
 use crate::rule::make::Make;
 use crate::rule::{explain, naive};
@@ -177,32 +177,55 @@ pub(super) fn matched(expr: &Expr, shown: &[FieldPath], event: &Value) -> BTreeM
 fn collect(expr: &Expr, event: &Value, found: &mut BTreeMap<String, Value>) {
     match expr {
         Expr::All(parts) => parts.iter().for_each(|part| collect(part, event, found)),
-        Expr::Any(parts) => {
-            parts.iter().filter(|part| naive::holds(part, event)).for_each(|part| collect(part, event, found));
-        }
+        Expr::Any(parts) => alternatives(parts, event, found),
         Expr::Not(_) => {}
-        Expr::Test(test) if matches!(test.op, Op::Null) => {}
+        Expr::Test(test) => collect_test(test, &test.field.resolve(event), event, found),
+    }
+}
+
+/// Those of the alternatives that hold. Many of them ask for one field, whose values are then looked up once.
+fn alternatives(parts: &[Expr], event: &Value, found: &mut BTreeMap<String, Value>) {
+    let mut known: Option<(&Field, Vec<Got<'_>>)> = None;
+    for part in parts {
+        let Expr::Test(test) = part else {
+            if naive::holds(part, event) {
+                collect(part, event, found);
+            }
+            continue;
+        };
+        let values = match known.take() {
+            Some((field, values)) if *field == test.field => values,
+            _ => test.field.resolve(event),
+        };
+        if naive::holds_of(test, &values, event) {
+            collect_test(test, &values, event, found);
+        }
+        known = Some((&test.field, values));
+    }
+}
+
+/// `values`: those of the field.
+fn collect_test(test: &Test, values: &[Got<'_>], event: &Value, found: &mut BTreeMap<String, Value>) {
+    match (&test.field, &test.op) {
+        (_, Op::Null) => {}
         // Every event has a time: that it has one says nothing.
-        Expr::Test(Test { field: Field::Derived(derived), .. }) if derived.make == Make::Time => {}
+        (Field::Derived(derived), _) if derived.make == Make::Time => {}
         // What the event has there may be a secret; the keyword is the rule's.
-        Expr::Test(Test { field: Field::Anything, op, .. }) => {
+        (Field::Anything, op) => {
             let known = found.entry("keywords".to_owned()).or_insert_with(|| Value::Array(Vec::new()));
             if let Value::Array(known) = known {
                 known.push(explain::asked(op).into());
             }
         }
-        Expr::Test(test) => {
-            let values: Vec<Value> = naive::witnesses(test, event)
-                .into_iter()
-                .take(VALUES_MAX)
-                .map(|v| show(&test.field, &v, event))
-                .collect();
+        (field, _) => {
+            let values = naive::witnesses(test, values, event).take(VALUES_MAX);
+            let mut values: Vec<Value> = values.map(|value| show(field, value, event)).collect();
             let value = match values.len() {
                 0 => Value::Bool(true),
-                1 => values.into_iter().next().unwrap_or_default(),
+                1 => values.swap_remove(0),
                 _ => Value::Array(values),
             };
-            found.insert(test.field.as_str().to_owned(), value);
+            found.insert(field.as_str().to_owned(), value);
         }
     }
 }

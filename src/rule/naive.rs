@@ -31,7 +31,12 @@ pub fn holds(expr: &Expr, event: &Value) -> bool {
 /// Whether a single test is true of an event.
 #[must_use]
 pub fn test_holds(test: &Test, event: &Value) -> bool {
-    let found = test.field.resolve(event);
+    holds_of(test, &test.field.resolve(event), event)
+}
+
+/// Whether a test is true of an event in which its field has these values.
+#[must_use]
+pub fn holds_of(test: &Test, found: &[Got<'_>], event: &Value) -> bool {
     match (&test.op, test.of) {
         (Op::Exists, _) => !found.is_empty(),
         (Op::Null, _) => found.is_empty() || found.contains(&Got::Scalar(Cow::Owned(Value::Null))),
@@ -40,17 +45,14 @@ pub fn test_holds(test: &Test, event: &Value) -> bool {
     }
 }
 
-/// The values for which a test is true: what an alert shows as matched.
-#[must_use]
-pub fn witnesses<'e>(test: &Test, event: &'e Value) -> Vec<Cow<'e, Value>> {
-    let mut found = test.field.resolve(event);
-    found.retain(|value| matches!(test.op, Op::Exists) || value_holds(&test.op, value, event));
-    scalars(found).collect()
+/// Those of the values of its field for which a test is true: what an alert shows as matched.
+pub fn witnesses<'f>(test: &Test, found: &'f [Got<'_>], event: &Value) -> impl Iterator<Item = &'f Value> {
+    scalars(found.iter().filter(|value| matches!(test.op, Op::Exists) || value_holds(&test.op, value, event)))
 }
 
-fn scalars(found: Vec<Got<'_>>) -> impl Iterator<Item = Cow<'_, Value>> {
-    found.into_iter().filter_map(|found| match found {
-        Got::Scalar(value) => Some(value),
+fn scalars<'f>(found: impl Iterator<Item = &'f Got<'f>>) -> impl Iterator<Item = &'f Value> {
+    found.filter_map(|found| match found {
+        Got::Scalar(value) => Some(&**value),
         Got::Container => None,
     })
 }
@@ -75,7 +77,7 @@ fn value_holds(op: &Op, found: &Got<'_>, event: &Value) -> bool {
 }
 
 fn texts(field: &Field, event: &Value) -> Vec<String> {
-    scalars(field.resolve(event)).filter_map(|value| text_of(&value)).collect()
+    scalars(field.resolve(event).iter()).filter_map(text_of).collect()
 }
 
 fn cased_text(text: &str, cased: bool) -> String {

@@ -10,6 +10,7 @@ pub(crate) mod flood;
 mod judge;
 pub(crate) mod latency;
 mod load;
+pub(crate) mod machine;
 pub(crate) mod pressure;
 
 use std::collections::BTreeMap;
