@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::writer::Writing;
-use super::{AlertQuery, Conditions, Deed, Handling, NewSilence, Silence, StoreError, alerts};
+use super::{Conditions, Deed, Handling, NewSilence, Silence, StoreError, alerts};
 use crate::alert::{Alert, CANARY};
 use crate::clock::Timestamp;
 
@@ -212,13 +212,6 @@ pub(super) fn prune(writing: &Writing<'_>, over_before: Timestamp, limit: i64) -
 }
 
 impl Conditions {
-    /// What the conditions would have hidden, as a question about alerts.
-    #[must_use]
-    pub fn query(&self) -> AlertQuery {
-        let Self { rule, cluster, user, namespace, verb, object } = self.clone();
-        AlertQuery { rule, cluster, user, namespace, verb, object, ..AlertQuery::default() }
-    }
-
     /// The conditions that are set, each with the name it has in the API.
     pub fn set(&self) -> impl Iterator<Item = (&'static str, &String)> {
         let Self { rule, cluster, user, namespace, verb, object } = self;

@@ -50,6 +50,7 @@ async fn the_page_works_in_a_browser() {
     for (command, folder) in [("test", "case"), ("check", "filter")] {
         let folder = copies.join(folder);
         let output = run(&["rules", command, folder.to_str().expect("UTF-8")], b"");
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+        assert!(output.status.success(), "{command}: {said}");
     }
 }

@@ -50,13 +50,14 @@ export function asCase(alert) {
     if (/^(requestObject|responseObject)\./.test(path)) restore(event, path, value);
   }
   const more = alert.count > 1 ? ['# The alert tells of several requests. For a correlation, say how many: events: [{times: 5, every: 10s, event: …}]'] : [];
+  const rule = JSON.stringify(alert.rule.id);
   return [
     ...more,
+    `base: ${JSON.stringify(event)}`,
     'cases:',
-    `  - name: ${JSON.stringify(alert.summary)}`,
-    `    rule: ${JSON.stringify(alert.rule.id)}`,
-    `    event: ${JSON.stringify(event)}`,
-    '    fires: true',
+    `  - {name: ${JSON.stringify(alert.summary)}, rule: ${rule}, event: {}, fires: true}`,
+    '  # Say for each condition a case in which that one alone is missing.',
+    `  - {name: another kind of object, rule: ${rule}, event: {objectRef: {resource: widgets}}, fires: false}`,
     '',
   ].join('\n');
 }
