@@ -195,7 +195,11 @@ lookAtHealth();
 setInterval(lookAtHealth, 30_000);
 // Ages grow although nothing happens.
 setInterval(() => { if (!document.hidden && read().view === 'health') refresh(); }, 10_000);
-listen(() => { if (!read().cursor) soon(); }, (on) => {
+listen(() => {
+  if (!read().cursor) soon();
+  // What worried somebody may have come meanwhile.
+  if (!mark.hidden) lookAtHealth();
+}, (on) => {
   live.textContent = on ? 'live' : 'not live, asks every 10 s';
   live.className = `live ${on ? 'on' : 'off'}`;
 });
