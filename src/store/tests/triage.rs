@@ -6,6 +6,9 @@ use super::*;
 
 const USERS: [&str; 4] = ["alice", "bob", "system:serviceaccount:ci:runner", "mallory"];
 
+/// Whether an alert answers a question.
+type Holds = fn(&Alert) -> bool;
+
 /// An alert that differs from its neighbours in everything that can be asked for.
 fn varied(n: usize) -> Alert {
     let mut alert = alert(&format!("{n:032x}"), 1_790_000_000_000_000 + i64::try_from(n).unwrap() * 1_000_000);
@@ -51,7 +54,7 @@ async fn what_is_filtered_and_counted_is_what_a_look_at_every_alert_finds() {
     filled(&store, 500).await;
     let all: Vec<Alert> = (0..500).map(varied).collect();
     let text = |text: &str| Some(text.to_owned());
-    let asked: [(AlertQuery, fn(&Alert) -> bool); 6] = [
+    let asked: [(AlertQuery, Holds); 6] = [
         (AlertQuery { verb: text("list"), ..AlertQuery::default() }, |alert| alert.event.verb == "list"),
         (AlertQuery { object: text("pods/pod-3"), namespace: text("ns-2"), ..AlertQuery::default() }, |alert| {
             let object = alert.event.object_ref.as_ref().unwrap();
