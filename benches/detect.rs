@@ -15,6 +15,7 @@
 mod corpus;
 mod measure;
 
+use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::io::Cursor;
 use std::path::Path;
@@ -117,6 +118,24 @@ fn falco_against_dom(corpora: &[Corpus], turns: usize) {
     }
 }
 
+/// How much more all detections cost than those that the first release had, over a whole scan.
+fn all_against_first(corpora: &[Corpus], turns: usize) {
+    let ids: BTreeSet<&str> = include_str!("corpus/first-detections.txt").lines().collect();
+    let mut first = builtin();
+    first.rules.retain(|rule| ids.contains(&*rule.info.id));
+    first.correlations.retain(|correlation| ids.contains(&*correlation.info.id));
+    let of = |rules: &Rules| rules.rules.len() + rules.correlations.len();
+    let all = builtin();
+    assert!(of(&first) == ids.len() && of(&all) > of(&first), "a detection of the first release has another id");
+    println!("\n{} rules and correlations against the first {}", of(&all), of(&first));
+    let (all, first) = (compiled(all), compiled(first));
+    for (name, lines) in corpora {
+        let (ours, theirs) = ratio(turns, cpu, &|| scan(&all, lines, 1), &|| scan(&first, lines, 1));
+        let per_event = |seconds: f64| seconds / events(lines) * 1e9;
+        println!("{name:<10} {:>6.0} ns/event, {:>6.0}: {:.2}", per_event(ours), per_event(theirs), ours / theirs);
+    }
+}
+
 /// How much more many rules cost than few, over a whole scan.
 fn many_rules(lines: &Arc<[u8]>, turns: usize) {
     let few = compiled(corpus::rules::rules(50));
@@ -172,6 +191,7 @@ fn main() {
     let turns = if smoke { 1 } else { 11 };
     builtin_against_dom(&corpora, turns);
     falco_against_dom(&corpora, turns);
+    all_against_first(&corpora, turns);
     let (_, synthetic) = &corpora[0];
     many_rules(synthetic, turns);
     worst_cases(synthetic, turns);

@@ -1,7 +1,7 @@
 //! From rules to a [`RuleSet`]: immutable, shared, swapped whole.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use super::excerpt;
@@ -11,7 +11,7 @@ use super::simplify::simplified;
 use crate::alert::RuleInfo;
 use crate::event::project::CLUSTER;
 use crate::event::{FieldPath, Projection, Slot};
-use crate::rule::ir::{Condition, Correlation, CorrelationKind, Expr, Op, Ordering, Rule, Rules};
+use crate::rule::ir::{Condition, Correlation, CorrelationKind, Expr, Op, Ordering, Rule, Rules, Test};
 use crate::rule::template::{Piece, Template};
 
 /// Texts that every event has; the last is its time.
@@ -38,8 +38,6 @@ type Place = (usize, usize);
 #[derive(Debug)]
 pub struct RuleSet {
     pub(super) projection: Projection,
-    /// What alerts may show of an event.
-    pub(super) shown: Projection,
     /// Where the projection has [`KNOWN`], in its order.
     pub(super) known: [Option<Slot>; 4],
     /// Where rules read the cluster label, if any does.
@@ -65,6 +63,34 @@ pub(super) struct CompiledRule {
     pub(super) output: Option<Template>,
     /// It asks for, or says, what no path yields.
     pub(super) needs_whole: bool,
+    /// Made for the first match: most rules never have one.
+    reads: OnceLock<Projection>,
+}
+
+impl CompiledRule {
+    /// All that its matches and their alerts read of an event.
+    pub(super) fn reads(&self) -> &Projection {
+        self.reads.get_or_init(|| {
+            let mut paths: BTreeSet<&str> = excerpt::reads().collect();
+            self.expr.each_test(&mut |test| paths.extend(read_by(test)));
+            let pieces = self.output.iter().flat_map(|output| &output.0);
+            let said = pieces.filter_map(|piece| match piece {
+                Piece::Field { field, .. } => field.plain(),
+                Piece::Text(_) => None,
+            });
+            paths.extend(self.fields.iter().chain(&self.shown).chain(said).map(FieldPath::path));
+            Projection::new(paths)
+        })
+    }
+}
+
+/// The paths that a test reads; what is neither a path nor made of one's text is asked of the whole event.
+fn read_by(test: &Test) -> impl Iterator<Item = &str> {
+    let other = match &test.op {
+        Op::Field { other, .. } => other.plain(),
+        _ => None,
+    };
+    test.field.plain().or_else(|| test.field.decoded()).into_iter().chain(other).map(FieldPath::path)
 }
 
 /// Something that turns matches into episodes: a rule about single events by itself, or a correlation.
@@ -101,16 +127,8 @@ impl RuleSet {
         let fields = fields_of(&rules);
         let mut paths: BTreeSet<&str> = KNOWN.into_iter().chain(index::FIELDS).collect();
         for rule in &rules.rules {
-            rule.expr.each_test(&mut |test| {
-                // What is neither a path nor made of one's text is asked of the whole event.
-                paths.extend(test.field.plain().or_else(|| test.field.decoded()).map(FieldPath::path));
-                if let Op::Field { other, .. } = &test.op {
-                    paths.extend(other.plain().map(FieldPath::path));
-                }
-            });
+            rule.expr.each_test(&mut |test| paths.extend(read_by(test)));
         }
-        let shown = fields.values().flatten().chain(rules.rules.iter().flat_map(|rule| &rule.shown));
-        let shown = Projection::new(paths.iter().copied().chain(shown.map(FieldPath::path)).chain(excerpt::reads()));
         let exprs: Vec<Expr> = rules.rules.iter().map(|rule| simplified(&rule.expr)).collect();
         let quiet = Index::quiet_stages(&rules.rules, &exprs);
         let projection = Projection::new(paths).closed_by("stage", &quiet, &KNOWN);
@@ -128,6 +146,7 @@ impl RuleSet {
                     output: rule.output.clone(),
                     needs_whole: needs_whole(rule),
                     fields: fields.get(&id).cloned().unwrap_or_default(),
+                    reads: OnceLock::new(),
                     id,
                 }
             })
@@ -136,18 +155,7 @@ impl RuleSet {
         let predicates = interner.predicates;
         let (consumers, by_rule) = consumers(&rules, repeat_after);
         let (known, cluster) = (KNOWN.map(|path| projection.slot(path)), projection.slot(CLUSTER));
-        Self {
-            projection,
-            shown,
-            known,
-            cluster,
-            predicates,
-            index,
-            rules: compiled,
-            consumers,
-            by_rule,
-            loaded: rules,
-        }
+        Self { projection, known, cluster, predicates, index, rules: compiled, consumers, by_rule, loaded: rules }
     }
 
     /// What turns matches into episodes.

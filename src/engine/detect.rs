@@ -305,12 +305,9 @@ impl Detector {
                 bits &= bits - 1;
                 let Some(rule) = rules.rules.get(rule) else { break };
                 if case.holds(&rule.program) {
-                    let shown = match &mut shown {
-                        Some(shown) => shown,
-                        none => none.insert(Shown::of(rules, cluster, text, case.answers)?),
-                    };
-                    let whole = if rule.needs_whole { Some(whole(case.answers, cluster, text)?) } else { None };
-                    matches.push(shown.matching(rule, cluster, time, whole.as_deref()));
+                    let seen = seen_by(rule, cluster, text, case.answers)?;
+                    let shown = shown.get_or_insert_with(|| Shown::of(&seen, text));
+                    matches.push(shown.matching(rule, cluster, time, &seen));
                 }
             }
         }
@@ -344,30 +341,33 @@ fn refused(error: ProjectError) -> Refusal {
     (error.reason, error.detail)
 }
 
-/// The slow view of an event, made when the first rule is true of it.
+/// What a rule and its alerts read of an event, with the label of its cluster. What is unusual is read as a whole.
+fn seen_by(rule: &CompiledRule, cluster: &str, text: &str, answers: &mut Answers) -> Result<Arc<Value>, Refusal> {
+    let needed = if rule.needs_whole { None } else { pruned(text, rule.reads()) };
+    match needed {
+        Some(mut event) => {
+            label(&mut event, cluster);
+            Ok(Arc::new(event))
+        }
+        None => whole(answers, cluster, text),
+    }
+}
+
+/// What all alerts of an event show, made when the first rule is true of it.
 struct Shown {
-    /// What rules and alerts read of it.
-    event: Arc<Value>,
     excerpt: EventExcerpt,
     meta: excerpt::Meta,
 }
 
 impl Shown {
-    /// What alerts of the event may show. What is unusual is read as a whole.
-    fn of(rules: &RuleSet, cluster: &str, text: &str, answers: &mut Answers) -> Result<Self, Refusal> {
-        let event = match pruned(text, &rules.shown) {
-            Some(mut event) => {
-                label(&mut event, cluster);
-                Arc::new(event)
-            }
-            None => whole(answers, cluster, text)?,
-        };
-        let (excerpt, meta) = excerpt::excerpt(&event, text.as_bytes());
-        Ok(Self { event, excerpt, meta })
+    /// `event`: as any rule sees it.
+    fn of(event: &Value, text: &str) -> Self {
+        let (excerpt, meta) = excerpt::excerpt(event, text.as_bytes());
+        Self { excerpt, meta }
     }
 
-    fn matching(&self, rule: &CompiledRule, cluster: &Arc<str>, time: Timestamp, whole: Option<&Value>) -> Match {
-        let event = whole.unwrap_or(&self.event);
+    /// `event`: as the rule sees it.
+    fn matching(&self, rule: &CompiledRule, cluster: &Arc<str>, time: Timestamp, event: &Value) -> Match {
         #[cfg(debug_assertions)]
         debug_assert!(naive::holds(&rule.expr, event), "compiled and naive differ on {}", rule.id);
         let fields = rule.fields.iter().map(|field| (field.shared(), excerpt::values(field, event)));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::credentials::{uri, without, without_shapes};
-use super::redact::{self, shorten, show, show_path};
+use super::redact::{self, shorten, show_all, show_path_all};
 use crate::alert::{EventExcerpt, ObjectRef, ResponseStatus, User};
 use crate::event::FieldPath;
 use crate::event::path::Found;
@@ -219,7 +219,7 @@ fn collect_test(test: &Test, values: &[Got<'_>], event: &Value, found: &mut BTre
         }
         (field, _) => {
             let values = naive::witnesses(test, values, event).take(VALUES_MAX);
-            let mut values: Vec<Value> = values.map(|value| show(field, value, event)).collect();
+            let mut values = show_all(field, values, event);
             let value = match values.len() {
                 0 => Value::Bool(true),
                 1 => values.swap_remove(0),
@@ -232,11 +232,12 @@ fn collect_test(test: &Test, values: &[Got<'_>], event: &Value, found: &mut BTre
 
 /// The values of a field that groups or counts matches.
 pub(super) fn values(field: &FieldPath, event: &Value) -> Vec<Value> {
-    let scalars = field.resolve(event).into_iter().filter_map(|found| match found {
+    let found = field.resolve(event);
+    let scalars = found.into_iter().filter_map(|found| match found {
         Found::Scalar(Value::Null) | Found::Container => None,
-        Found::Scalar(value) => Some(show_path(field, value, event)),
+        Found::Scalar(value) => Some(value),
     });
-    scalars.take(VALUES_MAX).collect()
+    show_path_all(field, scalars.take(VALUES_MAX), event)
 }
 
 #[cfg(test)]

@@ -60,6 +60,11 @@ enum Question {
         automaton: AhoCorasick,
         cased: bool,
     },
+    /// It begins with one of these texts; in lower case unless `cased`.
+    BeginsWithAny {
+        prefixes: Prefixes,
+        cased: bool,
+    },
     /// Whatever else is asked of a scalar.
     Scalar(Op),
     Field {
@@ -68,6 +73,29 @@ enum Question {
         how: Relation,
         cased: bool,
     },
+}
+
+/// Texts in their order, none of which another one begins with: so only the last one that is not after a text can be what
+/// that text begins with.
+#[derive(Debug)]
+struct Prefixes(Box<[Box<str>]>);
+
+impl Prefixes {
+    /// `texts`: in their order.
+    fn new(texts: &[&str]) -> Self {
+        let mut kept: Vec<Box<str>> = Vec::new();
+        for text in texts {
+            if kept.last().is_none_or(|last| !text.starts_with(&**last)) {
+                kept.push((*text).into());
+            }
+        }
+        Self(kept.into())
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        let after = self.0.partition_point(|prefix| **prefix <= *text);
+        after.checked_sub(1).and_then(|at| self.0.get(at)).is_some_and(|prefix| text.starts_with(&**prefix))
+    }
 }
 
 /// The number that a value is, or that its text is.
@@ -86,7 +114,11 @@ pub(super) enum Program {
     All(Box<[Self]>),
     Any(Box<[Self]>),
     Not(Box<Self>),
-    Ask(PredicateId),
+    Ask {
+        predicate: PredicateId,
+        /// Where nothing is here, the answer is no: so it is of most predicates, which then need not be looked at.
+        needs: Option<Slot>,
+    },
 }
 
 /// Interns the predicates of a rule set.
@@ -149,7 +181,7 @@ impl<'p> Interner<'p> {
 
     fn cost(&self, program: &Program) -> u32 {
         match program {
-            Program::Ask(id) => u32::from(self.predicates[*id as usize].cost),
+            Program::Ask { predicate, .. } => u32::from(self.predicates[*predicate as usize].cost),
             Program::Not(part) => self.cost(part),
             Program::All(parts) | Program::Any(parts) => parts.iter().map(|part| self.cost(part)).sum(),
         }
@@ -187,6 +219,7 @@ impl<'p> Interner<'p> {
                 // Only patterns beyond any memory fail; then there is nothing that could match.
                 Err(_) => (one_of::<&str>(&[], cased), 1),
             },
+            Relation::StartsWith => (Question::BeginsWithAny { prefixes: Prefixes::new(&texts), cased }, 2),
             _ => (one_of(&texts, cased), 1),
         })
     }
@@ -256,14 +289,28 @@ impl<'p> Interner<'p> {
 
     /// The predicate whose key was written last, if there is one.
     fn known(&self) -> Option<Program> {
-        self.known.get(self.key.as_str()).map(|id| Program::Ask(*id))
+        self.known.get(self.key.as_str()).map(|id| self.asking(*id))
+    }
+
+    fn asking(&self, predicate: PredicateId) -> Program {
+        Program::Ask { predicate, needs: self.predicates[predicate as usize].needs() }
     }
 
     fn add(&mut self, predicate: Predicate) -> Program {
         let id = PredicateId::try_from(self.predicates.len()).unwrap_or(PredicateId::MAX);
         self.predicates.push(predicate);
         self.known.insert(self.key.as_str().into(), id);
-        Program::Ask(id)
+        self.asking(id)
+    }
+}
+
+impl Predicate {
+    /// The path without whose values the answer is no.
+    fn needs(&self) -> Option<Slot> {
+        match &self.asks {
+            Asks::Path { slot, question, .. } => (!matches!(question, Question::Null)).then_some(*slot),
+            Asks::Decoded { .. } | Asks::Whole(_) | Asks::Keywords(_) => None,
+        }
     }
 }
 
@@ -279,9 +326,10 @@ impl<'e> Set<'e> {
     fn of(part: &'e Expr) -> Option<Self> {
         let Expr::Test(Test { field: Field::Path(field), op, of: Quantifier::Any }) = part else { return None };
         match op {
-            Op::Text { pattern: Text::Plain(how @ (Relation::Is | Relation::Contains), text), cased } => {
-                Some(Self { field, how: *how, cased: *cased, texts: vec![text] })
-            }
+            Op::Text {
+                pattern: Text::Plain(how @ (Relation::Is | Relation::StartsWith | Relation::Contains), text),
+                cased,
+            } => Some(Self { field, how: *how, cased: *cased, texts: vec![text] }),
             Op::OneOf { texts, cased } => {
                 let texts = texts.iter().map(String::as_str).collect();
                 Some(Self { field, how: Relation::Is, cased: *cased, texts })
@@ -367,22 +415,46 @@ impl Case<'_> {
     /// Whether a program is true of the event.
     pub(super) fn holds(&mut self, program: &Program) -> bool {
         match program {
-            Program::All(parts) => parts.iter().all(|part| self.holds(part)),
-            Program::Any(parts) => parts.iter().any(|part| self.holds(part)),
-            Program::Not(part) => !self.holds(part),
-            Program::Ask(id) => self.answer(*id),
+            Program::All(parts) => parts.iter().all(|part| self.part_holds(part)),
+            Program::Any(parts) => parts.iter().any(|part| self.part_holds(part)),
+            Program::Not(part) => !self.part_holds(part),
+            Program::Ask { predicate, needs } => self.asked(*predicate, *needs),
         }
     }
 
-    fn answer(&mut self, id: PredicateId) -> bool {
-        let stamp = self.answers.event << 1;
-        let given = self.answers.given[id as usize];
-        if given >> 1 == self.answers.event {
-            return given & 1 == 1;
+    /// Most parts are predicates, for which no call is made.
+    #[inline]
+    fn part_holds(&mut self, part: &Program) -> bool {
+        match part {
+            Program::Ask { predicate, needs } => self.asked(*predicate, *needs),
+            part => self.holds(part),
         }
+    }
+
+    #[inline]
+    fn asked(&mut self, predicate: PredicateId, needs: Option<Slot>) -> bool {
+        if needs.is_some_and(|slot| !self.has(slot)) {
+            return false;
+        }
+        let given = self.answers.given[predicate as usize];
+        if given >> 1 == self.answers.event { given & 1 == 1 } else { self.answer(predicate) }
+    }
+
+    /// Whether there is anything at a path.
+    #[inline]
+    fn has(&mut self, slot: Slot) -> bool {
+        self.scratch.first(slot).is_some() || {
+            self.scratch.demand(self.projection, slot, self.event);
+            self.scratch.first(slot).is_some()
+        }
+    }
+
+    /// Asks for the first time.
+    #[inline(never)]
+    fn answer(&mut self, id: PredicateId) -> bool {
         let predicates = self.predicates;
         let answer = self.ask(&predicates[id as usize]);
-        self.answers.given[id as usize] = stamp | u64::from(answer);
+        self.answers.given[id as usize] = self.answers.event << 1 | u64::from(answer);
         answer
     }
 
@@ -452,9 +524,7 @@ impl Case<'_> {
     }
 
     fn ask_path(&mut self, slot: Slot, field: &FieldPath, question: &Question, of: Quantifier) -> bool {
-        self.scratch.demand(self.projection, slot, self.event);
-        // Of most paths there is nothing.
-        if self.scratch.first(slot).is_none() {
+        if !self.has(slot) {
             return matches!(question, Question::Null);
         }
         let range = field.picked(|| self.scratch.count(slot));
@@ -491,6 +561,7 @@ impl Case<'_> {
             Question::Null => self.scratch.at(at, event) == Val::Null,
             Question::OneOf { texts, cased } => self.in_case(at, *cased, |text| texts.contains(text)),
             Question::ContainsAny { automaton, cased } => self.in_case(at, *cased, |text| automaton.is_match(text)),
+            Question::BeginsWithAny { prefixes, cased } => self.in_case(at, *cased, |text| prefixes.matches(text)),
             Question::Scalar(op) => self.scalar_holds(op, at),
             Question::Field { slot, other, how, cased } => self.compare(at, *slot, other, *how, *cased),
         }
@@ -568,5 +639,25 @@ impl Case<'_> {
             buffer.push_str(text);
             true
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_found_wherever_they_stand_in_the_order() {
+        let texts = ["", "a", "ab", "abc", "b", "eks:", "eks:node", "system:", "system:kube-", "z"];
+        let asked = ["", "a", "ab", "abz", "az", "eks", "eks:x", "system:kube-proxy", "systen", "zz", "\u{fc}"];
+        for skipped in 0..texts.len() {
+            let kept = &texts[skipped..];
+            let prefixes = Prefixes::new(kept);
+            for text in asked {
+                let expected = kept.iter().any(|prefix| text.starts_with(prefix));
+                assert_eq!(prefixes.matches(text), expected, "{text} begins with one of {kept:?}");
+            }
+        }
+        assert!(!Prefixes::new(&[]).matches("a"));
     }
 }

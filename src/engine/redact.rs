@@ -5,6 +5,8 @@
 //! whatever is named like a credential), or parts of it for what they look like (`credentials`). `docs/secrets.md` has the
 //! list for users.
 
+use std::cell::OnceCell;
+
 use serde_json::Value;
 
 pub use super::credentials::REDACTED;
@@ -53,21 +55,59 @@ pub fn show(field: &Field, value: &Value, event: &Value) -> Value {
 }
 
 /// A value at a path.
-pub(super) fn show_path(field: &FieldPath, value: &Value, event: &Value) -> Value {
-    let path = field.path();
-    if let Value::String(text) = value
-        && NAMES.contains(&path)
-    {
-        return show_identity(text);
+fn show_path(field: &FieldPath, value: &Value, event: &Value) -> Value {
+    Place::of(field, event).show(value)
+}
+
+/// Values of one field as they may be shown. What is hidden for its place is found out once.
+pub(super) fn show_all<'v>(field: &Field, values: impl Iterator<Item = &'v Value>, event: &Value) -> Vec<Value> {
+    match field {
+        Field::Path(path) => show_path_all(path, values, event),
+        field => values.map(|value| show(field, value, event)).collect(),
     }
-    let flag = matches!(value, Value::Bool(_)) && !of_secret(event);
-    if !flag && is_secret(path, event) {
-        return REDACTED.into();
+}
+
+/// The same of a path.
+pub(super) fn show_path_all<'v>(
+    field: &FieldPath,
+    values: impl Iterator<Item = &'v Value>,
+    event: &Value,
+) -> Vec<Value> {
+    let place = Place::of(field, event);
+    values.map(|value| place.show(value)).collect()
+}
+
+/// Where values stand in an event.
+struct Place<'p> {
+    field: &'p FieldPath,
+    event: &'p Value,
+    /// Its texts are never secrets by their place.
+    names: bool,
+    secret: OnceCell<bool>,
+}
+
+impl<'p> Place<'p> {
+    fn of(field: &'p FieldPath, event: &'p Value) -> Self {
+        Self { field, event, names: NAMES.contains(&field.path()), secret: OnceCell::new() }
     }
-    match value {
-        Value::String(_) if is_arguments(path) && follows_flag(field, value, event) => REDACTED.into(),
-        Value::String(text) => show_text(path, text, event),
-        other => other.clone(),
+
+    fn show(&self, value: &Value) -> Value {
+        let Self { field, event, .. } = *self;
+        let path = field.path();
+        if let Value::String(text) = value
+            && self.names
+        {
+            return show_identity(text);
+        }
+        let flag = matches!(value, Value::Bool(_)) && !of_secret(event);
+        if !flag && *self.secret.get_or_init(|| is_secret(path, event)) {
+            return REDACTED.into();
+        }
+        match value {
+            Value::String(_) if is_arguments(path) && follows_flag(field, value, event) => REDACTED.into(),
+            Value::String(text) => show_text(path, text, event),
+            other => other.clone(),
+        }
     }
 }
 
@@ -392,6 +432,13 @@ fn is_identity(path: &str) -> bool {
 }
 
 fn is_arguments(path: &str) -> bool {
+    // Most paths show at their end that they are none.
+    let end = path.trim_end_matches(|c: char| matches!(c, '.' | '-') || c.is_ascii_digit()).as_bytes();
+    if !end.last_chunk::<4>().is_some_and(|end| end.eq_ignore_ascii_case(b"args"))
+        && !end.last_chunk::<7>().is_some_and(|end| end.eq_ignore_ascii_case(b"command"))
+    {
+        return false;
+    }
     let path = normal(path);
     path.ends_with(".args") || path.ends_with(".command")
 }

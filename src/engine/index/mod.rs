@@ -4,6 +4,7 @@
 //! candidates are the intersection over the fields. It may let a rule through that does not match, never the reverse.
 
 mod familiar;
+mod inside;
 mod memo;
 mod regexes;
 mod witness;
@@ -16,6 +17,7 @@ use crate::event::{Projection, Scratch, Slot, Val};
 use crate::rule::ir::{Expr, Op, Relation, Rule, STAGES_DECIDED, Test, Text};
 use familiar::{Known, Part};
 use foldhash::fast::FixedState;
+use inside::Inside;
 use memo::{Memo, write_key};
 use regexes::Matching;
 use witness::{OfField, Witnesses};
@@ -75,6 +77,7 @@ pub(super) struct Index {
     witnesses: Vec<OfField>,
     /// Rules that have no witness.
     without: Bits,
+    inside: Inside,
     words: usize,
 }
 
@@ -125,7 +128,7 @@ impl Index {
             Part::new(slots, exprs, here, interner)
         });
         let familiar = familiar.collect();
-        Self { fields, familiar, witnesses, without, words }
+        Self { fields, familiar, witnesses, without, inside: Inside::new(exprs, projection), words }
     }
 
     /// The stages at which no rule can be true.
@@ -202,12 +205,14 @@ impl Index {
         and(rules, spare)
     }
 
-    /// Takes those rules out of the candidates that demand something else of what is familiar; false if none is left.
+    /// Takes those rules out of the candidates that demand something else of what is familiar, or of what is in bodies;
+    /// false if none is left.
     pub(super) fn narrow(&self, case: &mut Case<'_>, candidates: &mut Candidates) -> bool {
-        let Candidates { rules, known, .. } = candidates;
+        let Candidates { rules, spare, known, .. } = candidates;
         for (part, known) in self.familiar.iter().zip(known) {
             part.narrow(case, rules, known);
         }
+        self.inside.narrow(case, rules, spare);
         rules.iter().any(|word| *word != 0)
     }
 

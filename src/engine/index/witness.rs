@@ -27,7 +27,7 @@ const PATTERNS_FAST_MAX: usize = 20_000;
 
 /// What one event must have.
 #[derive(Clone, Debug, PartialEq)]
-struct Atom {
+pub(super) struct Atom {
     slot: Slot,
     asks: Asks,
 }
@@ -109,10 +109,10 @@ impl Witnesses {
         familiar: &[Slot],
         projection: &Projection,
     ) -> Self {
-        let looked_for = Search { projection, indexed };
+        let looked_for = Search { projection, indexed, inside: false };
         let words = exprs.len().div_ceil(64);
         let mut without = vec![0_u64; words].into_boxed_slice();
-        let mut by_slot: BTreeMap<Slot, Vec<(Asks, u32)>> = BTreeMap::new();
+        let mut all = Vec::new();
         let mut of_section: BTreeMap<u8, Slot> = BTreeMap::new();
         for (rule, (expr, narrowed)) in exprs.iter().zip(narrowed).enumerate() {
             let found = looked_for.witness(expr).filter(|atoms| {
@@ -128,15 +128,23 @@ impl Witnesses {
                         // Of a body it is only asked whether it is there: once for all that is in it.
                         let section = projection.section(slot);
                         let slot = section.map_or(slot, |section| *of_section.entry(section).or_insert(slot));
-                        by_slot.entry(slot).or_default().push((asks, number));
+                        all.push((Atom { slot, asks }, number));
                     }
                 }
                 None => without[rule / 64] |= 1 << (rule % 64),
             }
         }
-        let fields = by_slot.into_iter().map(|(slot, atoms)| OfField::new(slot, atoms, words)).collect();
-        Self { fields, without }
+        Self { fields: fields_of(all, words), without }
     }
+}
+
+/// What is to be looked up, with the numbers of the rules, by field.
+pub(super) fn fields_of(atoms: Vec<(Atom, u32)>, words: usize) -> Vec<OfField> {
+    let mut by_slot: BTreeMap<Slot, Vec<(Asks, u32)>> = BTreeMap::new();
+    for (Atom { slot, asks }, rule) in atoms {
+        by_slot.entry(slot).or_default().push((asks, rule));
+    }
+    by_slot.into_iter().map(|(slot, atoms)| OfField::new(slot, atoms, words)).collect()
 }
 
 fn grouped<K: Ord>(atoms: impl Iterator<Item = (K, u32)>) -> BTreeMap<K, Vec<u32>> {
@@ -336,14 +344,17 @@ impl Literals {
 }
 
 /// Looks for witnesses in expressions.
-struct Search<'s> {
-    projection: &'s Projection,
-    indexed: &'s [Slot],
+pub(super) struct Search<'s> {
+    pub(super) projection: &'s Projection,
+    /// Fields of which the index knows what rules admit.
+    pub(super) indexed: &'s [Slot],
+    /// Look inside of bodies, and nowhere else; not, only whether they are there.
+    pub(super) inside: bool,
 }
 
 impl Search<'_> {
     /// What must be true of an event somewhere if the expression is: one of these.
-    fn witness(&self, expr: &Expr) -> Option<Vec<Atom>> {
+    pub(super) fn witness(&self, expr: &Expr) -> Option<Vec<Atom>> {
         match expr {
             Expr::All(parts) => parts.iter().filter_map(|part| self.witness(part)).min_by_key(|atoms| cost(atoms)),
             Expr::Any(parts) => {
@@ -356,7 +367,12 @@ impl Search<'_> {
             Expr::Not(_) => None,
             Expr::Test(test) => {
                 let slot = self.projection.slot(test.field.plain()?.path())?;
-                let asks = if self.projection.is_lazy(slot) { vec![Asks::Present] } else { of_op(&test.op)? };
+                let asks = match self.projection.is_lazy(slot) {
+                    true if self.inside => inside(of_op(&test.op)?),
+                    true => vec![Asks::Present],
+                    false if self.inside => return None,
+                    false => of_op(&test.op)?,
+                };
                 // What the index knows need not be looked up again.
                 let known = self.indexed.contains(&slot) && !asks.iter().all(|asks| matches!(asks, Asks::Number(..)));
                 let is_null = matches!(test.op, Op::Null);
@@ -396,6 +412,11 @@ fn of_op(op: &Op) -> Option<Vec<Asks>> {
         Op::Number(number) => vec![Asks::Number(Ordering::Eq, *number)],
         Op::Exists | Op::OneOf { .. } | Op::Time(..) | Op::Field { .. } => present(),
     })
+}
+
+/// Of what is inside of bodies only whole texts are looked up: everything else is asked soon enough.
+fn inside(asks: Vec<Asks>) -> Vec<Asks> {
+    if asks.iter().all(|asks| matches!(asks, Asks::Is(_))) { asks } else { vec![Asks::Present] }
 }
 
 /// A text in lower case, looked for in some way; `None` if it is in too many texts, or too long to be looked up.

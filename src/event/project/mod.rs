@@ -37,6 +37,14 @@ pub const CLUSTER: &str = "cluster";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(u32);
 
+impl Slot {
+    /// Below [`Projection::slots`].
+    #[must_use]
+    pub fn number(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// One value that a path yielded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Val<'a> {
@@ -142,6 +150,12 @@ impl Projection {
             .ok()
             .and_then(|at| u32::try_from(at).ok())
             .map(Slot)
+    }
+
+    /// How many slots there are.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.paths.len()
     }
 
     /// Whether reading `slot` means parsing a body.
@@ -373,6 +387,12 @@ impl Scratch {
             at = entry.next;
             Some(self.view(entry.kept, event))
         })
+    }
+
+    /// The slots that have values, one after the other, in the order of the event; of bodies only of those that were parsed.
+    #[must_use]
+    pub fn touched(&self, number: usize) -> Option<Slot> {
+        self.touched.get(number).copied().map(Slot)
     }
 
     /// How many values a slot has.
