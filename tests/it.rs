@@ -26,6 +26,8 @@ mod coverage;
 mod crash;
 #[path = "it/daemon.rs"]
 mod daemon;
+#[path = "it/demo.rs"]
+mod demo;
 #[path = "it/deploy.rs"]
 mod deploy;
 #[path = "it/disk.rs"]
@@ -62,6 +64,8 @@ mod operators;
 mod order;
 #[path = "it/outbox.rs"]
 mod outbox;
+#[path = "it/page.rs"]
+mod page;
 #[path = "it/policy.rs"]
 mod policy;
 #[path = "it/prometheus.rs"]

@@ -180,30 +180,32 @@ fn json(out: &mut impl Write, alerts: &[Alert]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One alert in two lines: when, how bad, how often, which rule; then who did what. A line more for each of its steps.
 fn table(out: &mut impl Write, alerts: &[Alert]) -> Result<(), Failure> {
-    for alert in alerts {
-        let (on, off) = colors(alert.rule.level);
-        let time = alert.time.to_string();
-        let time = time.split('.').next().unwrap_or(&time).replace('T', " ");
-        let times = if alert.count > 1 { format!("  ×{}", alert.count) } else { String::new() };
-        let status = if alert.status == Status::Firing { "" } else { "\x1b[2m  over\x1b[0m" };
-        writeln!(
-            out,
-            "{time}  {on}{:<13}{off} \x1b[1m{}\x1b[0m{times}{status}",
-            alert.rule.level,
-            visible(&alert.rule.title)
-        )?;
-        writeln!(out, "                     {}", visible(&alert.summary))?;
-        for step in &alert.timeline {
-            let (time, title, times) = (step.time_of_day(), visible(&step.rule.title), step.times());
-            writeln!(out, "                       {time}  {title}{times}: {}", visible(&step.summary))?;
-        }
+    Ok(alerts.iter().try_for_each(|alert| row(out, alert))?)
+}
+
+/// One alert in two lines: when, how bad, how often, which rule; then who did what. A line more for each of its steps.
+pub(super) fn row(out: &mut impl Write, alert: &Alert) -> std::io::Result<()> {
+    let (on, off) = colors(alert.rule.level);
+    let time = alert.time.to_string();
+    let time = time.split('.').next().unwrap_or(&time).replace('T', " ");
+    let times = if alert.count > 1 { format!("  ×{}", alert.count) } else { String::new() };
+    let status = if alert.status == Status::Firing { "" } else { "\x1b[2m  over\x1b[0m" };
+    writeln!(
+        out,
+        "{time}  {on}{:<13}{off} \x1b[1m{}\x1b[0m{times}{status}",
+        alert.rule.level,
+        visible(&alert.rule.title)
+    )?;
+    writeln!(out, "                     {}", visible(&alert.summary))?;
+    for step in &alert.timeline {
+        let (time, title, times) = (step.time_of_day(), visible(&step.rule.title), step.times());
+        writeln!(out, "                       {time}  {title}{times}: {}", visible(&step.summary))?;
     }
     Ok(())
 }
 
-fn colors(level: Level) -> (&'static str, &'static str) {
+pub(super) fn colors(level: Level) -> (&'static str, &'static str) {
     let on = match level {
         Level::Critical => "\x1b[1;97;41m",
         Level::High => "\x1b[1;31m",

@@ -330,9 +330,37 @@ pub struct AdminConfig {
     /// Names under which it may be asked, such as that of a Service or an Ingress, beside localhost and its address.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
+    /// A proxy that authenticates people; with one, only those it names, and whoever has the token, may read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ProxyConfig>,
     /// Allows plain HTTP off loopback.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub insecure: bool,
+}
+
+/// `admin.proxy:`, such as oauth2-proxy; `{}` is on, with the defaults.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProxyConfig {
+    /// The header in which it names the user; it must drop what clients send under this name.
+    pub user_header: String,
+    /// The header in which it names the user's groups, parted by commas.
+    pub groups_header: String,
+    /// Addresses and ranges from which its requests come.
+    pub from: Vec<String>,
+    /// Users and groups who may change something; everybody else whom it names may read.
+    pub editors: Vec<String>,
+}
+
+impl Default for ProxyConfig {
+    fn default() -> Self {
+        Self {
+            user_header: "X-Forwarded-User".to_owned(),
+            groups_header: "X-Forwarded-Groups".to_owned(),
+            from: vec!["127.0.0.0/8".to_owned(), "::1".to_owned()],
+            editors: Vec::new(),
+        }
+    }
 }
 
 impl Default for AdminConfig {
@@ -342,6 +370,7 @@ impl Default for AdminConfig {
             token: None,
             token_file: None,
             hosts: Vec::new(),
+            proxy: None,
             insecure: false,
         }
     }

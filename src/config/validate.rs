@@ -1,8 +1,11 @@
 //! What serde cannot know: names that must exist or differ, values that fit together.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+use http::HeaderName;
+use ipnet::IpNet;
 
 use super::read::{Item, Parts, head};
 use super::tree::{Tree, each_entry};
@@ -24,6 +27,7 @@ pub(super) fn check(parts: &Parts, tree: &mut Tree) {
     rest(parts, tree);
     lists(parts, tree);
     canary(parts, tree);
+    proxy(parts, tree);
     for node in item_nodes(parts) {
         secrets_given_twice(node, tree);
     }
@@ -251,6 +255,24 @@ fn lists(parts: &Parts, tree: &mut Tree) {
     }
     for (name, message) in lists::taken(&options.placeholders) {
         tree.report(place("placeholders", &name), message, None);
+    }
+}
+
+/// Whom the admin listener believes.
+fn proxy(parts: &Parts, tree: &mut Tree) {
+    let Some(proxy) = parts.rest.as_ref().and_then(|config| config.admin.proxy.as_ref()) else { return };
+    let node = parts.root.get("admin").and_then(|admin| admin.get("proxy"));
+    let at = |key: &str| node.map_or_else(Span::default, |node| place(node, key));
+    for (key, header) in [("user_header", &proxy.user_header), ("groups_header", &proxy.groups_header)] {
+        if header.parse::<HeaderName>().is_err() {
+            tree.report(at(key), format!("`{header}` is no name of a header"), None);
+        }
+    }
+    for net in proxy.from.iter().filter(|net| net.parse::<IpNet>().is_err() && net.parse::<IpAddr>().is_err()) {
+        tree.report(at("from"), format!("`{net}` is neither an address nor a range like 10.0.0.0/8"), None);
+    }
+    if proxy.from.is_empty() {
+        tree.report(at("from"), "`from` is empty: nobody could come through the proxy", None);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::StoreError;
+use super::{StoreError, find, triage};
 use crate::clock::Timestamp;
 
 /// The database's name within the state directory.
@@ -19,7 +19,7 @@ const LOCK: &str = "lock";
 /// `KSRN`: tells this database from any other program's.
 const APPLICATION_ID: i32 = 0x4b53_524e;
 /// Kept in `user_version`; raised with every change of the tables.
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 
 /// A reader never waits for the writer in WAL mode; this covers a shell that holds the file.
 const BUSY_MAX: Duration = Duration::from_secs(5);
@@ -104,7 +104,9 @@ CREATE TABLE file_positions (
 ";
 
 /// What each version added to the one before: the first is for databases of version 1. New databases get all of them.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [BASELINES, triage::MIGRATION];
+
+const BASELINES: &str = "
 CREATE TABLE baselines ( -- what first_seen and spike have learned, up to the cursor
   rule    TEXT NOT NULL,
   key     INTEGER NOT NULL, -- hash of cluster and group
@@ -115,7 +117,7 @@ CREATE TABLE baselines ( -- what first_seen and spike have learned, up to the cu
   PRIMARY KEY (rule, key)
 ) WITHOUT ROWID;
 CREATE INDEX baselines_written ON baselines (written);
-"];
+";
 
 /// Makes the state directory if need be and takes its lock, which lasts as long as the returned file.
 pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
@@ -178,6 +180,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY))?;
     connection.busy_timeout(BUSY_MAX)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    find::install(&connection)?;
     Ok(connection)
 }
 

@@ -5,6 +5,7 @@ mod canary;
 mod clock;
 mod full;
 mod model;
+mod triage;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::alert::{EventExcerpt, ObjectRef, RuleInfo, Status, User};
+use crate::alert::{EventExcerpt, Level, ObjectRef, RuleInfo, Status, User};
 
 /// After every time at which a test retries.
 const LATER: Timestamp = Timestamp(i64::MAX / 4);
@@ -633,7 +634,7 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let refused = Store::open(dir.path()).err().unwrap().to_string();
     assert!(refused.contains("state.db") && refused.contains("99") && refused.contains("newer"), "{refused}");
-    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 3).unwrap();
     assert_eq!(Store::open(dir.path()).unwrap().journal_after(0, 9).await.unwrap().len(), 1);
 }
 
@@ -644,7 +645,14 @@ async fn a_database_of_version_1_is_brought_up_to_date_and_loses_nothing() {
     store.close().await;
     let path = dir.path().join("state.db");
     let old = rusqlite::Connection::open(&path).unwrap();
-    old.execute_batch("DROP TABLE baselines; PRAGMA user_version = 1").unwrap();
+    old.execute_batch(
+        "DROP TABLE baselines; DROP TABLE deeds; DROP TABLE silences;
+         DROP INDEX alerts_time; DROP INDEX alerts_object; DROP INDEX alerts_silence;
+         ALTER TABLE alerts DROP COLUMN verb; ALTER TABLE alerts DROP COLUMN object;
+         ALTER TABLE alerts DROP COLUMN handling; ALTER TABLE alerts DROP COLUMN silence;
+         CREATE INDEX alerts_time ON alerts (time, id); PRAGMA user_version = 1",
+    )
+    .unwrap();
     drop(old);
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(store.journal_after(0, 9).await.unwrap().len(), 1);
@@ -652,7 +660,7 @@ async fn a_database_of_version_1_is_brought_up_to_date_and_loses_nothing() {
     store.close().await;
     let version: i32 =
         rusqlite::Connection::open(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-    assert_eq!(version, 2);
+    assert_eq!(version, 3);
 }
 
 #[tokio::test]
