@@ -108,6 +108,48 @@ pub struct Alert {
     pub matched: BTreeMap<String, Value>,
     /// At most ten, oldest first.
     pub audit_ids: Vec<String>,
+    /// Of a correlation of several rules: which were true, in order. At most twenty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timeline: Vec<Step>,
+}
+
+/// What a timeline says of one rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Event time of its first match in the episode.
+    pub time: Timestamp,
+    /// The rule.
+    pub rule: RuleName,
+    /// One line about that match, as untrusted as the alert's own. Empty if nothing is known of it any more.
+    pub summary: String,
+    /// Its matches in the episode so far.
+    pub count: u64,
+}
+
+impl Step {
+    /// `04:44:20`, for people who know the day.
+    #[must_use]
+    pub fn time_of_day(&self) -> String {
+        let time = self.time.to_string();
+        time.split(['T', '.', 'Z']).nth(1).unwrap_or_default().to_owned()
+    }
+
+    /// ` ×3`, or nothing for a single match.
+    #[must_use]
+    pub fn times(&self) -> String {
+        if self.count > 1 { format!(" ×{}", self.count) } else { String::new() }
+    }
+}
+
+/// A rule, as short as people know it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RuleName {
+    /// The rule's id.
+    pub id: String,
+    /// The rule's title.
+    pub title: String,
+    /// The rule's level, after the configuration's override.
+    pub level: Level,
 }
 
 /// What an alert says of its rule.

@@ -32,7 +32,7 @@
 //! | 5 | engine, policy |
 //! | 6 | correlate |
 //! | 7 | cases, scan, store |
-//! | 8 | sink, pipeline |
+//! | 8 | sink, pipeline, tune |
 //! | 9 | notify, source |
 //! | 10 | config |
 //! | 11 | admin |
@@ -75,5 +75,6 @@ pub mod source;
 pub mod store;
 pub mod text;
 pub mod token;
+pub mod tune;
 pub mod units;
 pub mod yaml;

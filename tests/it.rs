@@ -20,10 +20,14 @@ mod cli;
 mod clock;
 #[path = "it/corpora.rs"]
 mod corpora;
+#[path = "it/coverage.rs"]
+mod coverage;
 #[path = "it/crash.rs"]
 mod crash;
 #[path = "it/daemon.rs"]
 mod daemon;
+#[path = "it/demo.rs"]
+mod demo;
 #[path = "it/deploy.rs"]
 mod deploy;
 #[path = "it/disk.rs"]
@@ -38,6 +42,10 @@ mod evasion;
 mod falco;
 #[path = "it/file.rs"]
 mod file;
+#[path = "it/gates.rs"]
+mod gates;
+#[path = "it/helm.rs"]
+mod helm;
 #[path = "it/judge.rs"]
 mod judge;
 #[cfg(feature = "kafka")]
@@ -59,6 +67,8 @@ mod operators;
 mod order;
 #[path = "it/outbox.rs"]
 mod outbox;
+#[path = "it/page.rs"]
+mod page;
 #[path = "it/policy.rs"]
 mod policy;
 #[path = "it/prometheus.rs"]
@@ -81,6 +91,8 @@ mod semantics;
 mod silence;
 #[path = "it/support.rs"]
 mod support;
+#[path = "it/tuning.rs"]
+mod tuning;
 #[path = "it/unwrap.rs"]
 mod unwrap;
 #[path = "it/vocabulary.rs"]

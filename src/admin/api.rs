@@ -1,27 +1,19 @@
-//! `/api/v1`: alerts, rules, status, reload. Answers and errors are JSON; an error is `{"error": "…"}`.
+//! `/api/v1`: alerts, figures, rules, status, reload. Answers and errors are JSON; an error is `{"error": "…"}`.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{AdminState, Answer};
-use crate::alert::{Alert, Level};
+use super::access::{Caller, Role};
+use super::answer::Answer;
+use super::{AdminState, query};
 use crate::clock::{self, Timestamp};
-use crate::store::{AlertQuery, StoreError};
-use crate::units::Span;
+use crate::store::{Backlog, Deed, Handling, Listed, StoreError};
 
-/// Alerts on a page, where `limit` does not say.
-const LIMIT_DEFAULT: usize = 100;
-/// Alerts on the longest page.
-const LIMIT_MAX: usize = 1_000;
 /// How long an answer waits for the store.
 const STORE_TIME: Duration = Duration::from_secs(10);
-/// The parameters of `/api/v1/alerts`.
-const PARAMETERS: [&str; 10] =
-    ["since", "until", "level", "rule", "cluster", "user", "namespace", "q", "limit", "cursor"];
 
 /// Answers with a code and one sentence.
 pub(super) fn error(status: StatusCode, words: &str) -> Answer {
@@ -30,22 +22,55 @@ pub(super) fn error(status: StatusCode, words: &str) -> Answer {
 
 /// `GET /api/v1/alerts`.
 pub(super) async fn alerts(state: &AdminState, query: &str) -> Answer {
-    let query = match parse(query, clock::now()) {
+    let query = match query::listing(query, clock::now()) {
         Ok(query) => query,
         Err(words) => return error(StatusCode::BAD_REQUEST, &words),
     };
     let limit = query.limit;
-    match within_time(state.store.alerts(query)).await {
-        Ok(alerts) => Answer::json(StatusCode::OK, &page(&alerts, limit)),
+    match within_time(state.store.listed(query)).await {
+        Ok(alerts) => Answer::json_text(StatusCode::OK, page(&alerts, limit)),
+        Err(answer) => answer,
+    }
+}
+
+/// `GET /api/v1/figures`.
+pub(super) async fn figures(state: &AdminState, query: &str) -> Answer {
+    let now = clock::now();
+    let (query, bars) = match query::figures(query, now) {
+        Ok(asked) => asked,
+        Err(words) => return error(StatusCode::BAD_REQUEST, &words),
+    };
+    match within_time(state.store.figures(query, now, bars)).await {
+        Ok(figures) => Answer::json(StatusCode::OK, &json!(figures)),
         Err(answer) => answer,
     }
 }
 
 /// `GET /api/v1/alerts/{id}`.
 pub(super) async fn alert(state: &AdminState, id: &str) -> Answer {
-    match within_time(state.store.alert(id)).await {
-        Ok(Some(alert)) => Answer::json(StatusCode::OK, &json!(alert)),
+    match within_time(state.store.listed_one(id)).await {
+        Ok(Some((alert, deeds))) => Answer::json_text(StatusCode::OK, with_deeds(&alert, &deeds)),
         Ok(None) => error(StatusCode::NOT_FOUND, "no alert has this id"),
+        Err(answer) => answer,
+    }
+}
+
+/// `GET /api/v1/alerts/{id}/related`.
+pub(super) async fn related(state: &AdminState, id: &str) -> Answer {
+    match within_time(state.store.related(id)).await {
+        Ok(Some(related)) => {
+            let (user, object) = (array(&related.user), array(&related.object));
+            Answer::json_text(StatusCode::OK, format!(r#"{{"user":{user},"object":{object}}}"#))
+        }
+        Ok(None) => error(StatusCode::NOT_FOUND, "no alert has this id"),
+        Err(answer) => answer,
+    }
+}
+
+/// `GET /api/v1/silences`.
+pub(super) async fn silences(state: &AdminState) -> Answer {
+    match within_time(state.store.silences(clock::now())).await {
+        Ok(silences) => Answer::json(StatusCode::OK, &json!({ "silences": silences })),
         Err(answer) => answer,
     }
 }
@@ -55,8 +80,27 @@ pub(super) fn rules(state: &AdminState) -> Answer {
     Answer::json(StatusCode::OK, &json!({ "rules": (state.rules)() }))
 }
 
+/// `GET /api/v1/rules/{id}`.
+pub(super) fn rule(state: &AdminState, id: &str) -> Answer {
+    // Ids are free text in rules of one's own.
+    let id = percent_encoding::percent_decode_str(id).decode_utf8_lossy();
+    match (state.rule)(&id) {
+        Some(rule) => Answer::json(StatusCode::OK, &rule),
+        None => error(StatusCode::NOT_FOUND, "no rule in use has this id"),
+    }
+}
+
+/// `GET /api/v1/session`: who the listener takes the caller for, and what would make more of them.
+pub(super) fn session(state: &AdminState, caller: &Caller) -> Answer {
+    let role = if caller.role == Role::Editor { "editor" } else { "reader" };
+    Answer::json(
+        StatusCode::OK,
+        &json!({"who": caller.who, "role": role, "token": state.tokens.is_some(), "proxy": state.proxy.is_some()}),
+    )
+}
+
 /// `GET /api/v1/status`.
-pub(super) fn status(state: &AdminState, started: Timestamp) -> Answer {
+pub(super) async fn status(state: &AdminState, started: Timestamp) -> Answer {
     let reasons = state.health.reasons();
     let mut status = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -68,7 +112,22 @@ pub(super) fn status(state: &AdminState, started: Timestamp) -> Answer {
     if let (Some(status), Value::Object(more)) = (status.as_object_mut(), (state.status)()) {
         status.extend(more);
     }
+    let sinks: Vec<String> =
+        status["sinks"].as_array().into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect();
+    let mut outbox = Vec::new();
+    for sink in sinks {
+        match within_time(state.store.backlog(&sink)).await {
+            Ok(backlog) => outbox.push(waiting(&sink, backlog)),
+            Err(answer) => return answer,
+        }
+    }
+    status["outbox"] = outbox.into();
     Answer::json(StatusCode::OK, &status)
+}
+
+fn waiting(sink: &str, backlog: Backlog) -> Value {
+    let oldest = backlog.oldest.map(|queued| clock::now().since(queued).as_secs());
+    json!({"sink": sink, "waiting": backlog.records, "oldest_seconds": oldest, "dead": backlog.dead})
 }
 
 /// `POST /api/v1/reload`.
@@ -80,7 +139,7 @@ pub(super) async fn reload(state: &AdminState) -> Answer {
     }
 }
 
-async fn within_time<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, Answer> {
+pub(super) async fn within_time<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, Answer> {
     match timeout(STORE_TIME, asked).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(wrong)) => Err(error(StatusCode::SERVICE_UNAVAILABLE, &wrong.to_string())),
@@ -89,110 +148,78 @@ async fn within_time<T>(asked: impl Future<Output = Result<T, StoreError>>) -> R
 }
 
 /// One page and where the next one starts: `next_cursor` is absent when there is no next one.
-fn page(alerts: &[Alert], limit: usize) -> Value {
-    let mut page = json!({ "alerts": alerts });
+fn page(alerts: &[Listed], limit: usize) -> String {
+    let mut page = format!(r#"{{"alerts":{}"#, array(alerts));
     if let Some(last) = alerts.last().filter(|_| alerts.len() >= limit) {
-        page["next_cursor"] = cursor(last).into();
+        page.push_str(&format!(r#","next_cursor":{}"#, json!(query::cursor(last))));
     }
+    page.push('}');
     page
 }
 
-fn cursor(last: &Alert) -> String {
-    format!("{}.{}", last.time.0, last.id)
-}
-
-fn parse_cursor(text: &str) -> Result<(Timestamp, String), String> {
-    let wrong = || "`cursor` must be the `next_cursor` of the page before".to_owned();
-    let (time, id) = text.split_once('.').ok_or_else(wrong)?;
-    Ok((Timestamp(time.parse().map_err(|_| wrong())?), id.to_owned()))
-}
-
-/// The query string as the store wants it; the error names every mistake.
-fn parse(query: &str, now: Timestamp) -> Result<AlertQuery, String> {
-    let mut parsed = AlertQuery { limit: LIMIT_DEFAULT, ..AlertQuery::default() };
-    let (mut seen, mut wrong, mut unknown) = (BTreeSet::new(), Vec::new(), Vec::new());
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        if !PARAMETERS.contains(&&*name) {
-            unknown.push(format!("`{name}`"));
-        } else if !seen.insert(name.clone()) {
-            wrong.push(format!("`{name}` is given twice"));
-        } else if let Err(words) = set(&mut parsed, &name, &value, now) {
-            wrong.push(words);
-        }
+fn array(alerts: &[Listed]) -> String {
+    let mut array = String::with_capacity(alerts.iter().map(|alert| alert.body.len() + 64).sum::<usize>() + 2);
+    for alert in alerts {
+        array.push(if array.is_empty() { '[' } else { ',' });
+        write_alert(&mut array, alert);
     }
-    if !unknown.is_empty() {
-        wrong.push(format!("unknown: {}; known are {}", unknown.join(", "), PARAMETERS.join(", ")));
-    }
-    if wrong.is_empty() { Ok(parsed) } else { Err(wrong.join("; ")) }
+    array.push_str(if array.is_empty() { "[]" } else { "]" });
+    array
 }
 
-fn set(query: &mut AlertQuery, name: &str, value: &str, now: Timestamp) -> Result<(), String> {
-    let text = || Some(value.to_owned());
+/// The alert as it is kept, and what people did about it. It is not read: a page of a thousand would take long.
+fn write_alert(out: &mut String, alert: &Listed) {
+    let body = alert.body.strip_suffix('}').unwrap_or(&alert.body);
+    out.push_str(body);
+    if let Some(handling) = alert.handling {
+        out.push_str(&format!(r#","handling":"{}""#, handling.as_str()));
+    }
+    if let Some(silence) = alert.silence {
+        out.push_str(&format!(r#","silence":{silence}"#));
+    }
+    out.push('}');
+}
+
+fn with_deeds(alert: &Listed, deeds: &[Deed]) -> String {
+    let mut shown = String::new();
+    write_alert(&mut shown, alert);
+    if !deeds.is_empty() {
+        shown.pop();
+        shown.push_str(&format!(r#","history":{}}}"#, json!(deeds)));
+    }
+    shown
+}
+
+/// What is asked for where somebody changes how far an alert is.
+pub(super) fn handling(name: &str) -> Option<Option<Handling>> {
     match name {
-        "since" => query.since = Some(time(name, value, now)?),
-        "until" => query.until = Some(time(name, value, now)?),
-        "level" => query.min_level = Some(value.parse::<Level>()?),
-        "rule" => query.rule = text(),
-        "cluster" => query.cluster = text(),
-        "user" => query.user = text(),
-        "namespace" => query.namespace = text(),
-        "q" => query.text = text(),
-        "limit" => {
-            let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-            query.limit = limit.ok_or_else(|| format!("`limit` must be a number from 1 to {LIMIT_MAX}"))?;
-        }
-        _ => query.before = Some(parse_cursor(value)?),
+        "acknowledge" => Some(Some(Handling::Acknowledged)),
+        "close" => Some(Some(Handling::Closed)),
+        "reopen" => Some(Some(Handling::Open)),
+        "note" => Some(None),
+        _ => None,
     }
-    Ok(())
-}
-
-/// A point in time, or a span before now.
-fn time(name: &str, value: &str, now: Timestamp) -> Result<Timestamp, String> {
-    Timestamp::parse(value)
-        // A plus sign that was not encoded arrives as a space.
-        .or_else(|| Timestamp::parse(&value.replace(' ', "+")))
-        .or_else(|| value.parse::<Span>().ok().map(|span| now.minus(span.0)))
-        .ok_or_else(|| format!("`{name}` must be a time like 2026-11-21T04:00:00Z, or a span before now like 1h"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const NOW: Timestamp = Timestamp(1_000_000_000_000_000);
-
     #[test]
-    fn filters() {
-        let query = parse(
-            "since=2026-11-21T05:00:00%2B01:00&until=1h&level=high&rule=r&cluster=c&user=a+b&namespace=n&q=x%26y&limit=7\
-             &cursor=5.abc",
-            NOW,
-        );
-        let text = |text: &str| Some(text.to_owned());
-        let expected = AlertQuery {
-            since: Timestamp::parse("2026-11-21T04:00:00Z"),
-            until: Some(NOW.minus(Duration::from_secs(3600))),
-            min_level: Some(Level::High),
-            rule: text("r"),
-            cluster: text("c"),
-            user: text("a b"),
-            namespace: text("n"),
-            text: text("x&y"),
-            limit: 7,
-            before: Some((Timestamp(5), "abc".to_owned())),
+    fn what_people_did_stands_beside_what_is_kept() {
+        let listed = |handling, silence| Listed {
+            time: Timestamp(7),
+            id: "a".to_owned(),
+            body: r#"{"id":"a"}"#.to_owned(),
+            handling,
+            silence,
         };
-        assert_eq!(query.map(|query| format!("{query:?}")), Ok(format!("{expected:?}")));
-        assert_eq!(parse("", NOW).map(|query| query.limit), Ok(LIMIT_DEFAULT));
-        let plus = parse("since=2026-11-21T05:00:00+01:00", NOW).map(|query| query.since);
-        assert_eq!(plus, Ok(Timestamp::parse("2026-11-21T04:00:00Z")));
-    }
-
-    #[test]
-    fn all_mistakes_are_told() {
-        let wrong = parse("levle=high&limit=0&since=yesterday&cursor=x&rule=a&rule=b&level=bad", NOW).unwrap_err();
-        for part in ["`levle`", "`limit` must", "`since` must", "`cursor` must", "`rule` is given twice", "`bad` is no"]
-        {
-            assert!(wrong.contains(part), "{part} in {wrong}");
-        }
+        let all = [listed(None, None), listed(Some(Handling::Closed), Some(3))];
+        assert_eq!(array(&all), r#"[{"id":"a"},{"id":"a","handling":"closed","silence":3}]"#);
+        assert_eq!(page(&all, 2), format!(r#"{{"alerts":{},"next_cursor":"7.a"}}"#, array(&all)));
+        assert_eq!(page(&[], 2), r#"{"alerts":[]}"#);
+        let deed = Deed { at: Timestamp(0), who: "ada".to_owned(), handling: None, note: "\"".to_owned() };
+        let shown: Value = serde_json::from_str(&with_deeds(&all[1], &[deed])).expect("JSON");
+        assert_eq!((&shown["history"][0]["note"], &shown["silence"]), (&json!("\""), &json!(3)));
     }
 }

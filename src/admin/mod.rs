@@ -1,11 +1,18 @@
-//! The admin listener: metrics, health, API. On its own thread with its own runtime, so that no load on the data path
-//! fails a probe.
+//! The admin listener: metrics, health, API and the web page. On its own thread with its own runtime, so that no load on the
+//! data path fails a probe.
 //!
 //! It knows the other parts only by [`AdminState`].
 
+mod access;
+mod answer;
 mod api;
+mod change;
 mod health;
 mod hosts;
+mod live;
+mod page;
+mod query;
+mod routes;
 #[cfg(test)]
 mod tests;
 
@@ -18,13 +25,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
-};
-use http::header::{HeaderName, HeaderValue};
+use http::header::{ACCEPT, ALLOW, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -36,7 +40,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::access::Caller;
+pub use self::access::Proxy;
+use self::answer::Answer;
 pub use self::health::{Health, Unready};
+use self::routes::Route;
 use crate::clock::{self, Timestamp};
 use crate::metrics::{Metrics, OPENMETRICS, PLAIN_TEXT};
 use crate::store::Store;
@@ -44,6 +52,8 @@ use crate::token::Tokens;
 
 /// Something shown as JSON, as it is now. It must be quick: probes wait behind it.
 pub type View = Box<dyn Fn() -> Value + Send + Sync>;
+/// A rule by its id, shown as JSON, if there is one.
+pub type RuleView = Box<dyn Fn(&str) -> Option<Value> + Send + Sync>;
 /// Asks for a reload and waits for its end; the work itself belongs on another thread. `Ok` is what to report.
 pub type Reload = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Value, String>> + Send>> + Send + Sync>;
 
@@ -57,12 +67,16 @@ pub struct AdminState {
     pub store: Store,
     /// The array of `/api/v1/rules`.
     pub rules: View,
+    /// The object of `/api/v1/rules/{id}`.
+    pub rule: RuleView,
     /// An object whose members are added to those of `/api/v1/status`.
     pub status: View,
     /// For `POST /api/v1/reload`.
     pub reload: Reload,
     /// What every change must bear; without it changes are taken from this machine only.
     pub tokens: Option<Arc<Tokens>>,
+    /// Who tells who somebody is.
+    pub proxy: Option<Proxy>,
     /// Names under which it may be asked, beside its addresses.
     pub hosts: Vec<String>,
 }
@@ -76,16 +90,9 @@ const STOP_TIME: Duration = Duration::from_secs(2);
 /// Pause after a failed accept: it fails for want of descriptors, and asking again at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-const LANDING_PAGE: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Kubesiren</title>\
-<h1>Kubesiren</h1><ul>\
-<li><a href=\"/api/v1/alerts\">/api/v1/alerts</a>: alerts, newest first; filters since, until, level, rule, cluster, \
-user, namespace, q, limit, cursor\
-<li><a href=\"/api/v1/rules\">/api/v1/rules</a>: the rules in use\
-<li><a href=\"/api/v1/status\">/api/v1/status</a>\
-<li>POST /api/v1/reload\
-<li><a href=\"/metrics\">/metrics</a>\
-<li><a href=\"/livez\">/livez</a>, <a href=\"/readyz\">/readyz</a>\
-</ul></html>\n";
+/// Bytes of a body, and how long it may take to come.
+const BODY_MAX: usize = 64 << 10;
+const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// Serves `listener` on a thread of its own until `shutdown`, which should come last of all: probes and scrapes are
 /// answered while the daemon drains.
@@ -97,7 +104,7 @@ pub fn spawn(
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let bound = listener.local_addr()?;
-    let admin = Arc::new(Admin { state, bound, started: clock::now() });
+    let admin = Arc::new(Admin::new(state, bound, shutdown.clone()));
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async move {
             match TcpListener::from_std(listener) {
@@ -106,38 +113,6 @@ pub fn spawn(
             }
         });
     })
-}
-
-/// An answer before it becomes a response.
-struct Answer {
-    status: StatusCode,
-    content_type: &'static str,
-    body: String,
-    header: Option<(HeaderName, HeaderValue)>,
-}
-
-impl Answer {
-    fn text(status: StatusCode, body: impl Into<String>) -> Self {
-        Self { status, content_type: "text/plain; charset=utf-8", body: body.into(), header: None }
-    }
-
-    fn json(status: StatusCode, body: &Value) -> Self {
-        let body = format!("{body}\n");
-        Self { status, content_type: "application/json", body, header: None }
-    }
-
-    fn response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(Bytes::from(self.body)));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        // Alerts carry text that attackers chose: no browser may take it for anything but what it is.
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'"));
-        headers.extend(self.header);
-        response
-    }
 }
 
 /// Both ends of a connection.
@@ -154,9 +129,17 @@ struct Admin {
     /// What the listener is bound to.
     bound: SocketAddr,
     started: Timestamp,
+    /// Cancelled when the listener stops.
+    stop: CancellationToken,
+    /// Places for those who are told live.
+    streams: Arc<Semaphore>,
 }
 
 impl Admin {
+    fn new(state: AdminState, bound: SocketAddr, stop: CancellationToken) -> Self {
+        Self { state, bound, started: clock::now(), stop, streams: Arc::new(Semaphore::new(live::STREAMS_MAX)) }
+    }
+
     async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: CancellationToken) {
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let (tasks, overdue) = (TaskTracker::new(), CancellationToken::new());
@@ -192,7 +175,14 @@ impl Admin {
     async fn connection(self: Arc<Self>, stream: TcpStream, ends: Ends, shutdown: CancellationToken) {
         let service = service_fn(move |request: Request<Incoming>| {
             let admin = self.clone();
-            async move { Ok::<_, Infallible>(admin.answer(&request.into_parts().0, ends).await.response()) }
+            async move {
+                let (head, body) = request.into_parts();
+                let answer = match read(&head, body).await {
+                    Ok(body) => admin.answer(&head, &body, ends).await,
+                    Err(refusal) => refusal,
+                };
+                Ok::<_, Infallible>(answer.response(&head))
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -209,74 +199,85 @@ impl Admin {
         }
     }
 
-    async fn answer(&self, request: &Parts, ends: Ends) -> Answer {
-        let path = request.uri.path();
-        let alert_id = path.strip_prefix("/api/v1/alerts/").filter(|id| !id.is_empty() && !id.contains('/'));
-        let allowed = match path {
-            "/api/v1/reload" => "POST",
-            "/" | "/metrics" | "/livez" | "/readyz" | "/api/v1/alerts" | "/api/v1/rules" | "/api/v1/status" => {
-                "GET, HEAD"
-            }
-            _ if alert_id.is_some() => "GET, HEAD",
-            _ => return api::error(StatusCode::NOT_FOUND, "no such path; / lists those there are"),
+    async fn answer(&self, request: &Parts, body: &[u8], ends: Ends) -> Answer {
+        let Some(route) = Route::of(request.uri.path()) else {
+            return api::error(StatusCode::NOT_FOUND, "no such path; docs/page.md lists those there are");
         };
+        let allowed = route.allowed();
         if !allowed.split(", ").any(|method| method == request.method.as_str()) {
             let words = format!("only {allowed} is answered here");
-            let header = Some((ALLOW, HeaderValue::from_static(allowed)));
-            return Answer { header, ..api::error(StatusCode::METHOD_NOT_ALLOWED, &words) };
+            return api::error(StatusCode::METHOD_NOT_ALLOWED, &words).with(ALLOW, HeaderValue::from_static(allowed));
         }
-        if !matches!(path, "/metrics" | "/livez" | "/readyz") && !self.is_meant(request, ends) {
+        // Probes and scrapes are answered under every name, and to everybody.
+        match route {
+            Route::Metrics => return self.metrics(request),
+            Route::Livez => return Answer::text(StatusCode::OK, "ok\n"),
+            Route::Readyz => return self.readiness(),
+            _ => {}
+        }
+        if !self.is_meant(request, ends) {
             return api::error(StatusCode::FORBIDDEN, hosts::REFUSAL);
         }
         if request.method == Method::POST
-            && let Some(refusal) = self.refuse_change(request, ends.peer).await
+            && let Some(tokens) = &self.state.tokens
         {
+            access::renew(tokens).await;
+        }
+        let caller = Caller::of(&self.state, request, ends.peer);
+        if request.method == Method::POST {
+            return self.change(&route, request, body, &caller).await;
+        }
+        if let Some(refusal) = access::refuse_reading(&caller) {
             return refusal;
         }
-        match path {
-            "/" => Answer { content_type: "text/html; charset=utf-8", ..Answer::text(StatusCode::OK, LANDING_PAGE) },
-            "/metrics" => self.metrics(request),
-            "/livez" => Answer::text(StatusCode::OK, "ok\n"),
-            "/readyz" => self.readiness(),
-            "/api/v1/alerts" => api::alerts(&self.state, request.uri.query().unwrap_or_default()).await,
-            "/api/v1/rules" => api::rules(&self.state),
-            "/api/v1/status" => api::status(&self.state, self.started),
-            "/api/v1/reload" => api::reload(&self.state).await,
-            _ => api::alert(&self.state, alert_id.unwrap_or_default()).await,
+        let (state, query) = (&self.state, request.uri.query().unwrap_or_default());
+        match route {
+            Route::Page(file) => page::answer(file, request),
+            Route::Alerts => api::alerts(state, query).await,
+            Route::Alert(id) => api::alert(state, id).await,
+            Route::Related(id) => api::related(state, id).await,
+            Route::Figures => api::figures(state, query).await,
+            Route::Stream => live::stream(&state.store, &self.streams, &self.stop),
+            Route::Silences => api::silences(state).await,
+            Route::Rules => api::rules(state),
+            Route::Rule(id) => api::rule(state, id),
+            Route::Session => api::session(state, &caller),
+            Route::Status => api::status(state, self.started).await,
+            Route::Metrics
+            | Route::Livez
+            | Route::Readyz
+            | Route::Handling(_)
+            | Route::EndSilence(_)
+            | Route::Reload => unreachable_method(),
+        }
+    }
+
+    /// Answers what changes something.
+    async fn change(&self, route: &Route<'_>, request: &Parts, body: &[u8], caller: &Caller) -> Answer {
+        if access::from_another_site(request, &self.state.hosts) {
+            return api::error(StatusCode::FORBIDDEN, "asked for by a page of another site");
+        }
+        if let Some(refusal) = access::refuse_change(&self.state, caller) {
+            return refusal;
+        }
+        if !matches!(route, Route::Reload) && !access::is_json(request) {
+            let words = "the body must be JSON, and say so: `content-type: application/json`";
+            return api::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, words);
+        }
+        match route {
+            Route::Reload => api::reload(&self.state).await,
+            Route::Handling(id) => change::handle(&self.state, id, body, caller).await,
+            Route::Silences => change::silence(&self.state, body, caller).await,
+            Route::EndSilence(id) => change::end_silence(&self.state, *id, caller).await,
+            _ => unreachable_method(),
         }
     }
 
     /// Whether the request names this listener. A page of another site can have its own name lead here, and then reads
-    /// all answers: its browser tells that name. Probes and scrapes are answered under every name, and so is who has the
-    /// token, which no such page has.
+    /// all answers: its browser tells that name. Who has the token is answered under every name: no such page has it.
     fn is_meant(&self, request: &Parts, ends: Ends) -> bool {
         hosts::all_known(request, &self.state.hosts, self.bound.ip(), ends.local)
             || self.state.tokens.as_ref().is_some_and(|tokens| tokens.borne_by(&request.headers))
-    }
-
-    /// Why this client may not change anything, if it may not.
-    async fn refuse_change(&self, request: &Parts, peer: IpAddr) -> Option<Answer> {
-        if from_another_site(request) {
-            return Some(api::error(StatusCode::FORBIDDEN, "asked for by a page of another site"));
-        }
-        let Some(tokens) = &self.state.tokens else {
-            let words = "changes are taken from this machine only; set `admin.token_file` to ask from elsewhere";
-            return (!peer.to_canonical().is_loopback()).then(|| api::error(StatusCode::FORBIDDEN, words));
-        };
-        let reloaded = tokio::task::spawn_blocking({
-            let tokens = Arc::clone(tokens);
-            move || tokens.reload()
-        });
-        if let Ok(Err(error)) = reloaded.await {
-            tracing::warn!(%error, "admin token not taken; the old one stays in use");
-        }
-        (!tokens.borne_by(&request.headers)).then(|| {
-            let header = Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
-            Answer {
-                header,
-                ..api::error(StatusCode::UNAUTHORIZED, "changes need the bearer token of `admin.token_file`")
-            }
-        })
     }
 
     fn metrics(&self, request: &Parts) -> Answer {
@@ -298,9 +299,21 @@ impl Admin {
     }
 }
 
-/// Whether a browser sends this on behalf of some other site's page. The listener is on loopback without a password,
-/// so every page that an operator visits could otherwise make it reload.
-fn from_another_site(request: &Parts) -> bool {
-    let site = request.headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-    !matches!(site, None | Some(b"same-origin" | b"none"))
+/// Cannot be: the methods that a route allows are looked at before it is answered.
+fn unreachable_method() -> Answer {
+    api::error(StatusCode::METHOD_NOT_ALLOWED, "not answered to this method")
+}
+
+/// Reads what comes with a change; other requests have no body that anybody looks at.
+async fn read(head: &Parts, body: Incoming) -> Result<Bytes, Answer> {
+    if head.method != Method::POST {
+        return Ok(Bytes::new());
+    }
+    match timeout(BODY_TIME, Limited::new(body, BODY_MAX).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(api::error(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"))
+        }
+        Ok(Err(_)) | Err(_) => Err(api::error(StatusCode::REQUEST_TIMEOUT, "the body did not come")),
+    }
 }

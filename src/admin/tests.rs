@@ -1,5 +1,7 @@
 //! Through real sockets.
 
+mod changes;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use reqwest::Client;
@@ -26,6 +28,10 @@ fn start() -> Running {
 
 fn start_with(tokens: Option<Tokens>) -> Running {
     let (state, reloads, folder) = start_state(tokens);
+    serve(state, reloads, folder)
+}
+
+fn serve(state: AdminState, reloads: Arc<AtomicUsize>, folder: tempfile::TempDir) -> Running {
     let (health, store) = (state.health.clone(), state.store.clone());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -46,8 +52,10 @@ fn start_state(tokens: Option<Tokens>) -> (AdminState, Arc<AtomicUsize>, tempfil
         health: Arc::new(Health::starting()),
         store: Store::open(folder.path()).unwrap(),
         rules: Box::new(|| json!([{"id": "r1"}])),
+        rule: Box::new(|id| (id == "r 1").then(|| json!({"id": id, "text": "title: x"}))),
         status: Box::new(|| json!({"cluster": "home"})),
         tokens: tokens.map(Arc::new),
+        proxy: None,
         hosts: vec!["siren.example".to_owned()],
         reload: Box::new({
             let reloads = reloads.clone();
@@ -96,6 +104,7 @@ fn alert(id: &str, seconds: i64, level: Level) -> Change {
         event: EventExcerpt::default(),
         matched: std::collections::BTreeMap::default(),
         audit_ids: Vec::new(),
+        timeline: Vec::new(),
     };
     Change { alert, kind: Kind::Firing, sinks: Vec::new() }
 }
@@ -192,13 +201,13 @@ async fn changes_need_the_token_where_there_is_one_and_reading_does_not() {
 async fn without_a_token_changes_come_from_this_machine() {
     let (state, _, _folder) = start_state(None);
     let bound: SocketAddr = "127.0.0.1:9766".parse().unwrap();
-    let admin = Admin { state, bound, started: clock::now() };
+    let admin = Admin::new(state, bound, CancellationToken::new());
     let request = Request::post("/api/v1/reload").body(()).unwrap().into_parts().0;
     for (peer, code) in
         [("127.0.0.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200), ("10.0.0.7", 403), ("fe80::1", 403)]
     {
         // The first reload goes well, as the tests have it, and the others do not.
-        let status = admin.answer(&request, Ends { peer: peer.parse().unwrap(), local: bound.ip() }).await.status;
+        let status = admin.answer(&request, b"", Ends { peer: peer.parse().unwrap(), local: bound.ip() }).await.status;
         assert_eq!(status == StatusCode::FORBIDDEN, code == 403, "{peer}: {status}");
     }
 }
@@ -236,7 +245,7 @@ async fn other_paths_and_methods() {
     assert_eq!((answer.status().as_u16(), answer.headers()["allow"].to_str().unwrap()), (405, "POST"));
     assert_eq!(json(admin.post("/metrics")).await.0, 405);
     let (status, page) = text(admin.get("/")).await;
-    assert!(status == 200 && page.contains("/api/v1/alerts"));
+    assert!(status == 200 && page.contains("<title>Kubesiren</title>"));
 }
 
 #[tokio::test]

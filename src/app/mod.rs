@@ -19,13 +19,13 @@ use serde_json::json;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, AdminState, Health, Unready};
+use crate::admin::{self, AdminState, Health, Proxy, Unready};
 use crate::clock;
 use crate::config::{Config, JournalConfig};
 use crate::correlate;
 use crate::diagnose::Diagnostic;
 use crate::engine::RuleSet;
-use crate::metrics::{ClusterLabels, Metrics, RuleKind, Series};
+use crate::metrics::{ClusterLabels, Listener, Metrics, REJECT_REASONS, Rejected, RuleKind, Series};
 use crate::pipeline::Ingest;
 use crate::pipeline::correlating::Correlating;
 use crate::pipeline::rejects::Rejects;
@@ -88,11 +88,31 @@ impl From<anyhow::Error> for StartError {
     }
 }
 
+/// Where the daemon listens.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// The webhooks, in the order of the configuration.
+    pub webhooks: Vec<SocketAddr>,
+    /// Metrics, health, API and page.
+    pub admin: SocketAddr,
+}
+
 /// Runs the daemon until `stop`.
 pub async fn run(origin: Origin, config: Config, stop: CancellationToken) -> Result<(), StartError> {
+    run_telling(origin, config, stop, |_| {}).await
+}
+
+/// The same for whoever has to know which ports were free.
+pub async fn run_telling(
+    origin: Origin,
+    config: Config,
+    stop: CancellationToken,
+    bound: impl FnOnce(Addresses),
+) -> Result<(), StartError> {
     let mut daemon = Daemon::build(origin, config, &stop)?;
-    let bound = daemon.bind()?;
-    daemon.serve(bound, stop).await?;
+    let listeners = daemon.bind()?;
+    bound(listeners.addresses()?);
+    daemon.serve(listeners, stop).await?;
     Ok(())
 }
 
@@ -106,6 +126,7 @@ struct Daemon {
     ingest: Ingest,
     reloader: Arc<Reloader>,
     admin_tokens: Option<Arc<Tokens>>,
+    admin_proxy: Option<Proxy>,
     watermarks: Arc<Watermarks>,
     webhooks: Vec<(SocketAddr, Webhook<Ingest>)>,
     followers: Vec<Follower<Ingest>>,
@@ -118,6 +139,13 @@ struct Daemon {
 struct Bound {
     webhooks: Vec<(tokio::net::TcpListener, Webhook<Ingest>)>,
     admin: TcpListener,
+}
+
+impl Bound {
+    fn addresses(&self) -> anyhow::Result<Addresses> {
+        let webhooks = self.webhooks.iter().map(|(listener, _)| listener.local_addr());
+        Ok(Addresses { webhooks: webhooks.collect::<Result<_, _>>()?, admin: self.admin.local_addr()? })
+    }
 }
 
 impl Daemon {
@@ -145,6 +173,8 @@ impl Daemon {
         let Sources { webhooks, followers, consumers } = sources(&config, &ingest, &metrics)?;
         let admin_tokens = Tokens::load(config.admin.token.as_ref(), config.admin.token_file.as_ref());
         let admin_tokens = admin_tokens.map_err(|wrong| anyhow::anyhow!("admin: {wrong}"))?.map(Arc::new);
+        let admin_proxy = config.admin.proxy.as_ref().map(Proxy::new).transpose();
+        let admin_proxy = admin_proxy.map_err(|wrong| anyhow::anyhow!("admin.proxy: {wrong}"))?;
         let shared = Shared {
             journal: journal.clone(),
             metrics: Arc::clone(&metrics),
@@ -164,6 +194,7 @@ impl Daemon {
             ingest,
             reloader: Arc::new(reloader),
             admin_tokens,
+            admin_proxy,
             watermarks,
             webhooks,
             followers,
@@ -187,7 +218,7 @@ impl Daemon {
         Ok(Bound { webhooks, admin: listen("admin", self.config.admin.listen)? })
     }
 
-    async fn serve(self, bound: Bound, stop: CancellationToken) -> anyhow::Result<()> {
+    async fn serve(mut self, bound: Bound, stop: CancellationToken) -> anyhow::Result<()> {
         let (stop_admin, stop_sources, stop_correlating) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         // Before anything is correlated, so that nothing is queued for a sink that is gone.
@@ -330,21 +361,23 @@ impl Daemon {
         }
     }
 
-    fn admin_state(&self) -> AdminState {
-        let (rules, status, reload) =
-            (Arc::clone(&self.reloader), Arc::clone(&self.reloader), Arc::clone(&self.reloader));
-        let ingest = self.ingest.clone();
+    fn admin_state(&mut self) -> AdminState {
+        let [rules, rule, status, reload] = [(); 4].map(|()| Arc::clone(&self.reloader));
+        let (ingest, shown) = (self.ingest.clone(), Shown::new(&self.config, &self.metrics));
         AdminState {
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),
             store: self.store.clone(),
             tokens: self.admin_tokens.clone(),
+            proxy: self.admin_proxy.take(),
             hosts: self.config.admin.hosts.clone(),
             rules: Box::new(move || rules.rules_view()),
+            rule: Box::new(move |id| rule.rule_view(id)),
             status: Box::new(move || {
-                let mut shown = status.status_view();
-                shown["newest_events"] = newest_events(&ingest);
-                shown
+                let mut view = status.status_view();
+                view["newest_events"] = newest_events(&ingest);
+                shown.add(&mut view);
+                view
             }),
             reload: Box::new(move || {
                 let reloader = Arc::clone(&reload);
@@ -372,6 +405,46 @@ async fn run_until(
     tracing::error!("{part} ended by itself, please report; the daemon stops, what was taken is safe");
     stop.cancel();
     Some(part)
+}
+
+/// What the status shows of the metrics.
+struct Shown {
+    metrics: Arc<Metrics>,
+    sources: Vec<String>,
+    /// Names of listeners that have a certificate.
+    certificates: Vec<String>,
+}
+
+impl Shown {
+    fn new(config: &Config, metrics: &Arc<Metrics>) -> Self {
+        let webhooks = config.sources.iter().filter_map(SourceConfig::webhook);
+        Self {
+            metrics: Arc::clone(metrics),
+            sources: config.sources.iter().map(|source| source.name().to_owned()).collect(),
+            certificates: webhooks.filter(|hook| hook.tls.is_some()).map(|hook| hook.name.clone()).collect(),
+        }
+    }
+
+    fn add(&self, view: &mut serde_json::Value) {
+        let metrics = &self.metrics;
+        let rejected = self.sources.iter().flat_map(|source| {
+            REJECT_REASONS.iter().map(move |reason| {
+                let labels = Rejected { source: source.clone(), reason: (*reason).to_owned() };
+                let count = metrics.events_rejected.get_or_create(&labels).get();
+                json!({"source": source, "reason": reason, "count": count})
+            })
+        });
+        view["rejected"] = rejected.collect();
+        let now = clock::now();
+        let certificates = self.certificates.iter().map(|listener| {
+            let seconds = metrics.certificate_expiry.get_or_create(&Listener { listener: listener.clone() }).get();
+            #[expect(clippy::cast_possible_truncation, reason = "a time within this age")]
+            let ends = clock::Timestamp((seconds * 1e6) as i64);
+            json!({"listener": listener, "ends": ends, "left_seconds": ends.since(now).as_secs()})
+        });
+        view["certificates"] = certificates.collect();
+        view["rule_errors"] = metrics.rule_load_errors.get().into();
+    }
 }
 
 /// The newest event of each source and cluster that has sent one since the start, and how old it is.

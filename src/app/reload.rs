@@ -24,6 +24,7 @@ use crate::pipeline::correlating::{Routed, Router, forget_gone};
 use crate::pipeline::pulse::Pulse;
 #[cfg(feature = "kafka")]
 use crate::pipeline::shared::sinks;
+use crate::rule::ir::Rules;
 use crate::sink::Sink;
 use crate::store::{Journal, Store, StoreError};
 
@@ -293,9 +294,24 @@ impl Reloader {
         });
         let correlations = loaded.correlations.iter().map(|rule| {
             json!({"id": rule.info.id, "title": rule.info.title, "level": rule.info.level, "tags": rule.info.tags,
-                "kind": rule.kind.as_str(), "alerts": true, "file": rule.file})
+                "kind": rule.kind.as_str(), "alerts": alerting.get(rule.info.id.as_str()), "file": rule.file})
         });
         single.chain(correlations).collect()
+    }
+
+    /// `/api/v1/rules/{id}`: a rule as it is written.
+    pub(super) fn rule_view(&self, id: &str) -> Option<Value> {
+        let rules = self.rules.load();
+        let loaded = rules.loaded();
+        let single = loaded.rules.iter().map(|rule| (&rule.info, &rule.file, &rule.text, &[][..]));
+        let correlations = loaded.correlations.iter();
+        let mut all = single.chain(correlations.map(|rule| (&rule.info, &rule.file, &rule.text, &rule.rules[..])));
+        let (info, file, text, members) = all.find(|(info, ..)| info.id == id)?;
+        // What a correlation is made of: filters are for rules about single events.
+        let members: Vec<&str> = members.iter().map(AsRef::as_ref).collect();
+        Some(json!({
+            "id": id, "title": info.title, "level": info.level, "file": file, "members": members, "text": text.as_ref()
+        }))
     }
 
     /// What `/api/v1/status` shows of the configuration.
@@ -307,6 +323,7 @@ impl Reloader {
             "state_dir": config.state_dir,
             "rules": rules.rules().len(),
             "correlations": rules.loaded().correlations.len(),
+            "rule_set": version(rules.loaded()),
             "sinks": config.sinks.iter().map(|sink| &sink.name).collect::<Vec<_>>(),
         })
     }
@@ -350,6 +367,18 @@ fn shown(part: &impl serde::Serialize) -> String {
 fn secrets_may_differ(config: &Config) -> bool {
     let text = shown(&config.sinks);
     text.contains("[redacted]") || text.contains("_file\"")
+}
+
+/// The same for the same rules, whoever loads them.
+fn version(rules: &Rules) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let single = rules.rules.iter().map(|rule| (&rule.info, &rule.text, rule.fingerprint));
+    let all = single.chain(rules.correlations.iter().map(|rule| (&rule.info, &rule.text, rule.fingerprint)));
+    for (info, text, fingerprint) in all {
+        // Filters and placeholders change the fingerprint, the configuration the level.
+        hasher.update(text.as_bytes()).update(&fingerprint.to_le_bytes()).update(info.level.as_str().as_bytes());
+    }
+    hasher.finalize().to_hex()[..12].to_owned()
 }
 
 fn canary_sink(config: &Config) -> Option<&str> {

@@ -4,16 +4,20 @@
 //! same runner serves the built-in detections and users' private rules.
 
 mod events;
+pub mod mutate;
+pub mod overlap;
 mod read;
 mod run;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::diagnose::{Diagnostic, Severity, SourceText, Span};
+use crate::rule::builtin::CASES;
 use crate::rule::sigma::Placeholders;
 use crate::rule::{self, Rules, load};
 
@@ -132,6 +136,41 @@ pub fn outcomes(paths: &[PathBuf], placeholders: &Placeholders, on_the_way: OnTh
     came
 }
 
+/// What comes of the cases about rules that come down to one of `base`: those beside the files of rules, and those that
+/// come with the binary.
+#[must_use]
+pub fn outcomes_about(all: &Rules, base: &[Arc<str>]) -> Vec<Came> {
+    let about = |id: &str| all.base(&id.into()).iter().any(|id| base.contains(id));
+    let singles = all.rules.iter().filter(|rule| about(&rule.info.id)).map(|rule| rule.file.as_path());
+    let several = all.correlations.iter().filter(|c| about(&c.info.id)).map(|c| c.file.as_path());
+    let files: BTreeSet<&Path> = singles.chain(several).collect();
+    let mut came = Vec::new();
+    for file in files {
+        let Some(source) = cases_of(file) else { continue };
+        let rules = rules_of(all, file);
+        let mut cases = read::cases(&source, &own_rules(&rules, file)).unwrap_or_default();
+        cases.retain(|case| about(&case.rule));
+        let runner = run::Runner::new(rules);
+        came.extend(cases.into_iter().map(|case| {
+            let fired = runner.fires(&case, &Some);
+            Came { rule: case.rule, name: case.name, expected: case.expected.fires(), fired }
+        }));
+    }
+    came
+}
+
+/// The cases of a file of rules.
+fn cases_of(file: &Path) -> Option<Arc<SourceText>> {
+    let test = file.with_extension("test.yml");
+    if let Ok(name) = file.strip_prefix(load::BUILTIN) {
+        let name = name.with_extension("test.yml");
+        let (_, text) = CASES.iter().find(|(known, _)| Path::new(known) == name)?;
+        return Some(SourceText::new(&test, (*text).to_owned()));
+    }
+    let test = if test.exists() { test } else { file.with_extension("test.yaml") };
+    Some(SourceText::new(&test, fs::read_to_string(&test).ok()?))
+}
+
 fn load_files(files: &[PathBuf], placeholders: &Placeholders) -> rule::Loaded {
     rule::load(&rule::Options { paths: files.to_vec(), placeholders: placeholders.clone(), ..rule::Options::default() })
 }
@@ -196,7 +235,7 @@ fn rules_of(all: &Rules, file: &Path) -> Rules {
     }
     let wanted = |rule: &&rule::Rule| rule.file == file || needed.contains(rule.info.id.as_str());
     let rules = all.rules.iter().filter(wanted).cloned().collect();
-    Rules { rules, correlations, skipped: Vec::new() }
+    Rules { rules, correlations, ..Rules::default() }
 }
 
 /// A rule that a case can be about.

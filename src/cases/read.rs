@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 
 use super::Subject;
 use super::events::Block;
+use super::run::Verdict;
 use crate::diagnose::{Diagnostic, SourceText, Span, closest};
 use crate::event::project::CLUSTER;
 use crate::rule::reader::Reader;
@@ -35,7 +36,7 @@ pub(super) struct Expected {
     pub(super) fires: Option<bool>,
     /// Number of alerts.
     pub(super) alerts: Option<u64>,
-    /// `count` of the last alert.
+    /// `count` of the last alert; of a rule that only serves correlations, the events that it is true of.
     pub(super) count: Option<u64>,
 }
 
@@ -43,6 +44,18 @@ impl Expected {
     /// Whether at least one alert is expected.
     pub(super) fn fires(&self) -> bool {
         self.fires.unwrap_or(self.alerts.unwrap_or(1) > 0)
+    }
+
+    /// Whether it says no more than whether the rule fires.
+    pub(super) fn says_only_whether(&self) -> bool {
+        self.alerts.is_none_or(|alerts| alerts == 0) && self.count.is_none()
+    }
+
+    /// Whether what happened is what is expected.
+    pub(super) fn is_met_by(&self, verdict: Verdict) -> bool {
+        self.fires() == verdict.fired
+            && self.alerts.is_none_or(|wanted| verdict.alerts == Some(wanted))
+            && self.count.is_none_or(|wanted| verdict.count == Some(wanted))
     }
 }
 
@@ -80,7 +93,7 @@ pub(super) fn cases(source: &Arc<SourceText>, subjects: &[Subject]) -> Result<Ve
     let mut cases = Vec::new();
     // Cases hold events, not patterns.
     let placeholders = Placeholders::new();
-    let reader = Reader { source, findings: &mut findings, placeholders: &placeholders };
+    let reader = Reader { source, findings: &mut findings, placeholders: &placeholders, expanded: 0 };
     let mut reader = CaseReader { reader, subjects };
     for document in &documents {
         cases.extend(reader.document(document));
@@ -137,8 +150,11 @@ impl CaseReader<'_> {
         let expected = self.expected(node, head);
         let blocks = self.blocks(node, head);
         let rule = self.rule(node, head)?;
-        if !rule.alerts && (expected.alerts.is_some() || expected.count.is_some()) {
-            let message = format!("`{}` does not alert by itself; a case can only say whether it `fires`", rule.title);
+        if !rule.alerts && expected.alerts.is_some() {
+            let message = format!(
+                "`{}` does not alert by itself; say whether it `fires`, or on how many events: `count`",
+                rule.title
+            );
             self.reader.error(head, message);
         }
         Some(Case { name, rule: rule.id, base: Arc::clone(base), blocks, expected })

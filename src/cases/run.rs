@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::read::{Case, Expected};
 use super::{OnTheWay, events};
 use crate::alert::{Alert, Kind};
+use crate::clock::Timestamp;
 use crate::correlate::{Correlator, Limits};
 use crate::engine::{self, Detected, Detector, Match, RuleSet};
 use crate::event::label;
@@ -28,13 +29,43 @@ pub(super) struct Runner {
     cluster: Arc<str>,
 }
 
+/// How the events of a case come to the rules.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'w> {
+    on_the_way: OnTheWay<'w>,
+    /// Whether the judge is asked about them too.
+    judged: bool,
+}
+
+/// As they are, without the judge: where a case is not run for its own sake.
+pub(super) const UNJUDGED: Way<'static> = Way { on_the_way: &Some, judged: false };
+
+/// An event of a case, and what the engine found in it.
+pub(super) struct Step {
+    /// The event, with the label of its cluster.
+    pub(super) event: Value,
+    /// The label.
+    cluster: Arc<str>,
+    /// How far time has come with it.
+    newest: Option<Timestamp>,
+    pub(super) matches: Vec<Match>,
+}
+
 /// What happened in a case.
 struct Outcome {
-    events: Vec<Value>,
-    /// The matches of each event.
-    matches: Vec<Vec<Match>>,
+    steps: Vec<Step>,
     /// Alerts of the rule that the case is about, as they were in the end, by time.
     alerts: Vec<Alert>,
+}
+
+/// What of an outcome a case can expect something of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) fired: bool,
+    /// How many alerts there were, of a rule that alerts by itself.
+    pub(super) alerts: Option<u64>,
+    /// The count of the last; of a rule that only serves correlations, the events that it is true of.
+    pub(super) count: Option<u64>,
 }
 
 impl Runner {
@@ -45,80 +76,98 @@ impl Runner {
     /// Runs a case; the error says what was expected and what happened.
     pub(super) fn case(&self, case: &Case, on_the_way: OnTheWay<'_>) -> Result<(), String> {
         let outcome = self.run(case, on_the_way)?;
-        let fired = self.fired(case, &outcome);
-        if !self.alerts(case) {
-            return if fired == case.expected.fires() {
-                Ok(())
-            } else {
-                Err(format!("expected {}, but it {}\n{}", wish(case.expected), did(fired), self.why(case, &outcome)))
-            };
-        }
-        let count = outcome.alerts.last().map(|alert| alert.count);
-        let number = outcome.alerts.len() as u64;
-        let good = case.expected.fires() == fired
-            && case.expected.alerts.is_none_or(|alerts| alerts == number)
-            && case.expected.count.is_none_or(|wanted| count == Some(wanted));
-        if good {
+        let verdict = self.verdict(case, &outcome);
+        if case.expected.is_met_by(verdict) {
             return Ok(());
         }
-        let happened = match (number, count) {
-            (1.., Some(count)) => format!("{}, the last with count {count}", counted(number, "alert")),
-            _ => "no alert".to_owned(),
+        let happened = match (verdict.alerts, verdict.count) {
+            (None, Some(count @ 1..)) => format!("but it fired on {}", counted(count, "event")),
+            (None, _) => "but it did not fire".to_owned(),
+            (Some(number @ 1..), Some(count)) => {
+                format!("but there was {}, the last with count {count}", counted(number, "alert"))
+            }
+            (Some(_), _) => "but there was no alert".to_owned(),
         };
-        Err(format!("expected {}, but there was {happened}\n{}", wish(case.expected), self.why(case, &outcome))
+        let why = self.why(case, &outcome);
+        Err(format!("expected {}, {happened}\n{why}", wish(case.expected, verdict.alerts.is_some()))
             .trim_end()
             .to_owned())
     }
 
     /// Whether the rule that a case is about fires.
     pub(super) fn fires(&self, case: &Case, on_the_way: OnTheWay<'_>) -> bool {
-        self.run(case, on_the_way).is_ok_and(|outcome| self.fired(case, &outcome))
+        self.run(case, on_the_way).is_ok_and(|outcome| self.verdict(case, &outcome).fired)
     }
 
-    /// One that only serves correlations fires when it is true of an event.
-    fn fired(&self, case: &Case, outcome: &Outcome) -> bool {
-        if self.alerts(case) { !outcome.alerts.is_empty() } else { outcome.matched(&case.rule) > 0 }
+    /// A rule that only serves correlations fires when it is true of an event.
+    fn verdict(&self, case: &Case, outcome: &Outcome) -> Verdict {
+        if self.alerts(&case.rule) {
+            Verdict::of(&outcome.alerts)
+        } else {
+            Verdict::of_block(outcome.matched(&case.rule) as u64)
+        }
     }
 
-    /// Whether the rule that a case is about alerts by itself.
-    fn alerts(&self, case: &Case) -> bool {
-        self.rules.consumers().iter().any(|consumer| consumer.info.id == case.rule)
+    /// Whether a rule alerts by itself.
+    pub(super) fn alerts(&self, rule: &str) -> bool {
+        self.rules.consumers().iter().any(|consumer| consumer.info.id == rule)
     }
 
     fn run(&self, case: &Case, on_the_way: OnTheWay<'_>) -> Result<Outcome, String> {
+        let steps = self.detect(case, Way { on_the_way, judged: true })?;
+        let alerts = self.correlate(&steps, &|_, _| true, &case.rule);
+        Ok(Outcome { steps, alerts })
+    }
+
+    /// What the engine finds in the events of a case.
+    pub(super) fn detect(&self, case: &Case, way: Way<'_>) -> Result<Vec<Step>, String> {
         let events = events::expand(&case.base, &case.blocks);
-        let mut events: Vec<Value> = events.into_iter().filter_map(on_the_way).collect();
-        let mut correlator = Correlator::new(Arc::clone(&self.rules), Limits::default());
         let mut detector = Detector::default();
         let mut found = Detected::default();
-        let mut matches = Vec::with_capacity(events.len());
-        for (number, event) in events.iter_mut().enumerate() {
+        let mut steps = Vec::with_capacity(events.len());
+        for (number, mut event) in events.into_iter().filter_map(way.on_the_way).enumerate() {
             found.clear();
-            let cluster = self.take_cluster(event);
+            let cluster = self.take_cluster(&mut event);
             detector.event(&self.rules, &cluster, event.to_string().as_bytes(), &mut found);
             if let Some(reject) = found.rejects.kept().first() {
                 return Err(format!("the engine refuses event {}: {}", number + 1, reject.detail));
             }
-            label(event, &cluster);
-            self.judge(event, &found.matches, number)?;
-            correlator.take(&found.matches, None);
-            if let Some(newest) = found.newest {
-                correlator.advance(&cluster, newest);
+            label(&mut event, &cluster);
+            if way.judged {
+                self.judge(&event, &found.matches, number)?;
             }
-            matches.push(found.matches.clone());
+            steps.push(Step { event, cluster, newest: found.newest, matches: found.matches.clone() });
+        }
+        Ok(steps)
+    }
+
+    /// The alerts of a rule that come of those matches that are kept: by the number of the event, and the match.
+    pub(super) fn correlate(&self, steps: &[Step], kept: &dyn Fn(usize, &Match) -> bool, rule: &str) -> Vec<Alert> {
+        let mut all = self.correlate_all(steps, kept);
+        all.retain(|alert| alert.rule.id == rule);
+        all
+    }
+
+    /// The alerts of all rules, as they were in the end, by time.
+    pub(super) fn correlate_all(&self, steps: &[Step], kept: &dyn Fn(usize, &Match) -> bool) -> Vec<Alert> {
+        let mut correlator = Correlator::new(Arc::clone(&self.rules), Limits::default());
+        for (number, step) in steps.iter().enumerate() {
+            let matches: Vec<Match> = step.matches.iter().filter(|found| kept(number, found)).cloned().collect();
+            correlator.take(&matches, None);
+            if let Some(newest) = step.newest {
+                correlator.advance(&step.cluster, newest);
+            }
         }
         correlator.finish();
         let mut alerts: BTreeMap<String, Alert> = BTreeMap::new();
         for change in correlator.drain() {
-            if change.alert.rule.id == case.rule
-                && (change.kind == Kind::Firing || alerts.contains_key(&change.alert.id))
-            {
+            if change.kind == Kind::Firing || alerts.contains_key(&change.alert.id) {
                 alerts.insert(change.alert.id.clone(), change.alert);
             }
         }
         let mut alerts: Vec<Alert> = alerts.into_values().collect();
         alerts.sort_by_key(|alert| (alert.time, alert.last_seen));
-        Ok(Outcome { events, matches, alerts })
+        alerts
     }
 
     /// Takes the label out of an event: it is no part of what is delivered.
@@ -149,9 +198,9 @@ impl Runner {
         let rules: Vec<&Rule> =
             members.iter().filter_map(|id| self.rules.rules().iter().find(|rule| rule.info.id == **id)).collect();
         let mut lines = String::new();
-        if correlation.is_some() || outcome.events.len() > 1 {
+        if correlation.is_some() || outcome.steps.len() > 1 {
             for rule in &rules {
-                let (number, all) = (outcome.matched(&rule.info.id), outcome.events.len());
+                let (number, all) = (outcome.matched(&rule.info.id), outcome.steps.len());
                 lines.push_str(&format!("`{}` matched {number} of {all} events\n", rule.info.title));
             }
         }
@@ -167,35 +216,47 @@ impl Runner {
     }
 }
 
+impl Verdict {
+    /// Of a rule that alerts by itself.
+    pub(super) fn of(alerts: &[Alert]) -> Self {
+        let count = alerts.last().map(|alert| alert.count);
+        Self { fired: !alerts.is_empty(), alerts: Some(alerts.len() as u64), count }
+    }
+
+    /// Of a rule that only serves correlations, by the number of events that it is true of.
+    pub(super) fn of_block(matched: u64) -> Self {
+        Self { fired: matched > 0, alerts: None, count: Some(matched) }
+    }
+}
+
+impl Step {
+    /// Whether a rule is true of it.
+    fn matched(&self, rule: &str) -> bool {
+        self.matches.iter().any(|found| *found.rule == *rule)
+    }
+}
+
 impl Outcome {
     /// How many events a rule is true of.
     fn matched(&self, rule: &str) -> usize {
-        self.matches.iter().filter(|matches| matches.iter().any(|found| *found.rule == *rule)).count()
+        self.steps.iter().filter(|step| step.matched(rule)).count()
     }
 
     /// Why a rule is or is not true, for the first events of which it is so.
     fn explained(&self, rule: &Rule, holds: bool) -> String {
         let mut text = String::new();
-        let events = self
-            .events
-            .iter()
-            .enumerate()
-            .filter(|(number, _)| self.matches[*number].iter().any(|found| *found.rule == *rule.info.id) == holds);
-        for (number, event) in events.take(EXPLAINED_MAX) {
-            if self.events.len() > 1 {
+        let steps = self.steps.iter().enumerate().filter(|(_, step)| step.matched(&rule.info.id) == holds);
+        for (number, step) in steps.take(EXPLAINED_MAX) {
+            if self.steps.len() > 1 {
                 text.push_str(&format!("event {}:\n", number + 1));
             }
-            text.push_str(&explain::explain(rule, event, engine::show).to_string());
+            text.push_str(&explain::explain(rule, &step.event, engine::show).to_string());
         }
         text
     }
 }
 
-fn did(fired: bool) -> &'static str {
-    if fired { "fired" } else { "did not fire" }
-}
-
-fn wish(expected: Expected) -> String {
+fn wish(expected: Expected, alerts: bool) -> String {
     let mut parts = Vec::new();
     match (expected.alerts, expected.fires) {
         (Some(alerts), _) => parts.push(counted(alerts, "alert")),
@@ -203,6 +264,7 @@ fn wish(expected: Expected) -> String {
         (None, Some(true)) if expected.count.is_none() => parts.push("an alert".to_owned()),
         (None, _) => {}
     }
-    parts.extend(expected.count.map(|count| format!("a last alert with count {count}")));
+    let counted = |count| if alerts { format!("a last alert with count {count}") } else { format!("{count} events") };
+    parts.extend(expected.count.map(counted));
     parts.join(" and ")
 }

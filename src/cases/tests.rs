@@ -178,3 +178,66 @@ fn single_files_of_either_kind_bring_the_other() {
         assert_eq!((report.passed(), report.failed(), report.has_errors()), (2, 0, false), "{report:?}");
     }
 }
+
+fn undecided(rules: &str, cases: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("r.yml"), rules).expect("written");
+    fs::write(folder.path().join("r.test.yml"), cases).expect("written");
+    let found = mutate::mutate(&[folder.path().to_owned()], &Placeholders::new(), 2);
+    assert!(found.findings.is_empty() && found.changes > 0, "{found:?}");
+    found.undecided.into_iter().map(|undecided| undecided.part).collect()
+}
+
+#[test]
+fn mutation_names_the_parts_of_a_condition_that_no_case_decides() {
+    assert_eq!(undecided(RULES, GOOD), ["verb is \"list\": left out", "verb is \"get\", …: always true"]);
+    let whole = format!(
+        "{GOOD}  - {{name: listed, event: {{verb: list}}, fires: true}}\n  - {{name: made, event: {{verb: create}}, fires: false}}\n"
+    );
+    assert_eq!(undecided(RULES, &whole), [""; 0]);
+    // Of one case for several values every single one decides it.
+    let counted = format!(
+        "{GOOD}  - {{name: both, events: [{{}}, {{verb: list}}], count: 2}}\n  - {{name: made, event: {{verb: create}}, fires: false}}\n"
+    );
+    assert_eq!(undecided(RULES, &counted), [""; 0]);
+    let filter = RULES.replace(
+        "  condition: sel\n",
+        "  robot: {user.username|startswith: [a, \"system:\"]}\n  condition: sel and not robot\n",
+    );
+    let quiet = "  - {name: robots, event: {user: {username: \"system:x\"}}, fires: false}\n";
+    let people = whole.replace("base: {", "base: {user: {username: bob}, ") + quiet;
+    assert_eq!(undecided(&filter, &people), ["user.username starts with \"a\": left out"]);
+}
+
+#[test]
+fn mutation_names_the_parts_of_a_correlation_that_no_case_decides() {
+    let case = |name: &str, events: &str, fires: bool| {
+        format!("  - {{name: {name}, rule: Many, events: [{events}], fires: {fires}}}\n")
+    };
+    let three = case("three", "{times: 3, every: 10s, event: {verb: delete}}", true);
+    let few = format!("cases:\n{three}{}", case("read", "{times: 3, event: {verb: get}}", false));
+    assert_eq!(
+        undecided(SEVERAL, &few),
+        ["group-by user.username: left out", "timespan: 10 times longer", "gte: one less"]
+    );
+    let whole = [
+        few.as_str(),
+        &case("two", "{times: 2, event: {verb: delete}}", false),
+        &case("three people", "{times: 3, event: {verb: delete, user: {username: \"dev-{n}\"}}}", false),
+        &case("slowly", "{times: 3, every: 2m, event: {verb: delete}}", false),
+    ];
+    assert_eq!(undecided(SEVERAL, &whole.concat()), [""; 0]);
+}
+
+#[test]
+fn overlaps_name_the_other_rules_that_fire() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let other = "title: Secret\nid: other\nlogsource: {product: kubernetes}\n\
+                 detection: {s: {objectRef.resource: secrets}, condition: s}\n";
+    for (name, text) in [("r.yml", RULES), ("r.test.yml", GOOD), ("o.yml", other)] {
+        fs::write(folder.path().join(name), text).expect("written");
+    }
+    let found = overlap::overlaps(&[folder.path().to_owned()], &Placeholders::new(), 2);
+    let found: Vec<_> = found.iter().map(|o| (o.rule.as_str(), o.case.as_str(), o.others.join("; "))).collect();
+    assert_eq!(found, [("Secret read", "read", "Secret".to_owned())]);
+}

@@ -4,6 +4,7 @@
 
 pub mod completions;
 pub mod config;
+pub mod demo;
 pub mod logging;
 pub mod man;
 pub mod out;
@@ -83,6 +84,8 @@ pub enum Color {
 /// All commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Watch a bundled attack being found: no configuration, no cluster.
+    Demo(demo::Args),
     /// Run the daemon.
     Run(run::Args),
     /// Find alerts in audit logs and exit.
@@ -154,6 +157,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Outcome {
     match &cli.command {
+        Command::Demo(args) => demo::run(args, cli.globals),
         Command::Run(args) => run::run(args, cli.globals),
         Command::Sinks(args) => sinks::run(args),
         Command::Scan(args) => scan::run(args, cli.globals),
@@ -215,6 +219,7 @@ mod tests {
         leaves(&command(), &mut found);
         for (name, with) in [
             ("run", <run::Args as clap::Args>::augment_args as fn(clap::Command) -> clap::Command),
+            ("demo", <demo::Args as clap::Args>::augment_args),
             ("scan", <scan::Args as clap::Args>::augment_args),
             ("sinks", <sinks::Args as clap::Args>::augment_args),
             ("outbox", <outbox::Args as clap::Args>::augment_args),

@@ -11,7 +11,7 @@ use clap::Subcommand;
 use super::rules::{Format, PlaceholderArgs};
 use super::{Failure, Globals, Outcome};
 use crate::config::{self, Depth};
-use crate::rule::{self, Rules};
+use crate::rule::{self, Profile, Rules};
 use crate::text::counted;
 
 /// `kubesiren policy …`
@@ -51,6 +51,9 @@ pub struct Selection {
     /// Leave the built-in detections out.
     #[arg(long)]
     pub no_builtin: bool,
+    /// How much of the built-in detections is meant: minimal, default or paranoid; everything if no configuration says.
+    #[arg(long, value_name = "PROFILE")]
+    pub profile: Option<Profile>,
     /// Leave this rule out, by id or title; may be given several times.
     #[arg(long, value_name = "ID")]
     pub disable: Vec<String>,
@@ -105,9 +108,10 @@ fn load(selection: &Selection) -> Result<Rules, Failure> {
         options = config::load(Some(file), &super::environment(), Depth::Text)?.detections.options();
     }
     options.builtin &= !selection.no_builtin;
+    options.profile = selection.profile.or(options.profile);
     options.paths.extend(selection.rules.iter().cloned());
     options.disable.extend(selection.disable.iter().cloned());
-    options.placeholders.extend(selection.placeholders.values()?);
+    selection.placeholders.apply(&mut options)?;
     let loaded = rule::load(&options);
     if loaded.has_errors() {
         return Err(loaded.findings.into());

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "kafka")]
 mod kafka;
-mod webhook;
+pub(super) mod webhook;
 
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -57,7 +57,7 @@ pub struct Args {
     pub speed: Option<f64>,
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+pub(super) fn positive(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|number: &f64| number.is_finite() && *number > 0.0)

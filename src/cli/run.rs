@@ -39,7 +39,7 @@ pub fn run(args: &Args, globals: Globals) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
-        stop_on_signals(&stop)?;
+        stop_on(&[SignalKind::terminate(), SignalKind::interrupt()], &stop)?;
         match app::run(origin, config, stop).await {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(StartError::Findings(findings)) => Err(Failure::Findings(findings)),
@@ -48,9 +48,10 @@ pub fn run(args: &Args, globals: Globals) -> Outcome {
     })
 }
 
-fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let mut signals = signal(kind)?;
+/// Stops at the first of these signals.
+pub(super) fn stop_on(kinds: &[SignalKind], stop: &CancellationToken) -> std::io::Result<()> {
+    for kind in kinds {
+        let mut signals = signal(*kind)?;
         let stop = stop.clone();
         tokio::spawn(async move {
             signals.recv().await;

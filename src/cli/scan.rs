@@ -16,7 +16,7 @@ use super::{Failure, Globals, Outcome, out};
 use crate::alert::{Alert, Level, Status};
 use crate::correlate::{self, Limits};
 use crate::engine::RuleSet;
-use crate::rule::{self, Options};
+use crate::rule::{self, Options, Profile};
 use crate::scan::{Input, Scan, Scanned, Stats};
 use crate::text::{counted, visible, visible_json};
 
@@ -33,6 +33,9 @@ pub struct Args {
     /// Leave the built-in detections out.
     #[arg(long)]
     pub no_builtin: bool,
+    /// How much of the built-in detections is used: minimal, default or paranoid.
+    #[arg(long, value_name = "PROFILE", default_value_t)]
+    pub profile: Profile,
     /// What stands for the placeholders in them.
     #[command(flatten)]
     pub placeholders: PlaceholderArgs,
@@ -116,8 +119,9 @@ fn limits(args: &Args) -> Limits {
 }
 
 fn rules(args: &Args) -> Result<Arc<RuleSet>, Failure> {
-    let (paths, placeholders) = (args.rules.clone(), args.placeholders.values()?);
-    let options = Options { builtin: !args.no_builtin, paths, placeholders, ..Options::default() };
+    let (builtin, profile) = (!args.no_builtin, Some(args.profile));
+    let mut options = Options { builtin, profile, paths: args.rules.clone(), ..Options::default() };
+    args.placeholders.apply(&mut options)?;
     let loaded = rule::load(&options);
     if loaded.has_errors() {
         return Err(loaded.findings.into());
@@ -176,26 +180,32 @@ fn json(out: &mut impl Write, alerts: &[Alert]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One alert in two lines: when, how bad, how often, which rule; then who did what.
 fn table(out: &mut impl Write, alerts: &[Alert]) -> Result<(), Failure> {
-    for alert in alerts {
-        let (on, off) = colors(alert.rule.level);
-        let time = alert.time.to_string();
-        let time = time.split('.').next().unwrap_or(&time).replace('T', " ");
-        let times = if alert.count > 1 { format!("  ×{}", alert.count) } else { String::new() };
-        let status = if alert.status == Status::Firing { "" } else { "\x1b[2m  over\x1b[0m" };
-        writeln!(
-            out,
-            "{time}  {on}{:<13}{off} \x1b[1m{}\x1b[0m{times}{status}",
-            alert.rule.level,
-            visible(&alert.rule.title)
-        )?;
-        writeln!(out, "                     {}", visible(&alert.summary))?;
+    Ok(alerts.iter().try_for_each(|alert| row(out, alert))?)
+}
+
+/// One alert in two lines: when, how bad, how often, which rule; then who did what. A line more for each of its steps.
+pub(super) fn row(out: &mut impl Write, alert: &Alert) -> std::io::Result<()> {
+    let (on, off) = colors(alert.rule.level);
+    let time = alert.time.to_string();
+    let time = time.split('.').next().unwrap_or(&time).replace('T', " ");
+    let times = if alert.count > 1 { format!("  ×{}", alert.count) } else { String::new() };
+    let status = if alert.status == Status::Firing { "" } else { "\x1b[2m  over\x1b[0m" };
+    writeln!(
+        out,
+        "{time}  {on}{:<13}{off} \x1b[1m{}\x1b[0m{times}{status}",
+        alert.rule.level,
+        visible(&alert.rule.title)
+    )?;
+    writeln!(out, "                     {}", visible(&alert.summary))?;
+    for step in &alert.timeline {
+        let (time, title, times) = (step.time_of_day(), visible(&step.rule.title), step.times());
+        writeln!(out, "                       {time}  {title}{times}: {}", visible(&step.summary))?;
     }
     Ok(())
 }
 
-fn colors(level: Level) -> (&'static str, &'static str) {
+pub(super) fn colors(level: Level) -> (&'static str, &'static str) {
     let on = match level {
         Level::Critical => "\x1b[1;97;41m",
         Level::High => "\x1b[1;31m",

@@ -30,7 +30,8 @@ use serde::{Deserialize, Serialize};
 use crate::alert::Level;
 use crate::diagnose::{Diagnostic, SourceText};
 use crate::notify::route::RouteConfig;
-use crate::rule;
+use crate::rule::lists::Change;
+use crate::rule::{self, Profile};
 use crate::sink::{SinkConfig, SinkKind, stdout::StdoutConfig};
 use crate::source::SourceConfig;
 use crate::source::webhook::WebhookConfig;
@@ -114,6 +115,8 @@ impl Config {
 pub struct DetectionsConfig {
     /// Whether the built-in detections run.
     pub builtin: bool,
+    /// How much of the built-in detections runs: what somebody is woken up for, all but what is noisy, or everything.
+    pub profile: Profile,
     /// Files and folders of Sigma rules; watched, a bad file keeps the old set.
     pub paths: Vec<PathBuf>,
     /// Ids of rules that do not run.
@@ -122,6 +125,62 @@ pub struct DetectionsConfig {
     pub level: BTreeMap<String, Level>,
     /// What the `%placeholders%` of rules stand for, by name.
     pub placeholders: BTreeMap<String, Vec<String>>,
+    /// What is added to the named lists of the built-in detections, or replaces them. `kubesiren rules list --lists` shows them.
+    pub lists: BTreeMap<String, ListConfig>,
+}
+
+/// What is done to a named list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ListConfig {
+    /// Entries that are added.
+    Add(Vec<String>),
+    /// Entries that take the place of all others.
+    Replace {
+        /// The entries.
+        replace: Vec<String>,
+    },
+}
+
+impl From<&ListConfig> for Change {
+    fn from(written: &ListConfig) -> Self {
+        match written {
+            ListConfig::Add(values) => Self { replace: false, values: values.clone() },
+            ListConfig::Replace { replace } => Self { replace: true, values: replace.clone() },
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ListConfig {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// serde's own for such a choice says nothing of what is wrong, nor where.
+        struct Either;
+
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Replace {
+            replace: Vec<String>,
+        }
+
+        impl<'de> serde::de::Visitor<'de> for Either {
+            type Value = ListConfig;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of entries to add, or `{replace: […]}`")
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, items: A) -> Result<ListConfig, A::Error> {
+                Vec::deserialize(serde::de::value::SeqAccessDeserializer::new(items)).map(ListConfig::Add)
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, entries: A) -> Result<ListConfig, A::Error> {
+                let written = Replace::deserialize(serde::de::value::MapAccessDeserializer::new(entries))?;
+                Ok(ListConfig::Replace { replace: written.replace })
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 impl DetectionsConfig {
@@ -130,11 +189,13 @@ impl DetectionsConfig {
     pub fn options(&self) -> rule::Options {
         rule::Options {
             builtin: self.builtin,
+            profile: Some(self.profile),
             own: Vec::new(),
             paths: self.paths.clone(),
             disable: self.disable.clone(),
             levels: self.level.clone(),
             placeholders: self.placeholders.clone(),
+            lists: self.lists.iter().map(|(name, written)| (name.clone(), written.into())).collect(),
         }
     }
 }
@@ -143,10 +204,12 @@ impl Default for DetectionsConfig {
     fn default() -> Self {
         Self {
             builtin: true,
+            profile: Profile::Default,
             paths: Vec::new(),
             disable: Vec::new(),
             level: BTreeMap::new(),
             placeholders: BTreeMap::new(),
+            lists: BTreeMap::new(),
         }
     }
 }
@@ -275,9 +338,37 @@ pub struct AdminConfig {
     /// Names under which it may be asked, such as that of a Service or an Ingress, beside localhost and its address.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
+    /// A proxy that authenticates people; with one, only those it names, and whoever has the token, may read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ProxyConfig>,
     /// Allows plain HTTP off loopback.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub insecure: bool,
+}
+
+/// `admin.proxy:`, such as oauth2-proxy; `{}` is on, with the defaults.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProxyConfig {
+    /// The header in which it names the user; it must drop what clients send under this name.
+    pub user_header: String,
+    /// The header in which it names the user's groups, parted by commas.
+    pub groups_header: String,
+    /// Addresses and ranges from which its requests come.
+    pub from: Vec<String>,
+    /// Users and groups who may change something; everybody else whom it names may read.
+    pub editors: Vec<String>,
+}
+
+impl Default for ProxyConfig {
+    fn default() -> Self {
+        Self {
+            user_header: "X-Forwarded-User".to_owned(),
+            groups_header: "X-Forwarded-Groups".to_owned(),
+            from: vec!["127.0.0.0/8".to_owned(), "::1".to_owned()],
+            editors: Vec::new(),
+        }
+    }
 }
 
 impl Default for AdminConfig {
@@ -287,6 +378,7 @@ impl Default for AdminConfig {
             token: None,
             token_file: None,
             hosts: Vec::new(),
+            proxy: None,
             insecure: false,
         }
     }

@@ -76,6 +76,24 @@ log: {format: json, level: info}
 }
 
 #[test]
+fn a_proxy_is_named_so_that_it_can_be_known() {
+    for (proxy, said) in [
+        ("{}", None),
+        ("{user_header: X-Auth-Request-Email, from: [10.1.0.0/16, '::1'], editors: [soc]}", None),
+        ("{user_header: 'X Auth'}", Some("`X Auth` is no name of a header")),
+        ("{from: [10.0.0.0/99]}", Some("`10.0.0.0/99` is neither an address nor a range")),
+        ("{from: []}", Some("`from` is empty")),
+        ("{editor: [soc]}", Some("there is no key `editor` here (did you mean `editors`?)")),
+    ] {
+        let found = check(&format!("admin: {{proxy: {proxy}}}\n"));
+        match said {
+            None => assert!(found.is_empty(), "{proxy}: {found:?}"),
+            Some(said) => assert!(found.iter().any(|found| found.contains(said)), "{proxy}: {found:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_canary_says_what_it_lacks() {
     let hook = "sources: [{type: webhook, name: hook, listen: '127.0.0.1:1'}]\n";
     let mutual = "sources:\n- {type: webhook, listen: '127.0.0.1:1', tls: {cert: /c, key: /k, client_ca: /ca}}\n";

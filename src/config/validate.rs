@@ -1,13 +1,17 @@
 //! What serde cannot know: names that must exist or differ, values that fit together.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+use http::HeaderName;
+use ipnet::IpNet;
 
 use super::read::{Item, Parts, head};
 use super::tree::{Tree, each_entry};
 use super::{CanaryConfig, Config, JournalConfig};
 use crate::diagnose::{Span, closest};
+use crate::rule::lists;
 use crate::sink::SinkKind;
 use crate::source::SourceConfig;
 use crate::source::webhook::WebhookConfig;
@@ -21,7 +25,9 @@ pub(super) fn check(parts: &Parts, tree: &mut Tree) {
     sinks(parts, tree);
     routes(parts, tree);
     rest(parts, tree);
+    lists(parts, tree);
     canary(parts, tree);
+    proxy(parts, tree);
     for node in item_nodes(parts) {
         secrets_given_twice(node, tree);
     }
@@ -240,6 +246,41 @@ fn rest(parts: &Parts, tree: &mut Tree) {
         if journal.max_outbox == 0 {
             tree.report(span("max_outbox"), "`max_outbox` is 0: no alert could be sent", None);
         }
+    }
+}
+
+/// A list with a slip in its name would leave the detections as they were, and nobody would notice.
+fn lists(parts: &Parts, tree: &mut Tree) {
+    let Some(config) = &parts.rest else { return };
+    let options = config.detections.options();
+    let entries = |key: &str| parts.root.get("detections").and_then(|node| node.get(key)?.as_map());
+    let place = |key: &str, name: &str| {
+        let found = entries(key).into_iter().flatten().find(|(key, _)| key.text == name);
+        found.map_or_else(Span::default, |(key, _)| key.span)
+    };
+    for (name, message) in lists::unknown(&options.lists) {
+        tree.report(place("lists", &name), message, None);
+    }
+    for (name, message) in lists::taken(&options.placeholders) {
+        tree.report(place("placeholders", &name), message, None);
+    }
+}
+
+/// Whom the admin listener believes.
+fn proxy(parts: &Parts, tree: &mut Tree) {
+    let Some(proxy) = parts.rest.as_ref().and_then(|config| config.admin.proxy.as_ref()) else { return };
+    let node = parts.root.get("admin").and_then(|admin| admin.get("proxy"));
+    let at = |key: &str| node.map_or_else(Span::default, |node| place(node, key));
+    for (key, header) in [("user_header", &proxy.user_header), ("groups_header", &proxy.groups_header)] {
+        if header.parse::<HeaderName>().is_err() {
+            tree.report(at(key), format!("`{header}` is no name of a header"), None);
+        }
+    }
+    for net in proxy.from.iter().filter(|net| net.parse::<IpNet>().is_err() && net.parse::<IpAddr>().is_err()) {
+        tree.report(at("from"), format!("`{net}` is neither an address nor a range like 10.0.0.0/8"), None);
+    }
+    if proxy.from.is_empty() {
+        tree.report(at("from"), "`from` is empty: nobody could come through the proxy", None);
     }
 }
 

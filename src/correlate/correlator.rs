@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::SKEW_MAX;
 use super::baseline::{Baseline, Baselines, Observed};
 use super::key::{Key, Tell};
 use super::reuse::AuditIds;
 use super::seen::{Novelty, Seen};
-use super::shown::{Fields, Packed, Shown};
-use super::window::{Chain, Entry};
-use super::{SKEW_MAX, summary, tally};
+use super::shown::{Fields, Packed};
+use super::window::Chain;
 use crate::alert::{Alert, CANARY, Kind, Status};
 use crate::clock::Timestamp;
 use crate::engine::{Consumer, Match, RuleSet};
@@ -20,12 +20,14 @@ use crate::hash;
 use crate::rule::ir::CorrelationKind;
 
 use evict::Ghosts;
-use group::{Carried, found, group_in, group_of, parts_of, text_of};
+use group::{Carried, entry, group_of, parts_of, text_of};
 use relay::{Episode, Share};
+use tell::{alert, alert_id, chain_of, fed_by, resolve_told};
 
 mod evict;
 mod group;
 pub(super) mod relay;
+mod tell;
 
 /// Matches of a cluster that wait for their turn.
 const WAITING_MAX: usize = 100_000;
@@ -333,7 +335,8 @@ impl Correlator {
             self.watermarks.entry(Arc::clone(&cluster)).or_insert(alert.last_seen);
             let at = self.hold((consumer, cluster, text_of(&values)), alert.last_seen);
             if let Some(held) = self.held[at].as_mut() {
-                held.key.adopt(&alert.id, &chain_of(alert), &rules.consumers()[consumer]);
+                let consumer = &rules.consumers()[consumer];
+                held.key.adopt(&alert.id, &chain_of(alert, consumer), consumer);
             }
             self.index(at, None);
         }
@@ -661,31 +664,6 @@ fn asks_baselines(consumer: &Consumer) -> bool {
     matches!(consumer.kind, CorrelationKind::FirstSeen(_) | CorrelationKind::Spike(_))
 }
 
-/// A group goes: an episode that was told must be seen to end.
-fn resolve_told(consumer: &Consumer, held: &mut Held) -> Vec<Change> {
-    if !consumer.alerts {
-        return Vec::new();
-    }
-    let told = held.key.leave().into_iter();
-    told.map(|(id, chain)| Change { kind: Kind::Resolved, alert: alert(consumer, held, id, &chain, Status::Resolved) })
-        .collect()
-}
-
-/// An episode as the match of those correlations that are made of it.
-fn fed_by(consumer: &Consumer, held: &Held, id: &str, chain: &Chain) -> Fed {
-    let shown = chain.shown.open();
-    Fed {
-        cluster: Arc::clone(&held.id.1),
-        time: chain.opened,
-        request: hash::short(&[id.as_bytes()]),
-        audit_id: shown.event.audit_id.into(),
-        group: group_in(consumer, &held.id.2),
-        fields: shown.fields,
-        shown: chain.shown.clone(),
-        again: false,
-    }
-}
-
 fn same(old: &Consumer, rules: &RuleSet) -> Option<usize> {
     rules.consumers().iter().position(|new| {
         new.info.id == old.info.id
@@ -694,81 +672,6 @@ fn same(old: &Consumer, rules: &RuleSet) -> Option<usize> {
             && new.alerts == old.alerts
             && new.timespan == old.timespan
     })
-}
-
-fn entry(consumer: &Consumer, member: usize, fed: &Fed, bound: u64) -> Entry {
-    let fields = consumer.kind.fields().iter().filter_map(|group| group.fields.get(member));
-    let values: Vec<&[Value]> = fields.map(|field| found(field, fed.carried())).collect();
-    Entry {
-        time: fed.time,
-        request: fed.request,
-        member: u16::try_from(member).unwrap_or(u16::MAX),
-        values: tally::values(&consumer.kind, &values),
-        bound,
-        audit_id: Arc::clone(&fed.audit_id),
-        shown: Some(fed.shown.clone()),
-    }
-}
-
-/// A pure function of rule, cluster, group and evidence.
-fn alert_id(rule: &str, cluster: &str, group: &str, evidence: u64) -> String {
-    let parts = [rule.as_bytes(), cluster.as_bytes(), group.as_bytes(), &evidence.to_le_bytes()];
-    hash::of(&parts).to_hex()[..32].to_owned()
-}
-
-fn alert(consumer: &Consumer, held: &Held, id: String, chain: &Chain, status: Status) -> Alert {
-    let Shown { event, matched, said, .. } = chain.shown.open();
-    let group = group_in(consumer, &held.id.2);
-    let said = || said.unwrap_or_else(|| summary::sentence(&event));
-    let summary = if let CorrelationKind::FirstSeen(rule) = &consumer.kind {
-        let fields: Vec<&str> = rule.fields.iter().map(|field| &*field.name).collect();
-        summary::of_first_seen(&group, &fields, &event)
-    } else if consumer.single && chain.count == 1 {
-        said()
-    } else if consumer.single {
-        said() + &times(chain.count)
-    } else {
-        summary::of_several(&group, chain.count, chain.last.since(chain.first), &event)
-    };
-    Alert {
-        id,
-        status,
-        time: chain.opened,
-        cluster: held.id.1.to_string(),
-        rule: Arc::clone(&consumer.info),
-        summary,
-        count: chain.count,
-        first_seen: chain.first,
-        last_seen: chain.last,
-        group,
-        event,
-        matched,
-        audit_ids: chain.audit_ids.iter().map(|(_, id)| id.to_string()).collect(),
-    }
-}
-
-fn times(count: u64) -> String {
-    format!(", {count} times")
-}
-
-/// The episode of an alert that the store knows.
-fn chain_of(alert: &Alert) -> Chain {
-    // Of a rule about single events; others say something of the whole episode, made anew each time.
-    let said = alert.summary.strip_suffix(&times(alert.count)).unwrap_or(&alert.summary);
-    Chain {
-        first: alert.first_seen,
-        opened: alert.time,
-        last: alert.last_seen,
-        count: alert.count,
-        evidence: 0, // Only for naming episodes that have no name yet.
-        audit_ids: alert.audit_ids.iter().map(|id| (alert.first_seen, id.as_str().into())).collect(),
-        shown: Packed::from(Shown {
-            event: alert.event.clone(),
-            matched: alert.matched.clone(),
-            said: Some(said.to_owned()),
-            fields: Fields::new(),
-        }),
-    }
 }
 
 #[cfg(test)]

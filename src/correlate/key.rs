@@ -67,9 +67,9 @@ impl Key {
         reserve_first(&mut self.loose);
         if self.loose.back().is_none_or(|last| last.order() <= entry.order()) {
             self.ended.extend(self.now.step(&entry, consumer));
-            self.loose.push_back(self.slim(entry));
+            self.loose.push_back(self.slim(entry, consumer));
         } else if let Some(chain) = self.within_open(entry.time) {
-            chain.add(&entry);
+            chain.add(&entry, consumer);
             self.insert(entry);
         } else {
             self.insert(entry);
@@ -101,9 +101,9 @@ impl Key {
         self.loose.insert(at, entry);
     }
 
-    /// Within an open episode nobody will ask again what the event looked like.
-    fn slim(&self, mut entry: Entry) -> Entry {
-        if self.now.chain().is_some_and(|chain| chain.opened < entry.time) {
+    /// Within an open episode nobody will ask again what the event looked like, unless its steps are told.
+    fn slim(&self, mut entry: Entry, consumer: &Consumer) -> Entry {
+        if consumer.steps.is_empty() && self.now.chain().is_some_and(|chain| chain.opened < entry.time) {
             entry.shown = None;
         }
         entry

@@ -17,6 +17,7 @@ mod seen;
 mod shown;
 mod summary;
 mod tally;
+mod timeline;
 mod window;
 
 pub use baseline::Baseline;

@@ -1,10 +1,11 @@
 //! The state machine of one group: a sliding window that becomes an episode.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::shown::Packed;
 use super::tally::{Figures, Tally};
+use super::timeline::Timeline;
 use crate::clock::Timestamp;
 use crate::engine::Consumer;
 use crate::rule::ir::{Awaited, CorrelationKind, Members, WINDOW_MAX};
@@ -52,6 +53,8 @@ pub(super) struct Chain {
     /// Oldest first.
     pub(super) audit_ids: Vec<(Timestamp, Arc<str>)>,
     pub(super) shown: Packed,
+    /// Empty unless several rules take part.
+    pub(super) timeline: Timeline,
 }
 
 impl Chain {
@@ -63,8 +66,11 @@ impl Chain {
     }
 
     /// Counts a match in.
-    pub(super) fn add(&mut self, entry: &Entry) {
+    pub(super) fn add(&mut self, entry: &Entry, consumer: &Consumer) {
         self.count += 1;
+        if !consumer.steps.is_empty() {
+            self.timeline.add(entry, 1);
+        }
         self.first = self.first.min(entry.time);
         self.last = self.last.max(entry.time);
         let new = (entry.time, Arc::clone(&entry.audit_id));
@@ -101,13 +107,13 @@ impl State {
         if let Self::Open(chain) = self {
             if entry.time <= chain.last.plus(consumer.timespan) {
                 if chain.reaches(entry.time, consumer) {
-                    chain.add(entry);
+                    chain.add(entry, consumer);
                     return None;
                 }
                 // Far older than the episode: an episode of its own if one match is enough, too late otherwise.
                 let mut own = Window::default();
                 own.push(entry, consumer);
-                return own.holds(entry, consumer).then(|| own.open(entry)).flatten();
+                return own.holds(entry, consumer).then(|| own.open(entry, consumer)).flatten();
             }
             if let Self::Open(chain) = std::mem::take(self) {
                 ended = Some(chain);
@@ -116,7 +122,7 @@ impl State {
         if let Self::Idle(window) = self {
             window.push(entry, consumer);
             if window.holds(entry, consumer)
-                && let Some(chain) = window.open(entry)
+                && let Some(chain) = window.open(entry, consumer)
             {
                 *self = Self::Open(chain);
             }
@@ -151,8 +157,8 @@ pub(super) struct Window {
     /// How many the runs count.
     older: u64,
     tally: Tally,
-    /// How often each member is.
-    members: Vec<u64>,
+    /// How often each member is that is there: few are, of what may be hundreds.
+    members: Vec<(u16, u64)>,
 }
 
 /// Matches of one member within one part of a timespan.
@@ -179,27 +185,44 @@ impl Window {
         reserve_first(&mut self.entries);
         self.entries.insert(at, entry.clone());
         self.tally.add(&consumer.kind, &entry.values);
-        let member = usize::from(entry.member);
-        if self.members.len() <= member {
-            self.members.resize(member + 1, 0);
+        match self.members.iter_mut().find(|(member, _)| *member == entry.member) {
+            Some((_, count)) => *count += 1,
+            None => self.members.push((entry.member, 1)),
         }
-        self.members[member] += 1;
         let oldest = newest.minus(consumer.timespan);
         // Of a part that lies half outside nobody knows any more how many those inside are.
         let whole = |run: &Run, length: i64| run.part.saturating_mul(length) >= oldest.0;
         let length = part_length(consumer);
         while let Some(run) = self.runs.pop_front_if(|run| !whole(run, length)) {
             self.older -= run.count;
-            self.members[usize::from(run.first.member)] -= run.count;
+            self.forget(run.first.member, run.count);
             self.tally.forget_older(run.figures);
         }
         while let Some(entry) = self.entries.pop_front_if(|first| first.time < oldest) {
             self.tally.remove(&consumer.kind, &entry.values);
-            self.members[usize::from(entry.member)] -= 1;
+            self.forget(entry.member, 1);
         }
         while self.entries.len() > WINDOW_MAX {
             self.fold(consumer, length);
         }
+    }
+
+    /// Takes matches of a member out of its count.
+    fn forget(&mut self, member: u16, count: u64) {
+        if let Some(at) = self.members.iter().position(|(known, _)| *known == member) {
+            self.members[at].1 -= count;
+            if self.members[at].1 == 0 {
+                self.members.swap_remove(at);
+            }
+        }
+    }
+
+    /// The steps so far.
+    fn timeline(&self) -> Timeline {
+        let mut timeline = Timeline::default();
+        self.runs.iter().for_each(|run| timeline.add(&run.first, run.count));
+        self.entries.iter().for_each(|entry| timeline.add(entry, 1));
+        timeline
     }
 
     /// Counts the oldest match in its run, instead of keeping it.
@@ -214,7 +237,8 @@ impl Window {
             run.count += 1;
             run.figures += figures;
         } else {
-            self.runs.insert(after, Run { part, first: Entry { shown: None, ..entry }, count: 1, figures });
+            let shown = entry.shown.filter(|_| !consumer.steps.is_empty());
+            self.runs.insert(after, Run { part, first: Entry { shown, ..entry }, count: 1, figures });
         }
     }
 
@@ -249,7 +273,11 @@ impl Window {
             }
             CorrelationKind::Temporal(awaited) => match awaited {
                 Awaited::All => self.members_there() == consumer.members,
-                Awaited::Number(condition) => condition.holds(self.members_there() as f64),
+                Awaited::Number(condition) => {
+                    let members = self.members_there();
+                    condition.holds(members as f64)
+                        && (!consumer.any || condition.holds(self.requests().min(members) as f64))
+                }
                 Awaited::These(members) => self.there(members),
             },
             CorrelationKind::TemporalOrdered(awaited) => match awaited {
@@ -264,11 +292,16 @@ impl Window {
     }
 
     fn members_there(&self) -> usize {
-        self.members.iter().filter(|count| **count > 0).count()
+        self.members.len()
+    }
+
+    /// How many requests, or episodes, the matches are of.
+    fn requests(&self) -> usize {
+        self.kept().map(|entry| entry.request).collect::<HashSet<_>>().len()
     }
 
     fn is_there(&self, member: usize) -> bool {
-        self.members.get(member).is_some_and(|count| *count > 0)
+        self.members.iter().any(|(known, _)| usize::from(*known) == member)
     }
 
     /// Whether an expression is true of the members that are in the window.
@@ -310,7 +343,7 @@ impl Window {
     }
 
     /// The episode that begins with what is in the window, completed by `entry`.
-    fn open(&mut self, entry: &Entry) -> Option<Chain> {
+    fn open(&mut self, entry: &Entry, consumer: &Consumer) -> Option<Chain> {
         let first = self.kept().next()?;
         let last = self.entries.back()?;
         let shown = entry.shown.clone().or_else(|| self.entries.iter().rev().find_map(|e| e.shown.clone()))?;
@@ -325,6 +358,7 @@ impl Window {
             evidence: first.request,
             audit_ids,
             shown,
+            timeline: if consumer.steps.is_empty() { Timeline::default() } else { self.timeline() },
         })
     }
 }

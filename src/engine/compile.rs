@@ -114,6 +114,10 @@ pub struct Consumer {
     pub feeds: Vec<(usize, usize)>,
     /// Whether more matches never make untrue what was true.
     pub monotone: bool,
+    /// It is made of whatever alerts: what one request sets off counts once, however many tell of it.
+    pub any: bool,
+    /// What each member is, where several take part and alerts tell of each. Empty otherwise.
+    pub steps: Vec<Arc<RuleInfo>>,
     /// How far back a match can matter for it: its own timespan and those of what it is made of.
     pub reach: Duration,
     /// Same id and same fingerprint: state lives on over a reload.
@@ -243,6 +247,8 @@ fn own(rule: &Rule, repeat_after: Duration) -> Consumer {
         alerts: true,
         feeds: Vec::new(),
         monotone: true,
+        any: false,
+        steps: Vec::new(),
         reach: repeat_after,
         fingerprint: rule.fingerprint,
     }
@@ -277,9 +283,22 @@ fn correlated(correlation: &Correlation, rules: &Rules, repeat_after: Duration) 
         alerts: true,
         feeds: Vec::new(),
         monotone: correlation.kind.is_monotone(),
+        any: correlation.any.is_some(),
+        steps: steps(correlation, rules),
         reach: timespan,
         fingerprint,
     }
+}
+
+/// What the members are of a correlation that several rules make true together.
+fn steps(correlation: &Correlation, rules: &Rules) -> Vec<Arc<RuleInfo>> {
+    let learns = matches!(correlation.kind, CorrelationKind::FirstSeen(_) | CorrelationKind::Spike(_));
+    if correlation.rules.len() < 2 || learns {
+        return Vec::new();
+    }
+    let infos = || rules.rules.iter().map(|rule| &rule.info).chain(rules.correlations.iter().map(|c| &c.info));
+    let info = |id: &Arc<str>| infos().find(|info| *info.id == **id).cloned().unwrap_or_default();
+    correlation.rules.iter().map(info).collect()
 }
 
 /// The fields that the matches of each rule must carry.

@@ -83,5 +83,6 @@ fn alert(since: Timestamp, now: Timestamp) -> Alert {
         event: EventExcerpt::default(),
         matched: BTreeMap::new(),
         audit_ids: Vec::new(),
+        timeline: Vec::new(),
     }
 }

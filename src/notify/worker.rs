@@ -117,6 +117,7 @@ fn test_alert(sink: &str, now: Timestamp) -> Alert {
         },
         matched: std::collections::BTreeMap::new(),
         audit_ids: Vec::new(),
+        timeline: Vec::new(),
     }
 }
 

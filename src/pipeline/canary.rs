@@ -93,6 +93,7 @@ mod tests {
             event: EventExcerpt { request_uri: "/kubesiren/canary/s3cret".to_owned(), ..EventExcerpt::default() },
             matched: BTreeMap::from([("requestURI".to_owned(), "/kubesiren/canary/s3cret".into())]),
             audit_ids: vec![audit_id.to_owned()],
+            timeline: Vec::new(),
         }
     }
 

@@ -317,6 +317,9 @@ fn of_correlation(correlation: &Correlation, checked: &[Checked]) -> Checked {
         sights.iter().enumerate().map(|(at, sight)| *sight != Sight::Blind && !counts_missing(at)).collect();
     let sight = if !can_hold(&correlation.kind, &may_be) {
         Sight::Blind
+    } else if correlation.any.is_some() {
+        // It is about the alerts that there are; what its rules miss is told of them.
+        Sight::Full
     } else if sights.contains(&Sight::Unknown) {
         Sight::Unknown
     } else if sights.iter().all(|sight| *sight == Sight::Full) {
@@ -325,7 +328,7 @@ fn of_correlation(correlation: &Correlation, checked: &[Checked]) -> Checked {
         Sight::Partly
     };
     let mut gaps = Vec::new();
-    for member in members.into_iter().flatten() {
+    for member in members.into_iter().flatten().filter(|_| sight != Sight::Full) {
         let of = |gap: &Gap| Gap { of: gap.of.clone().or_else(|| Some(member.title.clone())), ..gap.clone() };
         gaps.extend(member.gaps.iter().map(of));
     }

@@ -48,12 +48,13 @@ pub fn read(reader: &mut Reader<'_>, document: &Node) -> Option<Filter> {
         Some(_) => Some(reader.texts(body, "rules")),
     };
     let span = body.get("rules").map_or(body.span, |node| node.span);
+    let expr = detection_expr(reader, body, "filter")?;
     Some(Filter {
         title,
         rules,
         logsource: logsource(document),
-        expr: detection_expr(reader, body, "filter")?,
-        fingerprint: fingerprint(document),
+        expr,
+        fingerprint: fingerprint(document) ^ reader.expanded,
         source: Arc::clone(reader.source),
         span,
     })

@@ -1,6 +1,6 @@
 //! What every front end compiles to, and nothing below knows where a rule came from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,8 +10,9 @@ use ipnet::IpNet;
 
 use super::field::Field;
 use super::number::Number;
+use super::profile::Profile;
 use super::template::Template;
-use crate::alert::RuleInfo;
+use crate::alert::{Level, RuleInfo};
 use crate::clock::Timestamp;
 use crate::event::FieldPath;
 use crate::event::project::fold;
@@ -40,6 +41,8 @@ pub struct Rule {
     pub output: Option<Template>,
     /// Whether it names the stage itself. If not, it is asked only about [`STAGES_DECIDED`].
     pub names_stage: bool,
+    /// The least profile that it runs in: as it is written, and once it is loaded as it is.
+    pub profile: Option<Profile>,
     /// The file it is from.
     pub file: PathBuf,
     /// The document as it is written.
@@ -63,6 +66,10 @@ pub struct Correlation {
     pub timespan: Duration,
     /// Whether the referenced rules also alert by themselves.
     pub generate: bool,
+    /// `rules: any`: it is made of whatever alerts at this level or above.
+    pub any: Option<Level>,
+    /// The least profile that it runs in: as it is written, and once it is loaded as it is.
+    pub profile: Option<Profile>,
     /// The file it is from.
     pub file: PathBuf,
     /// The document as it is written.
@@ -578,11 +585,14 @@ pub struct Rules {
     pub correlations: Vec<Correlation>,
     /// Rules for other products, skipped: file and title.
     pub skipped: Vec<(PathBuf, String)>,
+    /// Ids of those that do not alert by themselves, because they are disabled or out of the profile, and are only there
+    /// for the correlations that need them.
+    pub silent: BTreeSet<Arc<str>>,
 }
 
 impl Rules {
     /// Ids of the rules and correlations, and whether they alert by themselves: those that no correlation uses do, or
-    /// only ones that say `generate`.
+    /// only ones that say `generate`, unless they are silent.
     #[must_use]
     pub fn alerting(&self) -> BTreeMap<Arc<str>, bool> {
         let ids = self.rules.iter().map(|rule| &rule.info).chain(self.correlations.iter().map(|c| &c.info));
@@ -593,6 +603,9 @@ impl Rules {
                     *alone &= correlation.generate;
                 }
             }
+        }
+        for id in &self.silent {
+            alerting.insert(Arc::clone(id), false);
         }
         alerting
     }

@@ -9,11 +9,17 @@ use super::correlation::{self, Absent, Names, Unresolved};
 use super::falco;
 use super::filter::{self, Filter};
 use super::ir::Rules;
+use super::lists;
+use super::profile::Profile;
 use super::reader::Reader;
+use super::select;
 use super::sigma::{self, Placeholders};
 use crate::alert::Level;
 use crate::diagnose::{Diagnostic, Severity, SourceText, Span};
 use crate::yaml::{self, Node, Value};
+
+/// Where the detections that come with the binary say that they are.
+pub const BUILTIN: &str = "<built-in>";
 
 /// What the configuration says about rules.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +36,10 @@ pub struct Options {
     pub levels: BTreeMap<String, Level>,
     /// What the `%placeholders%` of Sigma's modifier `expand` stand for.
     pub placeholders: Placeholders,
+    /// What is added to the named lists, or replaces them.
+    pub lists: lists::Changes,
+    /// How much of the detections that come with the binary runs; everything unless said.
+    pub profile: Option<Profile>,
 }
 
 /// What loading yields: the good part, and the findings.
@@ -57,8 +67,9 @@ pub fn load(options: &Options) -> Loaded {
     let mut loader = Loader::new(options);
     if options.builtin {
         for (name, text) in super::builtin::FILES {
-            loader.text(Path::new(&format!("<built-in>/{name}")), (*text).to_owned());
+            loader.text(&Path::new(BUILTIN).join(name), (*text).to_owned());
         }
+        loader.builtin = loader.ids.keys().cloned().collect();
     }
     for (name, text) in &options.own {
         loader.text(Path::new(name), text.clone());
@@ -75,6 +86,17 @@ pub fn load_text(name: &Path, text: &str) -> Loaded {
     let options = Options::default();
     let mut loader = Loader::new(&options);
     loader.text(name, text.to_owned());
+    loader.finish()
+}
+
+/// The same with options, for tests; the rules may be taken for those that come with the binary.
+#[cfg(test)]
+pub(super) fn load_text_with(name: &Path, text: &str, options: &Options, builtin: bool) -> Loaded {
+    let mut loader = Loader::new(options);
+    loader.text(name, text.to_owned());
+    if builtin {
+        loader.builtin = loader.ids.keys().cloned().collect();
+    }
     loader.finish()
 }
 
@@ -115,6 +137,8 @@ pub fn is_test_file(path: &Path) -> bool {
 
 struct Loader<'o> {
     options: &'o Options,
+    /// What all placeholders stand for, the named lists among them.
+    values: Arc<Placeholders>,
     loaded: Loaded,
     correlations: Vec<(Arc<SourceText>, Unresolved)>,
     filters: Vec<Filter>,
@@ -123,18 +147,22 @@ struct Loader<'o> {
     ids: HashMap<String, PathBuf>,
     /// Documents that are there and are no rules of ours.
     absent: Absent,
+    /// Ids of the detections that come with the binary.
+    builtin: HashSet<String>,
 }
 
 impl<'o> Loader<'o> {
     fn new(options: &'o Options) -> Self {
         Self {
             options,
+            values: Arc::new(lists::values(&options.lists, &options.placeholders)),
             loaded: Loaded::default(),
             correlations: Vec::new(),
             filters: Vec::new(),
             falco: falco::Collected::default(),
             ids: HashMap::new(),
             absent: Absent::default(),
+            builtin: HashSet::new(),
         }
     }
 
@@ -171,7 +199,8 @@ impl<'o> Loader<'o> {
 
     fn document(&mut self, source: &Arc<SourceText>, document: &Node, file: &Path) {
         let mut findings = Vec::new();
-        let mut reader = Reader { source, findings: &mut findings, placeholders: &self.options.placeholders };
+        let values = Arc::clone(&self.values);
+        let mut reader = Reader { source, findings: &mut findings, placeholders: &values, expanded: 0 };
         match &document.value {
             Value::Null => {}
             Value::Map(_) if document.get("correlation").is_some() => {
@@ -256,55 +285,19 @@ impl<'o> Loader<'o> {
     fn finish(mut self) -> Loaded {
         self.finish_falco();
         let names = Names::new(&self.loaded.rules, self.correlations.iter().map(|(_, read)| read), self.absent);
-        let (findings, placeholders) = (&mut self.loaded.findings, &self.options.placeholders);
+        let (findings, placeholders) = (&mut self.loaded.findings, &self.values);
         let skipped = &mut self.loaded.rules.skipped;
         let correlations = correlation::resolve(self.correlations, &names, findings, placeholders, skipped);
         self.loaded.rules.correlations = correlations;
         filter::apply(&self.filters, &mut self.loaded.rules.rules, &names, &mut self.loaded.findings);
-        self.loaded.unknown = unknown(&self.loaded.rules, self.options);
-        configure(&mut self.loaded.rules, self.options);
+        self.loaded.unknown = select::unknown(&self.loaded.rules, self.options);
+        select::configure(&mut self.loaded.rules, self.options, &self.builtin);
         self.loaded
     }
 }
 
 fn no_errors(findings: &[Diagnostic]) -> bool {
     findings.iter().all(|finding| finding.severity != Severity::Error)
-}
-
-/// Names in the options that are no rule's id or title.
-fn unknown(rules: &Rules, options: &Options) -> Vec<String> {
-    let infos = rules.rules.iter().map(|r| &r.info).chain(rules.correlations.iter().map(|c| &c.info));
-    let names: HashSet<&str> = infos.flat_map(|info| [info.id.as_str(), info.title.as_str()]).collect();
-    let disabled = options.disable.iter().map(|name| ("disable", name));
-    disabled
-        .chain(options.levels.keys().map(|name| ("level", name)))
-        .filter(|(_, name)| !names.contains(name.as_str()))
-        .map(|(key, name)| format!("detections.{key}: no rule has the id or title `{name}`"))
-        .collect()
-}
-
-/// Leaves out disabled rules and puts the configured levels in place.
-fn configure(rules: &mut Rules, options: &Options) {
-    let disabled = |id: &str, title: &str| options.disable.iter().any(|d| d == id || d == title);
-    // A rule that a correlation needs stays for it; disabling silences its own alerts only together with the others.
-    let needed = |rules: &Rules| -> HashSet<Arc<str>> {
-        rules.correlations.iter().flat_map(|c| c.rules.iter().cloned()).collect()
-    };
-    // A correlation comes after those it is made of: from the end on it is known whether one is still needed.
-    for at in (0..rules.correlations.len()).rev() {
-        let info = &rules.correlations[at].info;
-        if disabled(&info.id, &info.title) && !needed(rules).contains(info.id.as_str()) {
-            rules.correlations.remove(at);
-        }
-    }
-    let needed = needed(rules);
-    rules.rules.retain(|r| !disabled(&r.info.id, &r.info.title) || needed.contains(r.info.id.as_str()));
-    let infos = rules.rules.iter_mut().map(|r| &mut r.info).chain(rules.correlations.iter_mut().map(|c| &mut c.info));
-    for info in infos {
-        if let Some(level) = options.levels.get(&info.id).or_else(|| options.levels.get(&info.title)) {
-            Arc::make_mut(info).level = *level;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -13,8 +13,14 @@ use crate::event::project::fold;
 /// Whether a rule is true of an event.
 #[must_use]
 pub fn rule_holds(rule: &Rule, event: &Value) -> bool {
+    is_asked(rule, event) && holds(&rule.expr, event)
+}
+
+/// Whether a rule is asked about an event at all: see [`STAGES_DECIDED`].
+#[must_use]
+pub fn is_asked(rule: &Rule, event: &Value) -> bool {
     let stage = event.get("stage").and_then(Value::as_str).unwrap_or_default();
-    (rule.names_stage || STAGES_DECIDED.contains(&fold(stage).as_str())) && holds(&rule.expr, event)
+    rule.names_stage || STAGES_DECIDED.contains(&fold(stage).as_str())
 }
 
 /// Whether an expression is true of an event.

@@ -14,6 +14,8 @@ pub struct Reader<'r> {
     pub findings: &'r mut Vec<Diagnostic>,
     /// What `%placeholders%` stand for.
     pub placeholders: &'r Placeholders,
+    /// Hash of what those that were read stand for; 0 if there were none.
+    pub expanded: u64,
 }
 
 impl Reader<'_> {

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::http::{self, Answer, exchange};
 use super::watchdog::WatchdogConfig;
 use super::{Item, Medium, Message, SendError, Sending, Sent, Traits};
-use crate::alert::{Alert, Status, WATCHDOG};
+use crate::alert::{Alert, Status, Step, WATCHDOG};
 use crate::clock::Timestamp;
 use crate::text::shorten;
 use crate::units::{Secret, Span};
@@ -27,6 +27,8 @@ const GROUP_LABELS_MAX: usize = 10;
 const LABEL_NAME_MAX: usize = 64;
 const LABEL_VALUE_MAX: usize = 256;
 const ANNOTATION_MAX: usize = 1_000;
+/// Of one line of a timeline, which has twenty at most.
+const TIMELINE_LINE_MAX: usize = 400;
 /// A peer that failed is left out this long, as long as another one takes the alerts: one that does not answer must
 /// not hold up every batch. It gets what it missed when firing alerts are sent again.
 const REST: Duration = Duration::from_secs(30);
@@ -309,7 +311,20 @@ fn annotations(alert: &Alert) -> BTreeMap<&'static str, String> {
     }
     annotations.retain(|_, value| !value.is_empty());
     annotations.values_mut().for_each(|value| *value = shorten(value, ANNOTATION_MAX));
+    if !alert.timeline.is_empty() {
+        annotations.insert("timeline", timeline(alert));
+    }
     annotations
+}
+
+/// What happened, a line for each rule, and none that an event could add.
+fn timeline(alert: &Alert) -> String {
+    let line = |step: &Step| {
+        let (time, rule) = (step.time_of_day(), &step.rule);
+        let line = format!("{time} {} {}{}: {}", rule.level, rule.title, step.times(), step.summary);
+        shorten(&line, TIMELINE_LINE_MAX)
+    };
+    alert.timeline.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn describe(alert: &Alert) -> String {
@@ -323,7 +338,7 @@ fn describe(alert: &Alert) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::fake::{Receiver, Reply, Request};
-    use super::super::samples::{alert, at, hostile, item, message};
+    use super::super::samples::{alert, at, hostile, incident, item, message};
     use super::*;
     use crate::alert::Level;
     use crate::store::Kind;
@@ -367,6 +382,15 @@ mod tests {
         let expected = "alert_id=a1 alertname=Title of r cluster=prod-eu level=high namespace=payments rule_id=r \
                         severity=high team=sec user_username=alice";
         assert_eq!(labels.join(" "), expected);
+    }
+
+    #[test]
+    fn an_incident_tells_its_timeline_where_it_may_grow() {
+        let incident = incident();
+        let expected = "04:00:00 medium One: alice did One <b>\n04:04:12 high Two ×3: alice did Two <b>";
+        assert_eq!(annotations(&incident)["timeline"], expected);
+        assert!(!labels(&incident, &BTreeMap::new()).contains_key("timeline"));
+        assert!(!annotations(&alert("a1", "r", Level::High)).contains_key("timeline"));
     }
 
     #[test]

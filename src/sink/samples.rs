@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Item, Message};
-use crate::alert::{Alert, EventExcerpt, Level, ObjectRef, ResponseStatus, RuleInfo, Status, User};
+use crate::alert::{Alert, EventExcerpt, Level, ObjectRef, ResponseStatus, RuleInfo, RuleName, Status, Step, User};
 use crate::clock::Timestamp;
 use crate::store::Kind;
 
@@ -35,7 +35,23 @@ pub(crate) fn alert(id: &str, rule: &str, level: Level) -> Alert {
         event: event(),
         matched: BTreeMap::from([("objectRef.resource".to_owned(), "secrets".into())]),
         audit_ids: vec!["5f9d2c1e-0000-4000-8000-000000000001".to_owned()],
+        timeline: Vec::new(),
     }
+}
+
+/// An alert of two rules, with its timeline.
+pub(crate) fn incident() -> Alert {
+    let step = |time: &str, title: &str, level, count| Step {
+        time: at(time),
+        rule: RuleName { id: title.to_lowercase(), title: title.to_owned(), level },
+        summary: format!("alice did {title} <b>"),
+        count,
+    };
+    let timeline = vec![
+        step("2026-11-21T04:00:00.123456Z", "One", Level::Medium, 1),
+        step("2026-11-21T04:04:12Z", "Two", Level::High, 3),
+    ];
+    Alert { timeline, ..alert("incident", "many", Level::High) }
 }
 
 fn event() -> EventExcerpt {
@@ -77,6 +93,13 @@ pub(crate) fn hostile(id: &str, text: &str) -> Alert {
     alert.group = (0..40).map(|n| (format!("{n}{text}"), text.into())).collect();
     alert.matched = (0..200).map(|n| (format!("{n}{text}"), text.into())).collect();
     alert.audit_ids = vec![text.to_owned(); 10];
+    let step = Step {
+        time: alert.time,
+        rule: RuleName { id: text.to_owned(), title: text.to_owned(), level: Level::High },
+        summary: text.to_owned(),
+        count: 2,
+    };
+    alert.timeline = vec![step; 20];
     let user = User { username: some(), groups: vec![text.to_owned(); 100] };
     alert.event = EventExcerpt {
         audit_id: text.to_owned(),

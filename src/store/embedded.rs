@@ -10,18 +10,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout as within;
 
 use super::outbox::{Handed, Settled};
 use super::readers::Readers;
 use super::writer::{Outcome, Work, Writer};
 use super::{
-    AlertQuery, Append, Backlog, Commit, DeadLetter, Delivery, FilePosition, JournalBatch, Limits, Progress, Pruned,
-    Reached, Received, Settlement, StoreError, alerts, baselines, journal, outbox, received, schema,
+    AlertQuery, Append, Backlog, Commit, DeadLetter, Deed, Delivery, Figures, FilePosition, JournalBatch, Limits,
+    Listed, NewSilence, Progress, Pruned, Reached, Received, Related, Settlement, Silence, StoreError, alerts,
+    baselines, figures, journal, outbox, received, schema, triage,
 };
 use crate::alert::Alert;
 use crate::clock::Timestamp;
 use crate::correlate::Baseline;
+
+/// People's questions that are answered at once; each may walk over all alerts, and further ones wait.
+const LOOKS_MAX: usize = 2;
 
 /// A handle to the embedded store; cheap to clone. Dropping the last one waits for what was handed to the writer.
 #[derive(Clone)]
@@ -31,6 +36,8 @@ pub struct Store {
 
 struct Inner {
     readers: Arc<Readers>,
+    /// For those who look at alerts: they leave readers to the daemon's own work.
+    looks: Arc<Semaphore>,
     writer: Writer,
     /// Deliveries on the wire by their `seq`. Only memory: after a restart nothing is on the wire.
     handed: Mutex<HashMap<i64, Handed>>,
@@ -101,7 +108,8 @@ impl Store {
         let writer = Writer::start(dir, lock, limits)?;
         let readers = Readers::new(dir.join(schema::FILE));
         let (handed, trouble, released) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
-        Ok(Self { inner: Arc::new(Inner { readers, writer, handed, trouble, released }) })
+        let looks = Arc::new(Semaphore::new(LOOKS_MAX));
+        Ok(Self { inner: Arc::new(Inner { readers, looks, writer, handed, trouble, released }) })
     }
 
     /// Moves the database in `dir` out of the way, so that the next [`Store::open`] makes a new one; says where it is now.
@@ -201,6 +209,75 @@ impl Store {
         self.inner.readers.run(move |connection| alerts::list(connection, &query)).await
     }
 
+    /// The same as [`Store::alerts`] for whoever passes them on, with what people did about them.
+    pub async fn listed(&self, query: AlertQuery) -> Result<Vec<Listed>, StoreError> {
+        self.look(move |connection| alerts::listed(connection, &query)).await
+    }
+
+    /// Runs a read that may take long, behind others of its kind.
+    async fn look<T, F>(&self, read: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&rusqlite::Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.inner.looks).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let read = move |connection: &rusqlite::Connection| {
+            let _permit = permit; // Until the read ends, also where nobody waits for it any more.
+            read(connection)
+        };
+        self.inner.readers.run(read).await
+    }
+
+    /// One of them, and what was done about it, oldest first.
+    pub async fn listed_one(&self, id: &str) -> Result<Option<(Listed, Vec<Deed>)>, StoreError> {
+        let id = id.to_owned();
+        let read = move |connection: &rusqlite::Connection| {
+            let Some(listed) = alerts::listed_one(connection, &id)? else { return Ok(None) };
+            Ok(Some((listed, triage::deeds(connection, &id)?)))
+        };
+        self.inner.readers.run(read).await
+    }
+
+    /// What else the user of an alert did, and what else was done to its object; `None` if there is no such alert.
+    pub async fn related(&self, id: &str) -> Result<Option<Related>, StoreError> {
+        let id = id.to_owned();
+        self.look(move |connection| alerts::related(connection, &id)).await
+    }
+
+    /// How many alerts answer `query`, by what and when, in `bars` spans of time up to `now`.
+    pub async fn figures(&self, query: AlertQuery, now: Timestamp, bars: usize) -> Result<Figures, StoreError> {
+        self.look(move |connection| figures::count(connection, &query, now, bars)).await
+    }
+
+    /// A number that changes whenever an alert does, or what people did about one.
+    #[must_use]
+    pub fn alert_changes(&self) -> watch::Receiver<u64> {
+        self.inner.writer.wakes.alerts.subscribe()
+    }
+
+    /// Writes what somebody did about an alert; `false` if there is no such alert, or too much is on record for it.
+    pub async fn deed(&self, alert_id: &str, deed: Deed) -> Result<bool, StoreError> {
+        let work = Work::Deed { alert_id: alert_id.to_owned(), deed };
+        Ok(matches!(self.inner.writer.write(work).await?, Outcome::Row(Some(_))))
+    }
+
+    /// Keeps new alerts from the sinks; the silence's id, or `None` if too many are in force.
+    pub async fn silence(&self, new: NewSilence) -> Result<Option<i64>, StoreError> {
+        let Outcome::Row(id) = self.inner.writer.write(Work::Silence(new)).await? else { return Ok(None) };
+        Ok(id)
+    }
+
+    /// Ends a silence before its time; `false` if none of this id is in force.
+    pub async fn end_silence(&self, id: i64, who: &str, at: Timestamp) -> Result<bool, StoreError> {
+        let work = Work::EndSilence { id, who: who.to_owned(), at };
+        Ok(matches!(self.inner.writer.write(work).await?, Outcome::Row(Some(_))))
+    }
+
+    /// Silences in force at `now`, then those that are over, the newest first.
+    pub async fn silences(&self, now: Timestamp) -> Result<Vec<Silence>, StoreError> {
+        self.inner.readers.run(move |connection| triage::silences(connection, now)).await
+    }
+
     /// Deliveries of `sink` that are due at `now`, oldest first, at most `limit`.
     ///
     /// An update or a resolve is not due before the alert's first message to the same sink is settled. What was
@@ -254,7 +331,7 @@ impl Store {
         let known = Arc::new(known.iter().cloned().collect());
         match self.inner.writer.write(Work::Retire { known }).await? {
             Outcome::Retired(count) => Ok(count),
-            Outcome::Pruned(_) | Outcome::Done => Ok(0),
+            Outcome::Pruned(_) | Outcome::Row(_) | Outcome::Done => Ok(0),
         }
     }
 
@@ -337,7 +414,7 @@ impl Store {
         loop {
             match self.inner.writer.write(Work::Prune { now, journal_keep_from }).await? {
                 Outcome::Pruned(step) if !step.is_nothing() => total.add(step),
-                Outcome::Pruned(_) | Outcome::Retired(_) | Outcome::Done => return Ok(total),
+                Outcome::Pruned(_) | Outcome::Retired(_) | Outcome::Row(_) | Outcome::Done => return Ok(total),
             }
         }
     }

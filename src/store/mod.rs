@@ -5,9 +5,12 @@
 //! crash repeats nothing and loses nothing.
 
 mod alerts;
+mod ask;
 mod baselines;
 pub mod by_hand;
 pub mod embedded;
+mod figures;
+mod find;
 mod journal;
 pub mod kafka;
 mod outbox;
@@ -18,18 +21,21 @@ mod reserve;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod triage;
 mod writer;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::alert::{Alert, Level};
+use crate::alert::Alert;
 use crate::clock::Timestamp;
 use crate::correlate::{Baseline, Match};
 use crate::engine::RuleSet;
 
 pub use crate::alert::Kind;
+
+pub use ask::{AlertQuery, Bar, Conditions, Count, Deed, Figures, Handling, Listed, NewSilence, Related, Silence};
 
 pub use embedded::Store;
 
@@ -277,53 +283,6 @@ impl Default for Limits {
             alerts_max: 1_000_000,
             dead_keep: 7 * DAY,
             reserve_bytes: 8 << 20,
-        }
-    }
-}
-
-/// Which alerts to list. Everything that is set must hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AlertQuery {
-    /// Event time at or after.
-    pub since: Option<Timestamp>,
-    /// Event time before.
-    pub until: Option<Timestamp>,
-    /// This level or higher.
-    pub min_level: Option<Level>,
-    /// The rule's id.
-    pub rule: Option<String>,
-    /// The cluster label.
-    pub cluster: Option<String>,
-    /// Who authenticated, or whom they acted as.
-    pub user: Option<String>,
-    /// The object's namespace.
-    pub namespace: Option<String>,
-    /// Stands in any value of the alert; upper and lower case of ASCII letters are the same.
-    pub text: Option<String>,
-    /// At most so many, and never more than [`AlertQuery::LIMIT_MAX`].
-    pub limit: usize,
-    /// Only what comes after this `(time, id)` in the listing: the last one of the previous page.
-    pub before: Option<(Timestamp, String)>,
-}
-
-impl AlertQuery {
-    /// The longest page.
-    pub const LIMIT_MAX: usize = 1_000;
-}
-
-impl Default for AlertQuery {
-    fn default() -> Self {
-        Self {
-            since: None,
-            until: None,
-            min_level: None,
-            rule: None,
-            cluster: None,
-            user: None,
-            namespace: None,
-            text: None,
-            limit: 100,
-            before: None,
         }
     }
 }

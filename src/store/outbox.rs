@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::writer::Writing;
-use super::{Backlog, Change, DeadLetter, Delivery, Kind, Progress, Settlement, StoreError, received};
+use super::{Backlog, Change, DeadLetter, Delivery, Kind, Progress, Settlement, StoreError, alerts, received, triage};
 use crate::alert::{Alert, Level, Status};
 use crate::clock::Timestamp;
 
@@ -97,6 +97,7 @@ pub(super) fn commit(writing: &mut Writing<'_>, cursor: i64, changes: &[Row]) ->
 /// Writes alerts and their deliveries.
 pub(super) fn apply(writing: &mut Writing<'_>, changes: &[Row]) -> Result<(), StoreError> {
     let mut waiting = Waiting::default();
+    writing.alerts_changed |= !changes.is_empty();
     for change in changes {
         match change.kind {
             Kind::Firing => open(writing, change, &mut waiting)?,
@@ -186,8 +187,8 @@ fn open(writing: &mut Writing<'_>, change: &Row, waiting: &mut Waiting) -> Resul
     let namespace = alert.event.object_ref.as_ref().and_then(|object| object.namespace.as_deref());
     let mut insert = writing.transaction.prepare_cached(
         "INSERT INTO alerts (id, status, level, rule, cluster, time, last_seen, username, acting_as, namespace,
-                             revision, changed, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1, ?11, ?12) ON CONFLICT (id) DO NOTHING",
+                             verb, object, revision, changed, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 1, ?13, ?14) ON CONFLICT (id) DO NOTHING",
     )?;
     let new = insert.execute(params![
         alert.id,
@@ -200,12 +201,17 @@ fn open(writing: &mut Writing<'_>, change: &Row, waiting: &mut Waiting) -> Resul
         alert.event.user.username,
         impersonated,
         namespace,
+        alert.event.verb,
+        alerts::object(alert),
         writing.now.0,
         change.body
     ])?;
     drop(insert);
     if new == 0 {
         return Ok(());
+    }
+    if let Some(silence) = triage::silencing(writing, alert)? {
+        return Ok(triage::mark_silenced(writing, &alert.id, silence)?);
     }
     for sink in &change.sinks {
         if !received::is_ours(writing, sink)? {
@@ -495,7 +501,7 @@ pub(super) fn told(connection: &Connection, sink: &str, since: Timestamp) -> Res
            AND (a.status = 'firing' OR (a.status = 'resolved' AND a.changed >= ?2))
          ORDER BY d.seq",
     )?;
-    super::alerts::collect(select.query(params![sink, since.0])?)
+    alerts::collect(select.query(params![sink, since.0])?)
 }
 
 /// How much waits for `sink`.

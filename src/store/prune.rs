@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, params};
 
 use super::writer::Writing;
-use super::{Pruned, StoreError};
+use super::{Pruned, StoreError, triage};
 use crate::alert::CANARY;
 use crate::clock::Timestamp;
 
@@ -14,6 +14,9 @@ const BASELINES_KEPT: Duration = Duration::from_secs(180 * 24 * 3_600);
 
 /// How long an alert of the daemon's own canary is kept once it is over.
 const CANARIES_KEPT: Duration = Duration::from_secs(3_600);
+
+/// How long a silence stays on record once it is over.
+const SILENCES_KEPT: Duration = Duration::from_secs(180 * 24 * 3_600);
 
 /// Rows of a kind that one transaction removes.
 const STEP_ROWS: i64 = 2_000;
@@ -33,6 +36,7 @@ impl Pruned {
 
 /// Removes some of what may go; nothing when all of it has gone.
 pub(super) fn step(writing: &Writing<'_>, now: Timestamp, journal_keep_from: Timestamp) -> Result<Pruned, StoreError> {
+    triage::prune(writing, now.minus(SILENCES_KEPT), STEP_ROWS)?; // There are few, so that one step is enough.
     Ok(Pruned {
         journal_rows: journal(writing, journal_keep_from)?,
         alerts: canaries(writing, now.minus(CANARIES_KEPT))? + alerts(writing, now.minus(writing.limits.alerts_keep))?,

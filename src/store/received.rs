@@ -6,6 +6,24 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::writer::Writing;
 use super::{Reached, Received, StoreError, outbox};
 
+/// The tables, in the schema's fourth version.
+pub(super) const MIGRATION: &str = "
+-- With a journal in Kafka deliveries come from its topic of alerts, and each instance sees to those of some partitions.
+ALTER TABLE deliveries ADD COLUMN part TEXT;     -- TOPIC/PARTITION that it came from
+ALTER TABLE deliveries ADD COLUMN place INTEGER; -- its offset there
+CREATE INDEX deliveries_part ON deliveries (sink, part, place) WHERE part IS NOT NULL;
+CREATE TABLE claims ( -- whose deliveries this instance sees to
+  sink TEXT NOT NULL,
+  part TEXT NOT NULL,
+  PRIMARY KEY (sink, part)
+) WITHOUT ROWID;
+CREATE TABLE received ( -- how far each partition of alerts has been read
+  part    TEXT PRIMARY KEY,
+  next    INTEGER NOT NULL, -- the offset that is read next
+  matches INTEGER NOT NULL  -- the offset in the topic of matches up to which these had been correlated
+) WITHOUT ROWID;
+";
+
 /// A piece, ready to be written.
 pub(super) struct Piece {
     part: String,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::StoreError;
+use super::{StoreError, find, received, triage};
 use crate::clock::Timestamp;
 
 /// The database's name within the state directory.
@@ -19,7 +19,7 @@ const LOCK: &str = "lock";
 /// `KSRN`: tells this database from any other program's.
 const APPLICATION_ID: i32 = 0x4b53_524e;
 /// Kept in `user_version`; raised with every change of the tables.
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 
 /// A reader never waits for the writer in WAL mode; this covers a shell that holds the file.
 const BUSY_MAX: Duration = Duration::from_secs(5);
@@ -104,8 +104,9 @@ CREATE TABLE file_positions (
 ";
 
 /// What each version added to the one before: the first is for databases of version 1. New databases get all of them.
-const MIGRATIONS: [&str; 2] = [
-    "
+const MIGRATIONS: [&str; 3] = [BASELINES, triage::MIGRATION, received::MIGRATION];
+
+const BASELINES: &str = "
 CREATE TABLE baselines ( -- what first_seen and spike have learned, up to the cursor
   rule    TEXT NOT NULL,
   key     INTEGER NOT NULL, -- hash of cluster and group
@@ -116,24 +117,7 @@ CREATE TABLE baselines ( -- what first_seen and spike have learned, up to the cu
   PRIMARY KEY (rule, key)
 ) WITHOUT ROWID;
 CREATE INDEX baselines_written ON baselines (written);
-",
-    "
--- With a journal in Kafka deliveries come from its topic of alerts, and each instance sees to those of some partitions.
-ALTER TABLE deliveries ADD COLUMN part TEXT;     -- TOPIC/PARTITION that it came from
-ALTER TABLE deliveries ADD COLUMN place INTEGER; -- its offset there
-CREATE INDEX deliveries_part ON deliveries (sink, part, place) WHERE part IS NOT NULL;
-CREATE TABLE claims ( -- whose deliveries this instance sees to
-  sink TEXT NOT NULL,
-  part TEXT NOT NULL,
-  PRIMARY KEY (sink, part)
-) WITHOUT ROWID;
-CREATE TABLE received ( -- how far each partition of alerts has been read
-  part    TEXT PRIMARY KEY,
-  next    INTEGER NOT NULL, -- the offset that is read next
-  matches INTEGER NOT NULL  -- the offset in the topic of matches up to which these had been correlated
-) WITHOUT ROWID;
-",
-];
+";
 
 /// Makes the state directory if need be and takes its lock, which lasts as long as the returned file.
 pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
@@ -196,6 +180,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY))?;
     connection.busy_timeout(BUSY_MAX)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    find::install(&connection)?;
     Ok(connection)
 }
 

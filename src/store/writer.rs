@@ -11,7 +11,10 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::reserve::Reserve;
-use super::{FilePosition, Limits, Pruned, StoreError, baselines, journal, outbox, prune, received, schema};
+use super::{
+    Deed, FilePosition, Limits, NewSilence, Pruned, StoreError, baselines, journal, outbox, prune, received, schema,
+    triage,
+};
 use crate::clock::{self, Timestamp};
 use crate::correlate::Baseline;
 
@@ -56,6 +59,16 @@ pub(super) enum Work {
     },
     /// They are no longer; `None`: none of any sink and part is.
     Release(Option<(String, String)>),
+    Deed {
+        alert_id: String,
+        deed: Deed,
+    },
+    Silence(NewSilence),
+    EndSilence {
+        id: i64,
+        who: String,
+        at: Timestamp,
+    },
     Close,
     #[cfg(test)]
     Sql(String),
@@ -68,6 +81,8 @@ pub(super) enum Outcome {
     Pruned(Pruned),
     /// So many deliveries were given up.
     Retired(u64),
+    /// The row that was written or changed, if one was.
+    Row(Option<i64>),
 }
 
 struct Request {
@@ -83,6 +98,8 @@ const VACUUM_ROUNDS: u32 = 20;
 pub(super) struct Wakes {
     /// The highest sequence number that is durable.
     pub(super) appended: watch::Sender<i64>,
+    /// Grows with every transaction that changes an alert, or what people did about one.
+    pub(super) alerts: watch::Sender<u64>,
     sinks: Mutex<HashMap<String, Arc<Notify>>>,
 }
 
@@ -122,6 +139,8 @@ pub(super) struct Writing<'a> {
     pub(super) wake: BTreeSet<String>,
     /// Where what is being written was received from.
     pub(super) from: Option<(String, i64)>,
+    /// Whether somebody who looks at alerts would see something new.
+    pub(super) alerts_changed: bool,
 }
 
 /// The callers' end of the writer. Dropping it waits for what was handed over.
@@ -143,7 +162,11 @@ impl Writer {
         let cursor = journal::cursor(&connection)?;
         let last = journal::last(&connection)?.max(cursor);
         let marks = Marks { last, batch: journal::last_batch(&connection)?, cursor };
-        let wakes = Arc::new(Wakes { appended: watch::Sender::new(last), sinks: Mutex::default() });
+        let wakes = Arc::new(Wakes {
+            appended: watch::Sender::new(last),
+            alerts: watch::Sender::new(0),
+            sinks: Mutex::default(),
+        });
         let (requests, queue) = mpsc::channel(QUEUE_MAX);
         let mut state = State { connection, limits, reserve, marks, known: None, wakes: Arc::clone(&wakes) };
         let run = move || {
@@ -283,6 +306,7 @@ impl State {
             known: self.known.clone(),
             wake: BTreeSet::new(),
             from: None,
+            alerts_changed: false,
         };
         let mut results = Vec::with_capacity(work.len());
         for work in work {
@@ -291,11 +315,14 @@ impl State {
                 None => Ok(writing.apply(work)?),
             });
         }
-        let Writing { transaction, marks, known, wake, .. } = writing;
+        let Writing { transaction, marks, known, wake, alerts_changed, .. } = writing;
         transaction.commit()?;
         self.marks = marks;
         self.known = known;
         self.wakes.appended.send_if_modified(|last| std::mem::replace(last, marks.last) != marks.last);
+        if alerts_changed {
+            self.wakes.alerts.send_modify(|changes| *changes += 1);
+        }
         for sink in wake {
             self.wakes.sink(&sink).notify_one();
         }
@@ -339,6 +366,13 @@ impl Writing<'_> {
             Work::Receive(pieces) => received::receive(self, pieces)?,
             Work::Claim { sink, part, from } => received::claim(self, sink, part, *from)?,
             Work::Release(which) => received::release(self, which.as_ref())?,
+            Work::Deed { alert_id, deed } => {
+                return Ok(Outcome::Row(triage::deed(self, alert_id, deed)?.then_some(0)));
+            }
+            Work::Silence(new) => return Ok(Outcome::Row(triage::silence(self, new)?)),
+            Work::EndSilence { id, who, at } => {
+                return Ok(Outcome::Row(triage::end_silence(self, *id, who, *at)?.then_some(*id)));
+            }
             Work::Probe => journal::probe(self)?,
             Work::Room | Work::Close => {}
             #[cfg(test)]

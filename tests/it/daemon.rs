@@ -250,6 +250,7 @@ fn check_shape(alert: &Value) {
         "event",
         "matched",
         "audit_ids",
+        "timeline",
     ];
     let more: Vec<_> =
         alert.as_object().expect("an object").keys().filter(|key| !known.contains(&key.as_str())).collect();

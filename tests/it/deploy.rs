@@ -2,27 +2,35 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use kubesiren::config::{self, Depth};
 use kubesiren::diagnose::SourceText;
 use kubesiren::yaml;
 use serde_json::Value;
 
-fn root() -> PathBuf {
+use super::support::installed;
+
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-fn documents(path: &str) -> Vec<Value> {
-    let (documents, findings) = yaml::parse(&SourceText::new(Path::new(path), read(path)));
+pub(crate) fn documents(path: &str) -> Vec<Value> {
+    parsed(path, read(path))
+}
+
+/// The documents of a text in YAML.
+pub(crate) fn parsed(path: &str, text: String) -> Vec<Value> {
+    let (documents, findings) = yaml::parse(&SourceText::new(Path::new(path), text));
     assert!(findings.is_empty(), "{findings:#?}");
     documents.iter().map(yaml::Node::to_json).collect()
 }
 
-fn of_kind(documents: &[Value], kind: &str) -> Value {
+pub(crate) fn of_kind(documents: &[Value], kind: &str) -> Value {
     let found: Vec<_> = documents.iter().filter(|document| document["kind"] == kind).collect();
     assert_eq!(found.len(), 1, "one {kind}");
     found[0].clone()
@@ -45,7 +53,11 @@ fn the_pod_is_restricted() {
     assert_eq!(labels["pod-security.kubernetes.io/enforce"], "restricted");
     assert_eq!(of_kind(&all, "ServiceAccount")["automountServiceAccountToken"], false);
 
-    let pod = &of_kind(&all, "StatefulSet")["spec"]["template"]["spec"];
+    restricted(&of_kind(&all, "StatefulSet")["spec"]["template"]["spec"]);
+}
+
+/// A pod that the level `restricted` of Pod Security lets through, and that writes to its volumes alone.
+pub(crate) fn restricted(pod: &Value) {
     assert_eq!(pod["automountServiceAccountToken"], false);
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
@@ -70,13 +82,14 @@ fn the_pod_is_restricted() {
 #[test]
 fn everything_selects_the_same_pod() {
     let all = documents("deploy/kubernetes.yaml");
-    let label = serde_json::json!({"app.kubernetes.io/name": "kubesiren"});
+    let label = serde_json::json!({"app.kubernetes.io/name": "kubesiren", "app.kubernetes.io/instance": "kubesiren"});
     let stateful = of_kind(&all, "StatefulSet");
     assert_eq!(stateful["spec"]["template"]["metadata"]["labels"], label);
     assert_eq!(stateful["spec"]["selector"]["matchLabels"], label);
-    assert_eq!(of_kind(&all, "Service")["spec"]["selector"], label);
     assert_eq!(of_kind(&all, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"], label);
     assert_eq!(of_kind(&all, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"], label);
+    let services: Vec<_> = all.iter().filter(|document| document["kind"] == "Service").collect();
+    assert!(services.len() == 2 && services.iter().all(|service| service["spec"]["selector"] == label));
 }
 
 #[test]
@@ -108,7 +121,7 @@ fn alerts_use_metrics_that_exist() {
     let mut used = BTreeSet::new();
     for group in documents("deploy/prometheus-rules.yaml")[0]["groups"].as_array().expect("groups") {
         for rule in group["rules"].as_array().expect("rules") {
-            assert!(rule["annotations"]["summary"].is_string(), "{rule}");
+            assert!(rule["record"].is_string() || rule["annotations"]["summary"].is_string(), "{rule}");
             let expression = rule["expr"].as_str().expect("an expression");
             used.extend(name.find_iter(expression).map(|found| found.as_str().to_owned()));
         }
@@ -141,4 +154,42 @@ fn the_audit_policy_logs_no_secret() {
     assert_eq!(first("", "pods/exec"), "Request");
     assert!(!rules.iter().any(|rule| rule["level"] == "RequestResponse"), "answers carry secrets");
     assert_eq!(rules.last().expect("rules"), &serde_json::json!({"level": "Metadata"}));
+}
+
+#[test]
+fn the_unit_is_right_and_shut_in() {
+    if !installed("systemd-analyze") {
+        return;
+    }
+    let home = tempfile::tempdir().expect("a folder");
+    let unit = home.path().join("kubesiren.service");
+    // Where the program is installed there is none while it is tested.
+    let text = read("deploy/kubesiren.service").replace("/usr/local/bin/kubesiren", env!("CARGO_BIN_EXE_kubesiren"));
+    std::fs::write(&unit, text).expect("written");
+    let verified = Command::new("systemd-analyze").arg("verify").arg(&unit).output().expect("it can be started");
+    let words = String::from_utf8_lossy(&verified.stderr);
+    let ours: Vec<&str> = words.lines().filter(|line| line.contains("kubesiren")).collect();
+    assert!(verified.status.success() && ours.is_empty(), "{words}");
+    // Exposure times ten, of at most 100: 2.0 is what systemd calls OK.
+    let security = ["security", "--offline=true", "--threshold=20", "--no-pager"];
+    let judged = Command::new("systemd-analyze").args(security).arg(&unit).output().expect("it can be started");
+    assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
+}
+
+/// What the image is built of: a compiler's stage for crates alone, and a last one without a shell, as nobody's user.
+#[test]
+fn the_image_runs_as_nobody_and_holds_one_program() {
+    let text = read("deploy/Dockerfile");
+    let last = text.rsplit("\nFROM ").next().expect("a stage");
+    assert!(last.starts_with("gcr.io/distroless/cc-debian12:nonroot\n"), "{last}");
+    assert!(last.contains("\nUSER 65532:65532\n") && !last.contains("\nRUN "), "{last}");
+    assert_eq!(last.matches("\nCOPY ").count(), 1, "{last}");
+    // Stand-ins for every target that Cargo.toml names: cargo refuses a manifest with a missing one.
+    for bench in
+        regex::Regex::new(r#"\[\[bench\]\]\nname = "(\w+)""#).expect("a pattern").captures_iter(&read("Cargo.toml"))
+    {
+        assert!(text.contains(&format!("benches/{}.rs", &bench[1])), "{}", &bench[1]);
+    }
+    let ignored = read(".dockerignore");
+    assert!(ignored.lines().any(|line| line == "/target"), "{ignored}");
 }

@@ -66,7 +66,7 @@ fn the_example_correlations_are_right() {
         fs::write(folder.path().join(name), block).expect("written");
     }
     let checked = kubesiren(&["rules", "check", folder.path().to_str().expect("UTF-8")]);
-    assert!(said(&checked).starts_with("3 rules, 5 correlations, no mistakes"), "{}", said(&checked));
+    assert!(said(&checked).starts_with("3 rules, 6 correlations, no mistakes"), "{}", said(&checked));
 }
 
 #[test]
@@ -195,4 +195,66 @@ fn the_page_on_audit_policies_shows_what_a_check_prints() {
     let (text, said) = (read("docs/audit-policy.md"), said(&checked));
     let shown = blocks(&text, "text").into_iter().next().expect("the output");
     assert!(said.contains(shown), "{shown}\nis not in\n{said}");
+}
+
+/// What the page on deployment shows: values that the chart takes, and files that are what they are named after.
+#[test]
+fn the_page_on_deployment_shows_files_that_are_right() {
+    let text = read("docs/deploy.md");
+    let files =
+        "values.yaml kubeadm.yaml k3s.yaml rke2.yaml kops.yaml talos.yaml clusterlogforwarder.yaml openshift.yaml";
+    let mut names = Vec::new();
+    for block in blocks(&text, "yaml") {
+        let name = block.lines().next().and_then(|line| line.strip_prefix("# ")).expect("a block begins with its name");
+        super::deploy::parsed(name, block.to_owned());
+        names.push(name);
+    }
+    assert_eq!(names.join(" "), files);
+    // Each way to set kube-apiserver up sets the same flags.
+    let flags = read("deploy/apiserver-flags.md");
+    for flag in [
+        "audit-policy-file",
+        "audit-webhook-config-file",
+        "audit-webhook-batch-max-wait",
+        "audit-webhook-truncate-enabled",
+    ] {
+        assert!(flags.contains(&format!("--{flag}")), "{flag}");
+        for name in ["kubeadm.yaml", "k3s.yaml", "rke2.yaml"] {
+            let block = blocks(&text, "yaml").into_iter().find(|block| block.starts_with(&format!("# {name}\n")));
+            assert!(block.is_some_and(|block| block.contains(flag)), "{name}: {flag}");
+        }
+    }
+    for block in blocks(&text, "yaml").into_iter().filter(|block| ["# values", "# opensh"].contains(&&block[..8])) {
+        super::helm::values_are_taken(block);
+    }
+}
+
+/// The function for Lambda, run as it is there, with what CloudWatch hands to it.
+#[tokio::test]
+async fn the_function_for_lambda_passes_events_on() {
+    if !super::support::installed("python3") {
+        return;
+    }
+    let home = tempfile::tempdir().expect("a folder");
+    fs::write(home.path().join("token"), "l4mbda").expect("written");
+    let source =
+        format!("{{type: webhook, listen: '127.0.0.1:0', bearer_token_file: '{}/token'}}", home.path().display());
+    let daemon = super::support::Daemon::start(home.path(), &format!("sources: [{source}]\n")).await;
+    let text = read("docs/deploy.md");
+    let function = blocks(&text, "python").into_iter().next().expect("the function");
+    fs::write(home.path().join("lambda_function.py"), function).expect("written");
+    let call = r#"
+import base64, gzip, json, lambda_function
+events = [line for line in open("samples/attack.jsonl").read().splitlines()]
+payload = {"messageType": "DATA_MESSAGE", "owner": "1", "logGroup": "/aws/eks/prod/cluster", "logStream": "kube-apiserver-audit-a",
+    "subscriptionFilters": ["kubesiren"], "logEvents": [{"id": str(n), "timestamp": 1, "message": event} for n, event in enumerate(events)]}
+packed = base64.b64encode(gzip.compress(json.dumps(payload).encode())).decode()
+lambda_function.lambda_handler({"awslogs": {"data": packed}}, None)
+"#;
+    let mut python = Command::new("python3");
+    python.args(["-c", call]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    python.env("PYTHONPATH", home.path()).env("PYTHONDONTWRITEBYTECODE", "1");
+    let output = python.env("URL", daemon.hook()).env("TOKEN", "l4mbda").output().expect("python can be started");
+    assert!(output.status.success(), "{}", said(&output));
+    daemon.metric_is("kubesiren_events_total", "cluster=\"prod\"", 27.0).await;
 }

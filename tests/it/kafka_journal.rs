@@ -23,9 +23,10 @@ struct Story {
     expected: Vec<Value>,
 }
 
-/// Rule, cluster, group, count, first and last match, and the evidence.
+/// Rule, cluster, group, count, first and last match, the evidence, and what happened in order.
 fn episode(alert: &Value) -> String {
-    let parts = ["/rule/id", "/cluster", "/group", "/count", "/first_seen", "/last_seen", "/audit_ids", "/status"];
+    let parts =
+        ["/rule/id", "/cluster", "/group", "/count", "/first_seen", "/last_seen", "/audit_ids", "/status", "/timeline"];
     parts.map(|part| alert.pointer(part).unwrap_or(&Value::Null).to_string()).join(" ")
 }
 

@@ -51,7 +51,7 @@ fn threads_change_nothing() {
 #[test]
 fn an_ordinary_day_is_quiet() {
     let Some(file) = recording("benign.jsonl.zst") else { return };
-    let (alerts, stats) = scan(&[&file.display().to_string()], b"");
+    let (alerts, stats) = scan(&["--profile", "paranoid", &file.display().to_string()], b"");
     assert_eq!((&stats["events"], &stats["rejected"]), (&29_783.into(), &0.into()));
     let mut found: BTreeMap<(String, String), u64> = BTreeMap::new();
     for alert in &alerts {
@@ -62,6 +62,9 @@ fn an_ordinary_day_is_quiet() {
     assert!(loud.is_empty(), "{loud:?}");
     let found: BTreeMap<String, String> = found.into_iter().map(|((_, title), n)| (title, n.to_string())).collect();
     assert_eq!(found, table("benign.tsv").into_iter().collect());
+    let (alerts, _) = scan(&[&file.display().to_string()], b"");
+    let low = alerts.iter().filter(|alert| text_at(alert, "/rule/level") == "low").count();
+    assert!(low <= 10, "{low} are too many for the default profile");
 }
 
 #[test]
@@ -77,7 +80,7 @@ fn every_scenario_fires_what_it_should() {
     assert!(expected.iter().map(|(name, _)| name).collect::<BTreeSet<_>>().iter().copied().eq(by_scenario.keys()));
     let mut wrong = Vec::new();
     for (scenario, titles) in expected {
-        let (alerts, _) = scan(&["--threads", "1"], by_scenario[&scenario].as_bytes());
+        let (alerts, _) = scan(&["--profile", "paranoid", "--threads", "1"], by_scenario[&scenario].as_bytes());
         let found: BTreeSet<&str> = alerts.iter().map(|alert| text_at(alert, "/rule/title")).collect();
         let titles: BTreeSet<&str> = titles.split(" | ").filter(|title| *title != "-").collect();
         if found != titles {

@@ -396,3 +396,23 @@ pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").port()
 }
+
+/// Holds a file of the repository to what it is generated from; writes it instead where `KUBESIREN_WRITE` is set.
+pub(crate) fn generated(file: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    if std::env::var_os("KUBESIREN_WRITE").is_some() {
+        std::fs::write(&path, text).expect("the file can be written");
+        return;
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    let differs = written.lines().zip(text.lines()).position(|(old, new)| old != new);
+    let at = differs.unwrap_or_else(|| written.lines().count().min(text.lines().count()));
+    let line = |text: &str| text.lines().nth(at).unwrap_or("(ends)").to_owned();
+    assert!(
+        written == text,
+        "{file} is out of date from line {} on:\n- {}\n+ {}\nKUBESIREN_WRITE=1 cargo test --test it writes it anew; look at the difference",
+        at + 1,
+        line(&written),
+        line(text)
+    );
+}

@@ -117,6 +117,7 @@ impl About {
             },
             matched: BTreeMap::new(),
             audit_ids: Vec::new(),
+            timeline: Vec::new(),
         }
     }
 }

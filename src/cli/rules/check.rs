@@ -9,19 +9,41 @@ use super::PathsArgs;
 use crate::cases;
 use crate::cli::{Globals, Outcome, out};
 use crate::diagnose::{Diagnostic, Severity};
-use crate::rule::{self, Rules};
+use crate::rule::load::BUILTIN;
+use crate::rule::{self, Loaded, Rules};
 use crate::text::counted;
 
 pub(super) fn run(args: &PathsArgs, globals: &Globals) -> Outcome {
-    let placeholders = args.placeholders.values()?;
-    let options = rule::Options { paths: args.paths.clone(), placeholders, ..rule::Options::default() };
-    let loaded = rule::load(&options);
+    let mut options = rule::Options { paths: args.paths.clone(), ..rule::Options::default() };
+    args.placeholders.apply(&mut options)?;
+    let loaded = load(options);
     out::findings(&loaded.findings);
     if globals.verbose > 0 {
         untested(&loaded.rules);
     }
     writeln!(out::stdout(), "{}", summary(&loaded.rules, &loaded.findings))?;
     Ok(if loaded.has_errors() { ExitCode::from(2) } else { ExitCode::SUCCESS })
+}
+
+/// Loads the files by themselves or, where that is what they were written for, beside the built-in detections, which
+/// filters and correlations may name.
+fn load(options: rule::Options) -> Loaded {
+    let alone = rule::load(&options);
+    if !alone.has_errors() {
+        return alone;
+    }
+    let mut beside = rule::load(&rule::Options { builtin: true, ..options });
+    if errors(&beside.findings) >= errors(&alone.findings) {
+        return alone;
+    }
+    let own = |file: &Path| !file.starts_with(BUILTIN);
+    beside.rules.rules.retain(|rule| own(&rule.file));
+    beside.rules.correlations.retain(|correlation| own(&correlation.file));
+    beside
+}
+
+fn errors(findings: &[Diagnostic]) -> usize {
+    findings.iter().filter(|finding| finding.severity == Severity::Error).count()
 }
 
 /// Names the files without cases. No mistake of theirs, so it is told only to those who ask for more.
@@ -40,7 +62,7 @@ fn untested(rules: &Rules) {
 
 /// `45 rules, 6 correlations, 2 skipped for other products, no mistakes`.
 fn summary(rules: &Rules, findings: &[Diagnostic]) -> String {
-    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let errors = errors(findings);
     let warnings = findings.len() - errors;
     let mut parts = vec![counted(rules.rules.len(), "rule"), counted(rules.correlations.len(), "correlation")];
     if !rules.skipped.is_empty() {

@@ -1,4 +1,4 @@
-//! The values by which matches are grouped.
+//! Which group a match belongs to, and what is kept of it there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,6 +6,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::super::shown::Fields;
+use super::super::tally;
+use super::super::window::Entry;
+use super::Fed;
 use crate::engine::Consumer;
 use crate::event::FieldPath;
 
@@ -73,4 +76,18 @@ pub(super) fn found<'f>(field: &FieldPath, carried: Carried<'f>) -> &'f [Value] 
 
 pub(super) fn text_of(values: &Vec<Value>) -> String {
     serde_json::to_string(values).unwrap_or_default()
+}
+
+pub(super) fn entry(consumer: &Consumer, member: usize, fed: &Fed, bound: u64) -> Entry {
+    let fields = consumer.kind.fields().iter().filter_map(|group| group.fields.get(member));
+    let values: Vec<&[Value]> = fields.map(|field| found(field, fed.carried())).collect();
+    Entry {
+        time: fed.time,
+        request: fed.request,
+        member: u16::try_from(member).unwrap_or(u16::MAX),
+        values: tally::values(&consumer.kind, &values),
+        bound,
+        audit_id: Arc::clone(&fed.audit_id),
+        shown: Some(fed.shown.clone()),
+    }
 }

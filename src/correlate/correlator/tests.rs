@@ -10,6 +10,7 @@ use crate::rule::load::load_text;
 
 mod brute;
 mod busy;
+mod timeline;
 
 const SECOND: i64 = 1_000_000;
 

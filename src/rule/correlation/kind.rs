@@ -66,6 +66,17 @@ struct Written {
     times: Option<f64>,
 }
 
+impl Kind {
+    /// Whether it can be made of whatever there is, instead of rules that it names.
+    pub(super) fn takes_any(&self) -> bool {
+        match self {
+            Self::EventCount(_) | Self::ValueCount(..) => true,
+            Self::Temporal { ordered, awaited } => !ordered && matches!(awaited, Awaits::Number(_)),
+            Self::Value(..) | Self::FirstSeen { .. } | Self::Spike { .. } => false,
+        }
+    }
+}
+
 /// Reads `type` and `condition`.
 pub(super) fn read(reader: &mut Reader<'_>, body: &Node, timespan: Option<Duration>) -> Option<Kind> {
     let Some(node) = body.get("type") else {

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::profile::Profile;
 use super::reader::Reader;
 use super::sigma::fingerprint;
-use crate::alert::RuleInfo;
+use crate::alert::{Level, RuleInfo};
 use crate::diagnose::{Span, closest};
 use crate::event::FieldPath;
 use crate::units;
@@ -18,7 +19,8 @@ mod resolve;
 use kind::Kind;
 pub use resolve::{Absent, Names, resolve};
 
-const KEYS: [&str; 8] = ["type", "rules", "group-by", "timespan", "condition", "aliases", "generate", "learning"];
+const KEYS: [&str; 9] =
+    ["type", "rules", "min_level", "group-by", "timespan", "condition", "aliases", "generate", "learning"];
 
 /// A correlation whose rules are still the names that were written.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub struct Unresolved {
     aliases: Vec<Alias>,
     timespan: Duration,
     generate: bool,
+    any: Option<Level>,
+    profile: Option<Profile>,
     fingerprint: u64,
     file: std::path::PathBuf,
     text: Arc<str>,
@@ -63,6 +67,7 @@ impl Unresolved {
 pub fn read(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Unresolved> {
     let info = reader.info(document);
     let name = reader.text(document, "name");
+    let profile = reader.profile(document);
     let body = document.get("correlation")?;
     let Some(entries) = body.as_map() else {
         reader.error(body.span, format!("`correlation` must be a mapping, not {}", body.kind()));
@@ -83,14 +88,15 @@ pub fn read(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Unr
     if let Some(learning) = body.get("learning").filter(|_| !learns) {
         reader.error(learning.span, "only `first_seen` and `spike` learn");
     }
-    let mut rules = reader.texts(body, "rules");
+    let any = any(reader, body, kind.as_ref());
+    let mut rules = if any.is_some() { Vec::new() } else { reader.texts(body, "rules") };
     // An expression of names says itself which rules it means.
     if let Some(Kind::Temporal { awaited: kind::Awaits::Names(names), .. }) = &kind
         && rules.is_empty()
     {
         rules = resolve::named_in(names);
     }
-    if rules.is_empty() {
+    if rules.is_empty() && any.is_none() {
         reader.error(body.span, "a correlation needs `rules`");
     }
     let group_by = reader.texts(body, "group-by");
@@ -100,7 +106,8 @@ pub fn read(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Unr
             reader.error(*span, message);
         }
     }
-    let mut generate = false;
+    // Whoever looks at all alerts takes none of them away.
+    let mut generate = any.is_some();
     for node in [document.get("generate"), body.get("generate")].into_iter().flatten() {
         match node.value {
             Value::Bool(value) => generate |= value,
@@ -116,10 +123,43 @@ pub fn read(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Unr
         aliases,
         timespan: timespan?,
         generate,
+        any,
+        profile,
         fingerprint: fingerprint(document),
         file: file.to_owned(),
         text: document_text(&reader.source.text, document.span.start).into(),
     })
+}
+
+/// The level from which on `rules: any` takes alerts, if that is what it says.
+fn any(reader: &mut Reader<'_>, body: &Node, kind: Option<&Kind>) -> Option<Level> {
+    let rules = body.get("rules").filter(|node| node.as_str().is_some_and(|text| text.eq_ignore_ascii_case("any")));
+    let min_level = body.get("min_level");
+    let Some(rules) = rules else {
+        if let Some(node) = min_level {
+            reader.error_with_help(
+                node.span,
+                "`min_level` goes with `rules: any`",
+                "write `rules: any`, or leave it out",
+            );
+        }
+        return None;
+    };
+    if let Some(aliases) = body.get("aliases") {
+        reader.error(aliases.span, "aliases name rules one by one; `rules: any` names none");
+    }
+    if kind.is_some_and(|kind| !kind.takes_any()) {
+        let help = "it goes with `event_count`, `value_count`, and `temporal` with bounds such as `gte: 4`";
+        reader.error_with_help(rules.span, "`rules: any` is nothing that this type can count", help);
+    }
+    match min_level.map(|node| (node, node.as_str().unwrap_or_default().parse())) {
+        None => Some(Level::Medium),
+        Some((_, Ok(level))) => Some(level),
+        Some((node, Err(message))) => {
+            reader.error(node.span, message);
+            None
+        }
+    }
 }
 
 fn timespan(reader: &mut Reader<'_>, body: &Node) -> Option<Duration> {

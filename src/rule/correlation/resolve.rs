@@ -163,8 +163,9 @@ pub fn resolve(
 ) -> Vec<Correlation> {
     let mut found: Vec<(Arc<SourceText>, Vec<Span>, Correlation)> = Vec::new();
     for (source, read) in read {
-        let mut reader = Reader { source: &source, findings, placeholders };
-        if read.rules.iter().all(|(written, _)| known.any(written).is_none() && known.is_skipped(written)) {
+        let mut reader = Reader { source: &source, findings, placeholders, expanded: 0 };
+        let elsewhere = |(written, _): &(String, Span)| known.any(written).is_none() && known.is_skipped(written);
+        if !read.rules.is_empty() && read.rules.iter().all(elsewhere) {
             skipped.push((read.file, read.info.title));
             continue;
         }
@@ -269,6 +270,8 @@ fn one(reader: &mut Reader<'_>, read: Unresolved, known: &Names) -> Option<Corre
         group_by,
         timespan: read.timespan,
         generate: read.generate,
+        any: read.any,
+        profile: read.profile,
         file: read.file,
         text: read.text,
         fingerprint: read.fingerprint,

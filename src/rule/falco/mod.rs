@@ -359,6 +359,7 @@ impl Item {
             output: Some(output),
             // Falco asks at every stage; its rules say themselves which they mean.
             names_stage: true,
+            profile: None,
             file: self.file,
             text: self.text.into(),
             fingerprint,

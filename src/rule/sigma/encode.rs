@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::diagnose::closest;
 use crate::rule::ir::Glob;
 
 /// Texts that one value may become.
@@ -183,7 +184,8 @@ fn dashed_text(text: &str) -> Result<Vec<String>, String> {
     Ok(variants)
 }
 
-/// Every text that a value with `%placeholders%` becomes; what they stand for may hold wildcards. With `escapes` a
+/// Every text that a value with `%placeholders%` becomes; what they stand for may hold wildcards. One that stands for an
+/// empty list leaves none. With `escapes` a
 /// backslash at the end of one part is itself, whatever the next part begins with.
 pub(super) fn expand(text: &str, known: &Placeholders, escapes: bool) -> Result<Vec<String>, String> {
     let mut parts = text.split('%');
@@ -194,9 +196,7 @@ pub(super) fn expand(text: &str, known: &Placeholders, escapes: bool) -> Result<
     }
     rest.reverse();
     while let (Some(name), Some(after)) = (rest.pop(), rest.pop()) {
-        let values = known.get(name).filter(|values| !values.is_empty()).ok_or_else(|| {
-            format!("the placeholder `%{name}%` has no values (define it under `detections.placeholders`)")
-        })?;
+        let values = known.get(name).ok_or_else(|| no_values(name, known))?;
         if variants.len() * values.len() > VARIANTS_MAX {
             return Err(format!("its placeholders stand for more than {VARIANTS_MAX} texts"));
         }
@@ -207,6 +207,14 @@ pub(super) fn expand(text: &str, known: &Placeholders, escapes: bool) -> Result<
         variants = variants.iter().flat_map(|text| values.iter().map(move |value| joined(text, value))).collect();
     }
     Ok(variants)
+}
+
+fn no_values(name: &str, known: &Placeholders) -> String {
+    let help = match closest(name, known.keys().map(String::as_str)) {
+        Some(near) => format!("did you mean `%{near}%`?"),
+        None => "define it under `detections.placeholders`".to_owned(),
+    };
+    format!("the placeholder `%{name}%` has no values ({help})")
 }
 
 /// Two parts of a pattern one after the other, each meaning what it means alone.
@@ -286,6 +294,9 @@ mod tests {
             expand("%nobody%", &known, true)
                 .is_err_and(|e| e.contains("`%nobody%`") && e.contains("detections.placeholders"))
         );
+        assert!(expand("%admin%", &known, true).is_err_and(|e| e.ends_with("(did you mean `%admins%`?)")));
         assert!(expand("100%", &known, true).is_err());
+        let empty = Placeholders::from([("none".to_owned(), Vec::new())]);
+        assert_eq!(expand("x%none%", &empty, true), Ok(Vec::new()));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::condition::{self, Condition};
 use super::field::{Derived, Field};
+use super::framework;
 use super::ir::{Expr, Glob, Op, Ordering, Regex, Relation, Rule, Test, Text, TimePart};
 use super::make::{Apply, Make};
 use super::number::Number;
@@ -89,11 +90,21 @@ impl Reader<'_> {
             },
         };
         let texts = |list: Vec<(String, Span)>| list.into_iter().map(|(text, _)| text).collect();
+        let tags = self.texts(document, "tags");
+        for (tag, span) in &tags {
+            if let Some((message, near)) = framework::mistake(tag) {
+                let finding = Diagnostic::warning(self.source, *span, message);
+                self.findings.push(match near {
+                    Some(near) => finding.help(format!("did you mean `{near}`?")),
+                    None => finding,
+                });
+            }
+        }
         RuleInfo {
             id,
             title,
             level,
-            tags: texts(self.texts(document, "tags")),
+            tags: texts(tags),
             references: texts(self.texts(document, "references")),
             runbook: self.text(document, "runbook"),
         }
@@ -150,6 +161,7 @@ pub fn note_near_miss(reader: &mut Reader<'_>, document: &Node) {
 pub fn rule(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Rule> {
     let info = reader.info(document);
     let name = reader.text(document, "name");
+    let profile = reader.profile(document);
     let Some(detection) = document.get("detection") else {
         let start = document.span.start;
         reader.error(Span { start, end: start }, "the rule has no `detection`");
@@ -168,9 +180,10 @@ pub fn rule(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Rul
         shown,
         output: None,
         names_stage,
+        profile,
         file: file.to_owned(),
         text: document_text(&reader.source.text, document.span.start).into(),
-        fingerprint: fingerprint(document),
+        fingerprint: fingerprint(document) ^ reader.expanded,
     })
 }
 
@@ -527,6 +540,10 @@ fn rewritten(reader: &mut Reader<'_>, name: &str, modifiers: &Modifiers, value: 
             return Expr::Any(Vec::new());
         }
     };
+    if modifiers.expand {
+        let values: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
+        reader.expanded = reader.expanded.rotate_left(5) ^ hash::short(&values);
+    }
     let mut tests = Vec::new();
     for text in texts {
         if modifiers.regex || modifiers.cidr {

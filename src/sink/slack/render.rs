@@ -88,6 +88,9 @@ fn one(alert: &Alert) -> Vec<Value> {
     }
     let fields = facts(alert);
     blocks.push(json!({"type": "section", "fields": fields.iter().map(|text| mrkdwn(text)).collect::<Vec<_>>()}));
+    if !alert.timeline.is_empty() {
+        blocks.push(section(&timeline(alert)));
+    }
     if let Some(evidence) = evidence(alert) {
         blocks.push(section(&evidence));
     }
@@ -96,6 +99,21 @@ fn one(alert: &Alert) -> Vec<Value> {
     }
     blocks.extend(small_print(alert));
     blocks
+}
+
+/// What happened, rule by rule, as far as a section holds it.
+fn timeline(alert: &Alert) -> String {
+    let mut text = "*What happened*".to_owned();
+    for (at, step) in alert.timeline.iter().enumerate() {
+        let (mark, title) = (emoji(step.rule.level), esc(&step.rule.title, 120));
+        let line =
+            format!("\n`{}` {mark} {title}{}: {}", step.time_of_day(), step.times(), esc(&step.summary, LINE_MAX));
+        if width(&text) + width(&line) > SECTION_MAX {
+            return format!("{text}\n… and {} more", alert.timeline.len() - at);
+        }
+        text.push_str(&line);
+    }
+    text
 }
 
 /// Many alerts: a headline, a line each for the first, the number of the others.
@@ -400,11 +418,23 @@ fn label(url: &str) -> String {
 mod tests {
     use super::super::super::Digest;
     use super::super::super::fake::slack::check;
-    use super::super::super::samples::{alert, hostile, item, message};
+    use super::super::super::samples::{alert, hostile, incident, item, message};
     use super::*;
 
     fn texts(payload: &Value) -> String {
         payload.to_string()
+    }
+
+    #[test]
+    fn an_incident_tells_its_timeline() {
+        let expected = "*What happened*\n`04:00:00` 🟡 One: alice did One &lt;b&gt;\n`04:04:12` 🟠 Two ×3: alice did Two &lt;b&gt;";
+        assert_eq!(timeline(&incident()), expected);
+        assert!(one(&incident()).iter().any(|block| block["text"]["text"] == expected));
+        let mut long = incident();
+        long.timeline = vec![long.timeline[0].clone(); 20];
+        long.timeline.iter_mut().for_each(|step| step.summary = "x".repeat(LINE_MAX));
+        let text = timeline(&long);
+        assert!(width(&text) < SECTION_MAX + 20 && text.ends_with(" more"), "{text}");
     }
 
     #[test]

@@ -249,7 +249,7 @@ impl Baselines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::EventExcerpt;
+    use crate::alert::{EventExcerpt, RuleInfo};
 
     fn found(n: u64, user: &str) -> Match {
         Match {
@@ -279,6 +279,24 @@ mod tests {
         }
         back.sort_by_key(|found| found.request);
         assert_eq!(back, matches);
+    }
+
+    #[test]
+    fn an_alert_that_is_told_comes_back_with_its_timeline() {
+        let time = "2026-11-21T04:00:00.123456Z";
+        let rule = serde_json::json!({"id": "one", "title": "One", "level": "high"});
+        let alert: Alert = serde_json::from_value(serde_json::json!({
+            "id": "a", "status": "firing", "time": time, "cluster": "k", "rule": RuleInfo::default(), "summary": "s",
+            "count": 2, "first_seen": time, "last_seen": time, "group": {}, "event": EventExcerpt::default(),
+            "matched": {}, "audit_ids": [],
+            "timeline": [{"time": time, "rule": rule, "summary": "ann did it", "count": 2}],
+        }))
+        .unwrap();
+        let change = Change { alert: alert.clone(), kind: Kind::Firing, sinks: vec!["s".to_owned()] };
+        let records = of_step(1, 2, vec![change]).unwrap();
+        let mut step = Step::read(&records[0]).unwrap();
+        assert_eq!((records.len(), step.changes.len(), alert.timeline.len()), (1, 1, 1));
+        assert_eq!(step.changes.remove(0).alert, alert);
     }
 
     #[test]

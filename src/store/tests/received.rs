@@ -37,6 +37,22 @@ async fn only_who_has_claimed_a_part_delivers_and_from_where_the_others_have_com
 }
 
 #[tokio::test]
+async fn what_is_silenced_here_is_told_from_here_no_more_than_if_it_had_fired_here() {
+    let (_dir, store) = open();
+    let conditions = Conditions { cluster: Some("prod".to_owned()), ..Conditions::default() };
+    let (reason, who) = ("known".to_owned(), "ada".to_owned());
+    let expires = Timestamp(i64::MAX / 4);
+    store.silence(NewSilence { conditions, reason, who, created: Timestamp(0), expires }).await.unwrap().unwrap();
+    receive(&store, 0, Kind::Firing, "before").await;
+    store.claim("s", "alerts/0", 0).await.unwrap();
+    receive(&store, 1, Kind::Firing, "after").await;
+    assert!(ids(&store).await.is_empty());
+    let hidden = store.listed(AlertQuery { silenced: Some(true), ..AlertQuery::default() }).await.unwrap();
+    assert_eq!(hidden.len(), 2);
+    assert_eq!(store.told_until("s", "alerts/0").await.unwrap(), 2, "nobody waits for it");
+}
+
+#[tokio::test]
 async fn how_far_a_part_is_read_is_kept_with_what_was_read() {
     let (dir, store) = open();
     assert_eq!(store.reached("alerts/0").await.unwrap(), Reached::default());

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::super::{Change, Limits};
 use super::*;
-use crate::alert::{Kind, Status};
+use crate::alert::{self, Kind, Status};
 use crate::rule::load::load_text;
 
 const SECOND: i64 = 1_000_000;
@@ -100,15 +100,18 @@ fn matches(steps: &[Step]) -> Vec<Match> {
 
 /// What became of each alert in the end.
 #[derive(Default, Debug, PartialEq)]
-struct Told(BTreeMap<String, (String, String, u64, Timestamp, Timestamp, Status)>);
+struct Told(BTreeMap<String, (Said, Vec<alert::Step>)>);
+
+/// Rule, group, count, first and last match, and whether it has ended.
+type Said = (String, String, u64, Timestamp, Timestamp, Status);
 
 impl Told {
     fn note(&mut self, changes: Vec<Change>) {
         for Change { kind, alert } in changes {
             let status = if kind == Kind::Resolved { Status::Resolved } else { Status::Firing };
             let group = format!("{:?}", alert.group);
-            let told = (alert.rule.id.clone(), group, alert.count, alert.first_seen, alert.last_seen, status);
-            self.0.insert(alert.id, told);
+            let Alert { id, rule, count, first_seen, last_seen, timeline, .. } = alert;
+            self.0.insert(id, ((rule.id.clone(), group, count, first_seen, last_seen, status), timeline));
         }
     }
 }
