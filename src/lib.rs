@@ -16,6 +16,9 @@
 //! notify      route → group → render → send     one worker per sink; retry, rate, resolve
 //! ```
 //!
+//! With a journal in Kafka the two logs are topics that several instances share (`store::kafka`, `pipeline::shared`); nothing
+//! else changes.
+//!
 //! # Layers
 //!
 //! A module uses modules of lower layers, or of its own folder, only. `tests/layers.rs` reads this table.

@@ -52,6 +52,9 @@ mod judge;
 #[path = "it/kafka.rs"]
 mod kafka;
 #[cfg(feature = "kafka")]
+#[path = "it/kafka_journal.rs"]
+mod kafka_journal;
+#[cfg(feature = "kafka")]
 #[path = "it/kafka_real.rs"]
 mod kafka_real;
 #[path = "it/killed.rs"]

@@ -16,7 +16,7 @@ pub enum Unready {
     JournalFull,
     /// The source of this number has never been reached since the start.
     Source(usize),
-    /// The state database answers with errors.
+    /// The state database, or the journal in Kafka, answers with errors.
     Database,
 }
 

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, AdminState, Health, Proxy, Unready};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, JournalConfig};
 use crate::correlate;
 use crate::diagnose::Diagnostic;
 use crate::engine::RuleSet;
@@ -35,7 +35,7 @@ use crate::source::SourceConfig;
 use crate::source::file::Follower;
 use crate::source::kafka::{Consumer, Standing, Told};
 use crate::source::webhook::{Budget, Webhook};
-use crate::store::{Store, StoreError};
+use crate::store::{Journal, Store, StoreError};
 use crate::token::Tokens;
 
 use canary::Mark;
@@ -122,6 +122,7 @@ struct Daemon {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     store: Store,
+    journal: Journal,
     ingest: Ingest,
     reloader: Arc<Reloader>,
     admin_tokens: Option<Arc<Tokens>>,
@@ -163,10 +164,11 @@ impl Daemon {
         let delivery = Delivery::build(&config).map_err(|wrong| anyhow::anyhow!("{}", wrong.join("\n")))?;
         let store = open_store(&config, origin.set_damaged_aside)
             .with_context(|| format!("state directory {}", config.state_dir.display()))?;
+        let journal = journal(&config, &store)?;
         let watermarks = Arc::new(Watermarks::default());
         let rejects = Rejects::new(&config.state_dir);
         let ingest =
-            Ingest::new(Arc::clone(&rules), store.clone(), Arc::clone(&metrics), Arc::clone(&watermarks), rejects);
+            Ingest::new(Arc::clone(&rules), journal.clone(), Arc::clone(&metrics), Arc::clone(&watermarks), rejects);
         let health = Arc::new(Health::starting());
         let Sources { webhooks, followers, consumers } = sources(&config, &ingest, &metrics)?;
         let admin_tokens = Tokens::load(config.admin.token.as_ref(), config.admin.token_file.as_ref());
@@ -174,7 +176,7 @@ impl Daemon {
         let admin_proxy = config.admin.proxy.as_ref().map(Proxy::new).transpose();
         let admin_proxy = admin_proxy.map_err(|wrong| anyhow::anyhow!("admin.proxy: {wrong}"))?;
         let shared = Shared {
-            store: store.clone(),
+            journal: journal.clone(),
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
             stop: stop.clone(),
@@ -188,6 +190,7 @@ impl Daemon {
             metrics,
             health,
             store,
+            journal,
             ingest,
             reloader: Arc::new(reloader),
             admin_tokens,
@@ -219,7 +222,7 @@ impl Daemon {
         let (stop_admin, stop_sources, stop_correlating) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         // Before anything is correlated, so that nothing is queued for a sink that is gone.
-        self.reloader.retire_sinks(&self.config).await.context("sinks that are gone")?;
+        self.tidy().await?;
         let admin = admin::spawn(bound.admin, self.admin_state(), stop_admin.clone())?;
         self.reloader.start_delivery();
         let ready = CancellationToken::new();
@@ -239,8 +242,12 @@ impl Daemon {
             sources.spawn(consumer.run(told, stop_sources.clone()));
         }
         let watching = tokio::spawn(watch::watch(Arc::clone(&self.reloader), stop.clone()));
-        let health =
-            tokio::spawn(watch_store(self.ingest.clone(), self.store.clone(), Arc::clone(&self.health), stop.clone()));
+        let health = tokio::spawn(watch_store(
+            self.ingest.clone(),
+            self.journal.clone(),
+            Arc::clone(&self.health),
+            stop.clone(),
+        ));
         let ended = run_until(&stop, &mut correlating, &mut sources).await;
 
         tracing::info!("stopping: no more events are taken, what was taken is finished");
@@ -262,6 +269,14 @@ impl Daemon {
             None => Ok(()),
             Some(part) => Err(anyhow::anyhow!("{part} ended by itself")),
         }
+    }
+
+    /// Leaves nothing to be delivered that a former run would have delivered, and this one may not.
+    async fn tidy(&self) -> anyhow::Result<()> {
+        if let Some(store) = self.journal.shared() {
+            store.release(None).await.context("deliveries of a former run")?;
+        }
+        self.reloader.retire_sinks(&self.config).await.context("sinks that are gone")
     }
 
     /// For each Kafka source what it tells its standing. Until it has joined its group once, the daemon is not ready, unless
@@ -327,14 +342,23 @@ impl Daemon {
         let health = Arc::clone(&self.health);
         let rules = self.reloader.rule_count();
         let state_dir = self.config.state_dir.clone();
-        tokio::spawn(correlating.run(
-            move || {
-                health.clear(Unready::Starting);
-                ready.cancel();
-                tracing::info!(version = env!("CARGO_PKG_VERSION"), rules, state_dir = %state_dir.display(), "ready");
-            },
-            stop,
-        ))
+        let ready = move || {
+            health.clear(Unready::Starting);
+            ready.cancel();
+            tracing::info!(version = env!("CARGO_PKG_VERSION"), rules, state_dir = %state_dir.display(), "ready");
+        };
+        match &self.journal {
+            Journal::Embedded(_) => tokio::spawn(correlating.run(ready, stop)),
+            #[cfg(feature = "kafka")]
+            Journal::Kafka(journal, _) => {
+                let shared = crate::pipeline::shared::Shared { correlating, journal: journal.clone() };
+                tokio::spawn(async move {
+                    if let Err(words) = shared.run(ready, stop).await {
+                        tracing::error!("Kafka: the journal cannot be used: {words}");
+                    }
+                })
+            }
+        }
     }
 
     fn admin_state(&mut self) -> AdminState {
@@ -441,6 +465,20 @@ fn load_rules(config: &Config, mark: Option<&Mark>) -> Loaded {
     loaded
 }
 
+/// Where matches go.
+fn journal(config: &Config, store: &Store) -> anyhow::Result<Journal> {
+    match &config.journal {
+        JournalConfig::Embedded(_) => Ok(Journal::Embedded(store.clone())),
+        #[cfg(feature = "kafka")]
+        JournalConfig::Kafka(kafka) => {
+            let journal = crate::store::kafka::Journal::new(kafka);
+            Ok(Journal::Kafka(journal.map_err(|wrong| anyhow::anyhow!("journal: {wrong}"))?, store.clone()))
+        }
+        #[cfg(not(feature = "kafka"))]
+        JournalConfig::Kafka(_) => anyhow::bail!("journal: {}", crate::kafka::ABSENT),
+    }
+}
+
 /// Opens the state database; a damaged one makes way for a new one if it may.
 fn open_store(config: &Config, set_damaged_aside: bool) -> Result<Store, StoreError> {
     match Store::open_with(&config.state_dir, config.store_limits()) {
@@ -525,14 +563,14 @@ fn prepare(metrics: &Metrics, config: &Config, loaded: &Loaded) {
 }
 
 /// Tells on `/readyz` while nothing can be made durable.
-async fn watch_store(ingest: Ingest, store: Store, health: Arc<Health>, stop: CancellationToken) {
+async fn watch_store(ingest: Ingest, journal: Journal, health: Arc<Health>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(HEALTH_EVERY)).await.is_some() {
         if ingest.is_full().await {
             health.set(Unready::JournalFull, "no room in the state directory: batches are refused");
         } else {
             health.clear(Unready::JournalFull);
         }
-        match store.trouble().await {
+        match journal.trouble().await {
             Some(words) => health.set(Unready::Database, words),
             None => health.clear(Unready::Database),
         }

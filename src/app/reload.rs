@@ -22,9 +22,11 @@ use crate::notify::route::Routes;
 use crate::pipeline::canary::Canaries;
 use crate::pipeline::correlating::{Routed, Router, forget_gone};
 use crate::pipeline::pulse::Pulse;
+#[cfg(feature = "kafka")]
+use crate::pipeline::shared::sinks;
 use crate::rule::ir::Rules;
 use crate::sink::Sink;
-use crate::store::{Store, StoreError};
+use crate::store::{Journal, Store, StoreError};
 
 /// How long workers may finish what they are sending.
 const STOP_MAX: Duration = Duration::from_secs(10);
@@ -73,7 +75,7 @@ struct Running {
 
 /// What a reload shares with the rest of the daemon.
 pub(super) struct Shared {
-    pub(super) store: Store,
+    pub(super) journal: Journal,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<Health>,
     /// Cancelled when the daemon is stopping: nothing is started any more.
@@ -90,6 +92,8 @@ pub(super) struct Reloader {
     rules: Arc<ArcSwap<RuleSet>>,
     router: Arc<ArcSwap<Router>>,
     store: Store,
+    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "only one in Kafka shares deliveries"))]
+    journal: Journal,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     runtime: tokio::runtime::Handle,
@@ -114,13 +118,14 @@ impl Reloader {
         delivery: Delivery,
         shared: Shared,
     ) -> Self {
-        let Shared { store, metrics, health, stop, mark, canaries, pulse } = shared;
+        let Shared { journal, metrics, health, stop, mark, canaries, pulse } = shared;
         canaries.set_sink(canary_sink(config));
         Self {
             origin,
             rules,
             router: Arc::new(ArcSwap::from_pointee(delivery.router)),
-            store,
+            store: journal.store().clone(),
+            journal,
             metrics,
             health,
             stop,
@@ -177,7 +182,16 @@ impl Reloader {
         }
         let cancel = CancellationToken::new();
         let _entered = self.runtime.enter();
-        let workers = notify::spawn(sinks, &self.store, &self.metrics, &self.pulse, &cancel);
+        #[cfg(feature = "kafka")]
+        let names: Vec<String> = sinks.iter().map(|(name, _)| name.clone()).collect();
+        #[cfg_attr(not(feature = "kafka"), expect(unused_mut, reason = "nobody else delivers"))]
+        let mut workers = notify::spawn(sinks, &self.store, &self.metrics, &self.pulse, &cancel);
+        #[cfg(feature = "kafka")]
+        if let Journal::Kafka(journal, store) = &self.journal {
+            for name in names {
+                workers.spawn(sinks::take_part(journal.clone(), store.clone(), name, cancel.clone()));
+            }
+        }
         *running = Some(Running { workers, cancel });
     }
 
@@ -416,7 +430,7 @@ mod tests {
         let delivery = Delivery::build(&config).unwrap();
         let (metrics, health) = (Arc::new(Metrics::new()), Arc::new(Health::starting()));
         let shared = Shared {
-            store: store.clone(),
+            journal: store.clone().into(),
             metrics,
             health,
             stop: stop.clone(),

@@ -1,4 +1,4 @@
-//! What is wrong with a source or sink of Kafka, each mistake at its place.
+//! What is wrong with a source, sink or journal of Kafka, each mistake at its place.
 
 use super::read::Parts;
 #[cfg(feature = "kafka")]
@@ -11,6 +11,7 @@ use crate::sink::kafka::KafkaConfig as SinkConfig;
 #[cfg(feature = "kafka")]
 use crate::sink::{Sink, SinkKind};
 use crate::source::kafka::KafkaConfig as SourceConfig;
+use crate::store::kafka::{KafkaConfig as JournalConfig, PARTITIONS_MAX};
 use crate::yaml::{Node, Value};
 
 /// What stands still where these are 0, which is `never` for librdkafka.
@@ -42,6 +43,23 @@ pub(super) fn sink(node: &Node, config: &SinkConfig, tree: &mut Tree) {
     connection(node, config.connection(), &SinkConfig::owned(), tree);
     if let Some(why) = crate::kafka::wrong_topic(&config.topic) {
         tree.report(place(node, "topic"), format!("`topic`: {why}"), None);
+    }
+}
+
+pub(super) fn journal(node: &Node, config: &JournalConfig, tree: &mut Tree) {
+    connection(node, config.connection(), &JournalConfig::owned(), tree);
+    if let Some(why) = crate::kafka::wrong_topic(&config.baselines()) {
+        tree.report(place(node, "topic_prefix"), format!("`topic_prefix`: {why}"), None);
+    }
+    if config.topic_prefix.is_empty() {
+        tree.report(place(node, "topic_prefix"), "`topic_prefix` is empty: topics and groups are named after it", None);
+    }
+    if config.partitions == 0 || config.partitions > PARTITIONS_MAX {
+        let message = format!("`partitions` is a number from 1 to {PARTITIONS_MAX}");
+        tree.report(place(node, "partitions"), message, None);
+    }
+    if config.replication_factor == 0 {
+        tree.report(place(node, "replication_factor"), "`replication_factor` is 0: nothing would be kept", None);
     }
 }
 
@@ -77,6 +95,12 @@ pub(super) fn clients(parts: &Parts, tree: &mut Tree) {
         {
             tree.report(head(&item.node), message, None);
         }
+    }
+    if let (Some(super::JournalConfig::Kafka(journal)), Some(node)) = (parts.journal(), parts.journal_node())
+        && !wrong(node, tree)
+        && let Err(message) = journal.look_at()
+    {
+        tree.report(head(node), message, None);
     }
     for item in parts.sinks.iter().flatten().filter(|item| !wrong(&item.node, tree)).collect::<Vec<_>>() {
         if let Some(sink) = item.value.as_ref().filter(|sink| matches!(sink.kind, SinkKind::Kafka(_)))

@@ -93,12 +93,18 @@ impl Config {
     /// How much the store keeps.
     #[must_use]
     pub fn store_limits(&self) -> store::Limits {
-        let JournalConfig::Embedded(embedded) = &self.journal;
-        store::Limits {
-            journal_rows_max: embedded.max_pending,
-            outbox_max_per_sink: embedded.max_outbox,
-            alerts_keep: embedded.keep_alerts.0,
-            ..store::Limits::default()
+        match &self.journal {
+            JournalConfig::Embedded(embedded) => store::Limits {
+                journal_rows_max: embedded.max_pending,
+                outbox_max_per_sink: embedded.max_outbox,
+                alerts_keep: embedded.keep_alerts.0,
+                ..store::Limits::default()
+            },
+            JournalConfig::Kafka(kafka) => store::Limits {
+                outbox_max_per_sink: kafka.max_outbox,
+                alerts_keep: kafka.keep_alerts.0,
+                ..store::Limits::default()
+            },
         }
     }
 }
@@ -239,6 +245,8 @@ impl Default for CorrelationConfig {
 pub enum JournalConfig {
     /// A database in the state directory.
     Embedded(EmbeddedConfig),
+    /// Topics that several instances share.
+    Kafka(store::kafka::KafkaConfig),
 }
 
 impl Default for JournalConfig {

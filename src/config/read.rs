@@ -124,7 +124,10 @@ fn sink(tree: &mut Tree, node: &mut Node) -> Option<SinkConfig> {
 }
 
 fn journal(tree: &mut Tree, node: &mut Node) -> Option<JournalConfig> {
-    by_type!(tree, node, "journal", ["type"], { "embedded" => JournalConfig::Embedded })
+    by_type!(tree, node, "journal", ["type"], {
+        "embedded" => JournalConfig::Embedded,
+        "kafka" => JournalConfig::Kafka,
+    })
 }
 
 /// A sink's name: any text that is not empty.
@@ -158,11 +161,6 @@ fn type_of(tree: &mut Tree, node: &Node, what: &str, known: &[&str]) -> Option<S
     };
     match given.as_str() {
         Some(name) if known.contains(&name) => Some(name.to_owned()),
-        Some("kafka") => {
-            let message = format!("`type: kafka` is not built yet: this version has no Kafka {what}");
-            tree.report(given.span, message, Some(format!("the types are: {list}")));
-            None
-        }
         Some(name) => {
             let help = did_you_mean(name, known).unwrap_or_else(|| format!("the types are: {list}"));
             tree.report(given.span, format!("there is no {what} of type `{name}`"), Some(help));

@@ -236,10 +236,20 @@ fn insecure_listeners_are_allowed_when_asked_for() {
 }
 
 #[test]
-fn a_kafka_journal_is_not_built_and_says_so() {
-    let found = check("journal: {type: kafka, brokers: [a]}\n");
-    assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].contains("c.yml:1:17: `type: kafka` is not built yet: this version has no Kafka journal"));
+fn a_kafka_journal_is_read_and_its_mistakes_are_told_at_their_places() {
+    let config = read("journal: {type: kafka, brokers: ['a:1'], topic_prefix: k, partitions: 6}\n", &[]).expect("fine");
+    let JournalConfig::Kafka(journal) = &config.journal else { panic!("no Kafka") };
+    assert_eq!((journal.matches().as_str(), journal.partitions, journal.replication_factor), ("k-matches", 6, 3));
+    let found =
+        check("journal: {type: kafka, brokers: [a], topic_prefix: 'a b', partitions: 0, properties: {acks: 1}}\n");
+    for part in [
+        "c.yml:1:34: `a` is no broker",
+        "`topic_prefix`: a topic's name has",
+        "`partitions` is a number from 1",
+        "`acks` is not to be set here",
+    ] {
+        assert!(found.iter().any(|line| line.contains(part)), "{part}: {found:#?}");
+    }
 }
 
 #[test]

@@ -229,8 +229,16 @@ fn rest(parts: &Parts, tree: &mut Tree) {
         let span = parts.root.get("state_dir").map(|node| node.span).unwrap_or_default();
         tree.report(span, "there is no state directory: set `state_dir`, --state-dir, $XDG_STATE_HOME or $HOME", None);
     }
+    let span = |key| parts.journal_node().map_or_else(Span::default, |node| place(node, key));
+    if let (Some(JournalConfig::Kafka(journal)), Some(node)) = (parts.journal(), parts.journal_node()) {
+        super::kafka::journal(node, journal, tree);
+        zero(tree, journal.keep_alerts, span("keep_alerts"), "keep_alerts");
+        zero(tree, journal.keep_matches, span("keep_matches"), "keep_matches");
+        if journal.max_outbox == 0 {
+            tree.report(span("max_outbox"), "`max_outbox` is 0: no alert could be sent", None);
+        }
+    }
     if let Some(JournalConfig::Embedded(journal)) = parts.journal() {
-        let span = |key| parts.journal_node().map_or_else(Span::default, |node| place(node, key));
         zero(tree, journal.keep_alerts, span("keep_alerts"), "keep_alerts");
         if journal.max_pending == 0 {
             tree.report(span("max_pending"), "`max_pending` is 0: no match could be kept", None);

@@ -20,11 +20,13 @@ use crate::hash;
 use crate::rule::ir::CorrelationKind;
 
 use evict::Ghosts;
-use group::{entry, group_of, parts_of, text_of};
+use group::{Carried, entry, group_of, parts_of, text_of};
+use relay::{Episode, Share};
 use tell::{alert, alert_id, chain_of, fed_by, resolve_told};
 
 mod evict;
 mod group;
+pub(super) mod relay;
 mod tell;
 
 /// Matches of a cluster that wait for their turn.
@@ -110,6 +112,12 @@ pub struct Correlator {
     /// Per cluster: matches that baselines are asked about, which they get in the order of their times.
     waiting: HashMap<Arc<str>, BTreeMap<Turn, Waiting>>,
     waited: u64,
+    /// Where groups are spread: which of them are held here. `None`: all of them.
+    share: Option<Share>,
+    /// The consumers whose matches come from other shares too.
+    relayed: Vec<bool>,
+    /// Episodes for correlations that are made of them, wherever those are held.
+    episodes: Vec<Episode>,
 }
 
 /// When a group is to be settled, its consumer, and its place.
@@ -139,6 +147,12 @@ struct Fed {
     again: bool,
 }
 
+impl Fed {
+    fn carried(&self) -> Carried<'_> {
+        Carried { group: &self.group, fields: &self.fields }
+    }
+}
+
 impl Correlator {
     /// An empty correlator.
     #[must_use]
@@ -163,6 +177,9 @@ impl Correlator {
             again: false,
             waiting: HashMap::new(),
             waited: 0,
+            share: None,
+            relayed: Vec::new(),
+            episodes: Vec::new(),
         }
     }
 
@@ -184,7 +201,10 @@ impl Correlator {
         for found in matches {
             let time = received.map_or(found.time, |received| found.time.min(received.plus(SKEW_MAX)));
             let watermark = self.watermarks.entry(Arc::clone(&found.cluster)).or_insert(time);
-            *watermark = (*watermark).max(time);
+            // A share sees few of the events that make time: it is told.
+            if self.share.is_none() {
+                *watermark = (*watermark).max(time);
+            }
             let safe = watermark.minus(self.limits.lateness);
             // What this time decides about others comes before the match: an episode may be a match of the same group.
             self.expire(&found.cluster);
@@ -293,6 +313,7 @@ impl Correlator {
             self.feed_waiting(&cluster, self.baselines.known_until(&cluster));
         }
         self.changes.clear();
+        self.episodes.clear();
         self.dirty.clear();
         self.stats = Stats::default();
         self.baselines.forget_changes();
@@ -328,6 +349,7 @@ impl Correlator {
     pub fn reload(&mut self, rules: Arc<RuleSet>) {
         let places: Vec<Option<usize>> = self.rules.consumers().iter().map(|old| same(old, &rules)).collect();
         let old = std::mem::replace(&mut self.rules, rules);
+        self.relayed = relay::relayed(&self.rules);
         self.ids.clear();
         self.deadlines.clear();
         self.quiet = vec![BTreeSet::new(); self.rules.consumers().len()];
@@ -359,18 +381,21 @@ impl Correlator {
     }
 
     fn one(&mut self, found: &Match, time: Timestamp, safe: Timestamp) {
+        let here = self.here(found);
         match self.seen.add(found) {
             Novelty::New => {}
             Novelty::LaterStage => return,
             Novelty::Duplicate(first) => {
-                if first {
+                if first && here.counts {
                     *self.stats.duplicates.entry(Arc::clone(&found.source)).or_default() += 1;
                 }
                 return;
             }
         }
-        *self.stats.matches.entry(Arc::clone(&found.rule)).or_default() += 1;
-        if time < safe {
+        if here.counts {
+            *self.stats.matches.entry(Arc::clone(&found.rule)).or_default() += 1;
+        }
+        if time < safe && here.counts {
             *self.stats.late.entry(Arc::clone(&found.source)).or_default() += 1;
         }
         let rules = Arc::clone(&self.rules);
@@ -384,11 +409,13 @@ impl Correlator {
             shown: Packed::of(found),
             again: self.was_there(&found.cluster, time),
         };
-        for (request, time) in self.audit_ids.note(found, time) {
-            self.reused(&fed, request, time, safe);
+        if here.audit_id {
+            for (request, time) in self.audit_ids.note(found, time) {
+                self.reused(&fed, request, time, safe);
+            }
         }
         let fed = Arc::new(fed);
-        for &place in rules.consumers_of(&found.rule) {
+        for place in here.places {
             if asks_baselines(&rules.consumers()[place.0]) && time >= safe {
                 self.wait(place, &fed);
             } else {
@@ -417,8 +444,9 @@ impl Correlator {
         if asks_baselines(consumer) && !fed.again {
             self.baselines.know_until(&fed.cluster, safe);
         }
-        let id = (at, Arc::clone(&fed.cluster), group_of(consumer, member, fed));
+        let id = (at, Arc::clone(&fed.cluster), group_of(consumer, member, fed.carried()));
         let Some(bound) = self.compared_with_usual(consumer, member, fed, &id) else { return };
+        let delay = self.delay_of(id.0);
         let at = self.hold(id, fed.time);
         if let Some(held) = self.held[at].as_mut() {
             if held.key.push(entry(consumer, member, fed, bound), consumer) {
@@ -427,7 +455,7 @@ impl Correlator {
             if held.key.is_overfull() {
                 *self.stats.overfull.entry(consumer.info.id.clone()).or_default() += 1;
             }
-            held.behind = held.behind.max(safe.since(fed.time));
+            held.behind = held.behind.max(safe.since(fed.time) + delay);
         }
         self.settle(at, safe, false);
     }
@@ -439,7 +467,8 @@ impl Correlator {
             CorrelationKind::FirstSeen(rule) => {
                 // The group without the value, which is the last part of it.
                 // Of an event that lacks the fields nothing can be new.
-                let (group, value) = parts_of(consumer, member, fed, consumer.group_by.len() - rule.fields.len())?;
+                let (group, value) =
+                    parts_of(consumer, member, fed.carried(), consumer.group_by.len() - rule.fields.len())?;
                 let observed = Self::observed(fed, &group, &value);
                 let joins = self.ids.get(id).and_then(|at| self.held[*at].as_ref());
                 let joins = joins.is_some_and(|held| held.key.joins(fed.time, consumer));
@@ -581,6 +610,10 @@ impl Correlator {
             self.dirty.insert(at);
         }
         self.index(at, Some(safe));
+        if self.share.is_some() {
+            self.episodes.extend(episodes.into_iter().map(|(episode, _)| relay::of(consumer, episode)));
+            return;
+        }
         for (mut episode, opened) in episodes {
             episode.again = self.was_there(&episode.cluster, opened);
             for &place in &consumer.feeds {

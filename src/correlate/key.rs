@@ -256,6 +256,20 @@ impl Key {
         window.into_iter().flatten()
     }
 
+    /// The oldest match that the state is made of. Of an episode that an alert stands for which was told, and can be adopted,
+    /// none is needed, as long as there is no other beside it.
+    pub(super) fn oldest(&self, alerts: bool) -> Option<Timestamp> {
+        let chains: Vec<&Chain> = self.done.iter().chain(&self.ended).chain(self.now.chain()).collect();
+        let told = |chain: &Chain| self.told.iter().any(|told| (chain.first..=chain.last).contains(&told.anchor));
+        let adopted = alerts && matches!(chains[..], [one] if told(one));
+        let chains = chains.into_iter().chain(self.frozen.chain()).filter(|_| !adopted).map(|chain| chain.first);
+        let window = match &self.frozen {
+            State::Open(_) => None,
+            State::Idle(window) => window.oldest(),
+        };
+        chains.chain(window).chain(self.loose.front().map(|entry| entry.time)).min()
+    }
+
     /// How far the group is on its way to firing: what eviction looks at.
     pub(super) fn progress(&self) -> usize {
         match &self.now {

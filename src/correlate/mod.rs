@@ -21,6 +21,7 @@ mod timeline;
 mod window;
 
 pub use baseline::Baseline;
+pub use correlator::relay::{Episode, Share, share_of_alert, shares_of_episode, shares_of_match};
 pub use correlator::{Change, Correlator, Limits, Stats};
 pub use summary::sentence;
 

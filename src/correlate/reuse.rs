@@ -54,7 +54,8 @@ impl AuditIds {
     }
 }
 
-fn is_uuid(text: &str) -> bool {
+/// Whether an API server may have made it.
+pub(super) fn is_uuid(text: &str) -> bool {
     let dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
     let fits = |(at, byte): (usize, u8)| if dash(at) { byte == b'-' } else { byte.is_ascii_hexdigit() };
     text.len() == 36 && text.bytes().enumerate().all(fits)

@@ -34,6 +34,16 @@ impl Seen {
         self.deliveries.take_forgotten()
     }
 
+    /// Whether an episode has not come before.
+    pub(super) fn add_episode(&mut self, rule: &str, cluster: &str, name: u64) -> bool {
+        let id = hash::short(&[&name.to_le_bytes(), rule.as_bytes(), cluster.as_bytes()]);
+        let new = self.deliveries.get(id).is_none();
+        if new {
+            self.deliveries.insert(id, name);
+        }
+        new
+    }
+
     /// Whether a match is the first of its request.
     pub(super) fn add(&mut self, found: &Match) -> Novelty {
         let id = hash::short(&[&found.request.to_le_bytes(), found.rule.as_bytes(), found.cluster.as_bytes()]);

@@ -257,6 +257,11 @@ impl Window {
         self.runs.iter().map(|run| &run.first).chain(&self.entries)
     }
 
+    /// Time of the oldest match.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.kept().map(|entry| entry.time).min()
+    }
+
     /// Whether the condition holds over the window, of which `entry` is the one that came last.
     #[expect(clippy::cast_precision_loss, reason = "windows are small")]
     fn holds(&self, entry: &Entry, consumer: &Consumer) -> bool {

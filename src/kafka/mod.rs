@@ -9,6 +9,8 @@ pub mod client;
 pub mod explain;
 #[cfg(feature = "kafka")]
 pub mod oauth;
+#[cfg(feature = "kafka")]
+pub mod producer;
 mod properties;
 
 #[cfg(all(test, feature = "kafka"))]

@@ -243,6 +243,7 @@ impl Worker {
         if self.breaker.open_for(now).is_some() || self.cancel.is_cancelled() {
             return Ok(Round::Idle);
         }
+        let releases = self.store.releases();
         let due = self.store.due(&self.name, now, DUE_MAX).await?;
         if due.is_empty() {
             return Ok(Round::Idle);
@@ -252,8 +253,9 @@ impl Worker {
         self.owed.extend(plan.settled);
         self.pay().await?;
         for message in plan.messages {
-            if self.cancel.is_cancelled() || self.breaker.open_for(clock::now()).is_some() {
-                break; // What is left is due again.
+            let given_away = self.store.releases() != releases;
+            if self.cancel.is_cancelled() || self.breaker.open_for(clock::now()).is_some() || given_away {
+                break; // What is left is due again, here or elsewhere.
             }
             self.deliver(message).await?;
         }

@@ -22,13 +22,13 @@ use crate::store::{self, Commit, Store, StoreError};
 const BATCHES: usize = 256;
 
 /// How often event time is looked at while nothing arrives.
-const TICK: Duration = Duration::from_secs(1);
+pub(super) const TICK: Duration = Duration::from_secs(1);
 
 /// How often old records are removed.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
+pub(super) const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 /// Before trying again after the store failed.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// Which sinks hear of an alert.
 pub type Router = Box<dyn Fn(&Alert) -> Routed + Send + Sync>;
@@ -137,12 +137,12 @@ impl Correlating {
             let routed = changes.iter().cloned().map(|change| self.routed(change)).collect();
             self.store.commit(Commit { cursor: reached, changes: routed, baselines }).await?;
         }
-        self.count(correlator, &changes);
+        self.count(correlator.take_stats(), &changes);
         changes.iter().for_each(|change| self.canaries.committed(&change.alert));
         Ok(reached)
     }
 
-    fn routed(&self, change: correlate::Change) -> store::Change {
+    pub(super) fn routed(&self, change: correlate::Change) -> store::Change {
         let correlate::Change { kind, mut alert } = change;
         if is_canary(&alert) {
             cover(&mut alert);
@@ -153,8 +153,8 @@ impl Correlating {
         store::Change { alert, kind, sinks }
     }
 
-    fn count(&self, correlator: &mut Correlator, changes: &[correlate::Change]) {
-        let stats = correlator.take_stats();
+    /// Counts what a step came to.
+    pub(super) fn count(&self, stats: correlate::Stats, changes: &[correlate::Change]) {
         for (rule, count) in stats.matches {
             self.metrics.matches.get_or_create(&Rule { rule: rule.to_string() }).inc_by(count);
         }
@@ -187,19 +187,28 @@ impl Correlating {
         }
     }
 
-    async fn gauges(&self, correlator: &Correlator) {
+    /// Shows what these correlators hold.
+    pub(super) fn show<'c>(&self, correlators: impl Iterator<Item = &'c Correlator>) {
         let mut keys: BTreeMap<&str, usize> = BTreeMap::new();
-        for (rule, count) in correlator.keys() {
-            *keys.entry(rule).or_default() += count;
+        let mut firing = [0; Level::ALL.len()];
+        for correlator in correlators {
+            for (rule, count) in correlator.keys() {
+                *keys.entry(rule).or_default() += count;
+            }
+            firing.iter_mut().zip(correlator.firing()).for_each(|(sum, count)| *sum += count);
         }
         for (rule, count) in keys {
             let gauge = self.metrics.window_keys.get_or_create(&Rule { rule: rule.to_owned() });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        for (level, count) in Level::ALL.into_iter().zip(correlator.firing()) {
+        for (level, count) in Level::ALL.into_iter().zip(firing) {
             let labels = LevelLabel { level: level.as_str().to_owned() };
             self.metrics.alerts_firing.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+    }
+
+    async fn gauges(&self, correlator: &Correlator) {
+        self.show(std::iter::once(correlator));
         if let Ok(backlog) = self.store.journal_backlog().await {
             self.metrics.journal_records.set(i64::try_from(backlog).unwrap_or(i64::MAX));
         }
@@ -243,11 +252,12 @@ impl Correlating {
 
     /// How far back the journal can still matter: the longest window, twice because an episode may have begun in one and
     /// go on in the next, and what comes late.
-    fn reach(&self, rules: &RuleSet) -> Duration {
+    #[must_use]
+    pub fn reach(&self, rules: &RuleSet) -> Duration {
         rules.longest_window() * 2 + self.limits.lateness * 2
     }
 
-    async fn prune(&self, now: Timestamp) {
+    pub(super) async fn prune(&self, now: Timestamp) {
         // Back from the newest record, not from now: however long the daemon was down or its sources silent, the windows
         // before that record are still open in event time.
         let newest = match self.store.journal_newest().await {

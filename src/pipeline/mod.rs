@@ -6,6 +6,8 @@ pub mod correlating;
 pub mod newest;
 pub mod pulse;
 pub mod rejects;
+#[cfg(feature = "kafka")]
+pub mod shared;
 pub mod watermarks;
 
 use std::fmt;
@@ -21,7 +23,7 @@ use crate::correlate::SKEW_MAX;
 use crate::engine::{Detected, Detector, Match, Rejected, RuleSet};
 use crate::event::compress::{DecompressError, decompress};
 use crate::metrics::{Metrics, Rejected as RejectedLabel, Source, SourceCluster};
-use crate::store::{Append, FilePosition, Store, StoreError};
+use crate::store::{Append, FilePosition, Journal, StoreError};
 
 use newest::Newest;
 use rejects::Rejects;
@@ -103,7 +105,7 @@ pub struct Ingest {
 
 struct Inner {
     rules: Arc<ArcSwap<RuleSet>>,
-    store: Store,
+    journal: Journal,
     metrics: Arc<Metrics>,
     watermarks: Arc<Watermarks>,
     rejects: Rejects,
@@ -115,17 +117,18 @@ struct Inner {
 }
 
 impl Ingest {
-    /// A way in to `store`. `rules` may be swapped at any time; a batch sees one set from its beginning to its end.
+    /// A way in to `journal`. `rules` may be swapped at any time; a batch sees one set from its beginning to its end.
     #[must_use]
     pub fn new(
         rules: Arc<ArcSwap<RuleSet>>,
-        store: Store,
+        journal: impl Into<Journal>,
         metrics: Arc<Metrics>,
         watermarks: Arc<Watermarks>,
         rejects: Rejects,
     ) -> Self {
+        let journal = journal.into();
         let (newest, full, pool) = (Newest::default(), AtomicBool::new(false), Mutex::new(Vec::new()));
-        Self { inner: Arc::new(Inner { rules, store, metrics, watermarks, rejects, newest, full, pool }) }
+        Self { inner: Arc::new(Inner { rules, journal, metrics, watermarks, rejects, newest, full, pool }) }
     }
 
     /// Takes one batch: decompresses, frames, matches, journals. Returns when everything that an alert may need is
@@ -218,7 +221,7 @@ impl Ingest {
         position: Option<FilePosition>,
         source: &str,
     ) -> Result<(), IngestError> {
-        let outcome = self.inner.store.append(Append { matches, position }).await;
+        let outcome = self.inner.journal.append(&self.inner.rules.load_full(), Append { matches, position }).await;
         if matches!(outcome, Err(StoreError::Full(_))) {
             self.inner.full.store(true, Ordering::Relaxed);
         }
@@ -244,7 +247,7 @@ impl Ingest {
         if !self.inner.full.swap(false, Ordering::Relaxed) {
             return false;
         }
-        let full = matches!(self.inner.store.room().await, Err(StoreError::Full(_)));
+        let full = matches!(self.inner.journal.room().await, Err(StoreError::Full(_)));
         if full {
             self.inner.full.store(true, Ordering::Relaxed);
         }
@@ -349,7 +352,7 @@ fn ahead(matches: &[Match]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Commit, Limits};
+    use crate::store::{Commit, Limits, Store};
 
     #[tokio::test]
     async fn full_lasts_until_there_is_room_whatever_needs_none() {

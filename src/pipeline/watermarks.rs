@@ -8,10 +8,10 @@ use crate::clock::Timestamp;
 use crate::correlate::SKEW_MAX;
 
 /// Clusters whose time is followed; a client of the webhook may name any, and the one silent for longest goes first.
-const CLUSTERS_MAX: usize = 10_000;
+pub(super) const CLUSTERS_MAX: usize = 10_000;
 
 /// An apiserver holds a batch back for up to 30 s by default: silence that is shorter says nothing.
-const SILENCE: Duration = Duration::from_secs(60);
+pub(super) const SILENCE: Duration = Duration::from_secs(60);
 
 /// The newest event time of each cluster, and when it was seen.
 #[derive(Debug, Default)]
@@ -42,6 +42,14 @@ impl Watermarks {
             clusters.remove(&silent);
         }
         clusters.insert(Arc::clone(cluster), Mark { newest, at: steady });
+    }
+
+    /// The newest event of the clusters that had one within `span` before `steady`.
+    #[must_use]
+    pub fn lately(&self, steady: Duration, span: Duration) -> Vec<(Arc<str>, Timestamp)> {
+        let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = clusters.iter().filter(|(_, mark)| steady.saturating_sub(mark.at) <= span);
+        lately.map(|(cluster, mark)| (Arc::clone(cluster), mark.newest)).collect()
     }
 
     /// How far event time has come at `steady`, on the same clock as [`Watermarks::seen`].

@@ -219,7 +219,7 @@ struct Row {
 
 fn revive(transaction: &Transaction<'_>, row: &Row, now: Timestamp) -> Result<(), StoreError> {
     let mut update = transaction.prepare_cached(
-        "UPDATE deliveries SET state = 'pending', attempts = 0, not_before = 0, reason = NULL, settled = NULL,
+        "UPDATE deliveries SET state = 'pending', part = NULL, attempts = 0, not_before = 0, reason = NULL, settled = NULL,
            queued = ?2, wants = (SELECT revision FROM alerts WHERE id = alert_id)
          WHERE seq = ?1",
     )?;

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use super::readers::Readers;
 use super::writer::{Outcome, Work, Writer};
 use super::{
     AlertQuery, Append, Backlog, Commit, DeadLetter, Deed, Delivery, Figures, FilePosition, JournalBatch, Limits,
-    Listed, NewSilence, Progress, Pruned, Related, Settlement, Silence, StoreError, alerts, baselines, figures,
-    journal, outbox, schema, triage,
+    Listed, NewSilence, Progress, Pruned, Reached, Received, Related, Settlement, Silence, StoreError, alerts,
+    baselines, figures, journal, outbox, received, schema, triage,
 };
 use crate::alert::Alert;
 use crate::clock::Timestamp;
@@ -42,6 +43,8 @@ struct Inner {
     handed: Mutex<HashMap<i64, Handed>>,
     /// What went wrong the last time it was tried, and how.
     trouble: Mutex<BTreeMap<Part, String>>,
+    /// How often deliveries were given to others.
+    released: AtomicU64,
 }
 
 /// What may go wrong while the daemon runs.
@@ -104,9 +107,9 @@ impl Store {
         let lock = schema::lock(dir)?;
         let writer = Writer::start(dir, lock, limits)?;
         let readers = Readers::new(dir.join(schema::FILE));
-        let (handed, trouble) = (Mutex::default(), Mutex::default());
+        let (handed, trouble, released) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
         let looks = Arc::new(Semaphore::new(LOOKS_MAX));
-        Ok(Self { inner: Arc::new(Inner { readers, looks, writer, handed, trouble }) })
+        Ok(Self { inner: Arc::new(Inner { readers, looks, writer, handed, trouble, released }) })
     }
 
     /// Moves the database in `dir` out of the way, so that the next [`Store::open`] makes a new one; says where it is now.
@@ -336,6 +339,54 @@ impl Store {
     pub async fn progress(&self, sink: &str, alert_id: &str) -> Result<Progress, StoreError> {
         let (sink, alert_id) = (sink.to_owned(), alert_id.to_owned());
         self.inner.readers.run(move |connection| Ok(outbox::progress(connection, &sink, &alert_id)?)).await
+    }
+
+    /// Writes what was read of a topic of alerts, in one transaction with how far it was read. What another instance sees
+    /// to counts as told.
+    pub async fn receive(&self, pieces: Vec<Received>) -> Result<(), StoreError> {
+        let pieces = pieces.into_iter().map(received::piece).collect::<Result<Vec<_>, _>>()?;
+        self.inner.went(Part::Commit, self.inner.writer.write(Work::Receive(pieces)).await).map(drop)
+    }
+
+    /// This instance sees to the deliveries of `sink` from `part`: those from the place `from` on are still to be told.
+    pub async fn claim(&self, sink: &str, part: &str, from: i64) -> Result<(), StoreError> {
+        let (sink, part) = (sink.to_owned(), part.to_owned());
+        self.inner.writer.write(Work::Claim { sink, part, from }).await.map(drop)
+    }
+
+    /// It does not any longer; `None`: it sees to none.
+    pub async fn release(&self, which: Option<(&str, &str)>) -> Result<(), StoreError> {
+        let which = which.map(|(sink, part)| (sink.to_owned(), part.to_owned()));
+        self.inner.released.fetch_add(1, Ordering::Release);
+        self.inner.writer.write(Work::Release(which)).await.map(drop)
+    }
+
+    /// How often deliveries were given to others: whoever sends some must look whether they are still his.
+    #[must_use]
+    pub fn releases(&self) -> u64 {
+        self.inner.released.load(Ordering::Acquire)
+    }
+
+    /// How far a part has been read.
+    pub async fn reached(&self, part: &str) -> Result<Reached, StoreError> {
+        let part = part.to_owned();
+        self.inner.readers.run(move |connection| received::reached(connection, &part)).await
+    }
+
+    /// Where everything of `part` before it has been told to `sink`, or given up.
+    pub async fn told_until(&self, sink: &str, part: &str) -> Result<i64, StoreError> {
+        let (sink, part) = (sink.to_owned(), part.to_owned());
+        self.inner.readers.run(move |connection| received::told_until(connection, &sink, &part)).await
+    }
+
+    /// Alerts that are still firing, and how far `part` has been read, as of one moment.
+    pub async fn firing_at(&self, part: &str) -> Result<(Vec<Alert>, Reached), StoreError> {
+        let part = part.to_owned();
+        let read = move |connection: &rusqlite::Connection| {
+            let _transaction = connection.unchecked_transaction()?;
+            Ok((alerts::firing(connection)?, received::reached(connection, &part)?))
+        };
+        self.inner.readers.run(read).await
     }
 
     /// How much waits for `sink`.

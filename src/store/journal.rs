@@ -25,6 +25,29 @@ pub(super) struct Row {
     event_time: Timestamp,
     matches: usize,
     payload: String,
+    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "only the keys of records are made of it"))]
+    fields: Box<RawValue>,
+}
+
+#[cfg(feature = "kafka")]
+impl Row {
+    pub(super) fn rule(&self) -> &Arc<str> {
+        &self.rule
+    }
+
+    pub(super) fn cluster(&self) -> &Arc<str> {
+        &self.cluster
+    }
+
+    /// The values that its matches are grouped by, as JSON.
+    pub(super) fn fields(&self) -> &str {
+        self.fields.get()
+    }
+
+    /// Its matches, as JSON.
+    pub(super) fn payload(&self) -> &str {
+        &self.payload
+    }
 }
 
 /// The JSON of a row, to write.
@@ -149,6 +172,7 @@ fn row(matches: &[Match], fields: &RawValue, places: &[usize]) -> Result<Row, St
         event_time: first.time,
         matches: places.len(),
         payload: serde_json::to_string(&written).map_err(unwritable)?,
+        fields: fields.to_owned(),
     })
 }
 
@@ -272,7 +296,8 @@ impl Collected {
     }
 }
 
-fn unpack(
+/// The matches of a row, each with its index in the batch.
+pub(super) fn unpack(
     seq: i64,
     rule: &Arc<str>,
     cluster: &Arc<str>,

@@ -12,9 +12,11 @@ pub mod embedded;
 mod figures;
 mod find;
 mod journal;
+pub mod kafka;
 mod outbox;
 mod prune;
 mod readers;
+mod received;
 mod reserve;
 mod schema;
 #[cfg(test)]
@@ -29,12 +31,111 @@ use serde::{Deserialize, Serialize};
 use crate::alert::Alert;
 use crate::clock::Timestamp;
 use crate::correlate::{Baseline, Match};
+use crate::engine::RuleSet;
 
 pub use crate::alert::Kind;
 
 pub use ask::{AlertQuery, Bar, Conditions, Count, Deed, Figures, Handling, Listed, NewSilence, Related, Silence};
 
 pub use embedded::Store;
+
+/// Where matches are journaled.
+#[derive(Clone)]
+pub enum Journal {
+    /// In the state database, with everything else.
+    Embedded(Store),
+    /// In topics that several instances share; the state database keeps file positions and what was read of the alerts.
+    #[cfg(feature = "kafka")]
+    Kafka(kafka::Journal, Store),
+}
+
+impl From<Store> for Journal {
+    fn from(store: Store) -> Self {
+        Self::Embedded(store)
+    }
+}
+
+impl Journal {
+    /// The state database.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        match self {
+            Self::Embedded(store) => store,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_, store) => store,
+        }
+    }
+
+    /// The state database, where what is delivered comes from a topic that others deliver from too.
+    #[must_use]
+    pub fn shared(&self) -> Option<&Store> {
+        match self {
+            Self::Embedded(_) => None,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_, store) => Some(store),
+        }
+    }
+
+    /// Appends a batch; `Ok` when it is durable. `rules` are those that it was matched with.
+    pub async fn append(&self, rules: &RuleSet, append: Append) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(store) => {
+                let _ = rules; // One journal holds the groups of all rules.
+                store.append(append).await
+            }
+            #[cfg(feature = "kafka")]
+            Self::Kafka(journal, store) => {
+                journal.append(rules, &append.matches).await?;
+                store.append(Append { matches: Vec::new(), position: append.position }).await
+            }
+        }
+    }
+
+    /// [`StoreError::Full`] if a batch with matches would be refused for want of room in the state directory.
+    pub async fn room(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(store) => store.room().await,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(..) => Ok(()),
+        }
+    }
+
+    /// What does not work, in words for people.
+    pub async fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Embedded(store) => store.trouble().await,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(journal, store) => match journal.trouble() {
+                Some(words) => Some(format!("{words}: batches are refused")),
+                None => store.trouble().await,
+            },
+        }
+    }
+}
+
+/// A piece of the topic of alerts: what became of a part of the matches.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// Names the partition of the topic.
+    pub part: String,
+    /// Where it stands in the partition.
+    pub place: i64,
+    /// What is read next.
+    pub next: i64,
+    /// How far the matches had been correlated, as an offset of theirs.
+    pub at: i64,
+    /// What changed.
+    pub changes: Vec<Change>,
+}
+
+/// How far a partition of the alerts has been read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// What is read next.
+    pub next: i64,
+    /// How far the matches had been correlated then.
+    pub at: i64,
+}
 
 /// What one accepted batch adds to the journal, in one transaction.
 #[derive(Clone, Debug, Default)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::writer::Writing;
-use super::{Backlog, Change, DeadLetter, Delivery, Kind, Progress, Settlement, StoreError, alerts, triage};
+use super::{Backlog, Change, DeadLetter, Delivery, Kind, Progress, Settlement, StoreError, alerts, received, triage};
 use crate::alert::{Alert, Level, Status};
 use crate::clock::Timestamp;
 
@@ -83,6 +83,19 @@ pub(super) fn alert(body: &str) -> Result<Alert, StoreError> {
 
 /// Writes alerts, their deliveries and the cursor.
 pub(super) fn commit(writing: &mut Writing<'_>, cursor: i64, changes: &[Row]) -> Result<(), StoreError> {
+    apply(writing, changes)?;
+    let marks = &mut writing.marks;
+    if cursor > marks.cursor {
+        marks.cursor = cursor;
+        marks.last = marks.last.max(cursor);
+        let mut update = writing.transaction.prepare_cached("UPDATE meta SET value = ?1 WHERE key = 'cursor'")?;
+        update.execute([cursor])?;
+    }
+    Ok(())
+}
+
+/// Writes alerts and their deliveries.
+pub(super) fn apply(writing: &mut Writing<'_>, changes: &[Row]) -> Result<(), StoreError> {
     let mut waiting = Waiting::default();
     writing.alerts_changed |= !changes.is_empty();
     for change in changes {
@@ -91,13 +104,6 @@ pub(super) fn commit(writing: &mut Writing<'_>, cursor: i64, changes: &[Row]) ->
             Kind::Update => grow(writing, change, &mut waiting)?,
             Kind::Resolved => end(writing, change)?,
         }
-    }
-    let marks = &mut writing.marks;
-    if cursor > marks.cursor {
-        marks.cursor = cursor;
-        marks.last = marks.last.max(cursor);
-        let mut update = writing.transaction.prepare_cached("UPDATE meta SET value = ?1 WHERE key = 'cursor'")?;
-        update.execute([cursor])?;
     }
     Ok(())
 }
@@ -208,7 +214,9 @@ fn open(writing: &mut Writing<'_>, change: &Row, waiting: &mut Waiting) -> Resul
         return Ok(triage::mark_silenced(writing, &alert.id, silence)?);
     }
     for sink in &change.sinks {
-        if !is_known(writing, sink) {
+        if !received::is_ours(writing, sink)? {
+            queue(writing, sink, &alert.id, "firing", 1)?;
+        } else if !is_known(writing, sink) {
             bury(writing, sink, &alert.id, RETIRED)?;
         } else if waiting.room(writing, sink)? || waiting.crowd_out(writing, sink, alert.rule.level)? {
             queue(writing, sink, &alert.id, "firing", 1)?;
@@ -221,7 +229,10 @@ fn open(writing: &mut Writing<'_>, change: &Row, waiting: &mut Waiting) -> Resul
 
 /// An alert that grew. A resolved one never fires again, whatever a replay says.
 fn grow(writing: &mut Writing<'_>, change: &Row, waiting: &mut Waiting) -> Result<(), StoreError> {
-    let Some(revision) = rewrite(writing, change)? else { return Ok(()) };
+    let Some(revision) = rewrite(writing, change)? else {
+        // A topic may no longer keep how it began.
+        return if writing.from.is_some() { open(writing, change, waiting) } else { Ok(()) };
+    };
     let id = &change.alert.id;
     for sink in &change.sinks {
         if !is_known(writing, sink) {
@@ -239,7 +250,7 @@ fn grow(writing: &mut Writing<'_>, change: &Row, waiting: &mut Waiting) -> Resul
         }
         drop((renew, told));
         // News of an alert the sink knows of: where there is no room, the next change brings it.
-        if waiting.room(writing, sink)? {
+        if !received::is_ours(writing, sink)? || waiting.room(writing, sink)? {
             queue(writing, sink, id, "update", revision)?;
         }
     }
@@ -287,13 +298,19 @@ fn rewrite(writing: &Writing<'_>, change: &Row) -> rusqlite::Result<Option<i64>>
 
 /// Queues a delivery behind all others; one of the same kind that was settled makes way.
 fn queue(writing: &mut Writing<'_>, sink: &str, id: &str, kind: &str, wants: i64) -> rusqlite::Result<()> {
+    // What another instance sees to counts as told here, until this one takes over.
+    let ours = received::is_ours(writing, sink)?;
+    let (state, settled) = if ours { ("pending", None) } else { ("sent", Some(writing.now.0)) };
+    let (part, place) = writing.from.as_ref().map(|(part, place)| (part.as_str(), *place)).unzip();
     let mut insert = writing.transaction.prepare_cached(
-        "INSERT OR REPLACE INTO deliveries (sink, alert_id, kind, state, wants, queued)
-         VALUES (?1, ?2, ?3, 'pending', ?4, ?5)",
+        "INSERT OR REPLACE INTO deliveries (sink, alert_id, kind, state, wants, queued, settled, part, place)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
-    insert.execute(params![sink, id, kind, wants, writing.now.0])?;
+    insert.execute(params![sink, id, kind, state, wants, writing.now.0, settled, part, place])?;
     drop(insert);
-    writing.wake.insert(sink.to_owned());
+    if ours {
+        writing.wake.insert(sink.to_owned());
+    }
     Ok(())
 }
 
@@ -479,7 +496,9 @@ pub(super) fn due(
 pub(super) fn told(connection: &Connection, sink: &str, since: Timestamp) -> Result<Vec<Alert>, StoreError> {
     let mut select = connection.prepare_cached(
         "SELECT a.body FROM alerts a CROSS JOIN deliveries d ON d.alert_id = a.id AND d.sink = ?1 AND d.kind = 'firing'
-         WHERE d.state = 'sent' AND (a.status = 'firing' OR (a.status = 'resolved' AND a.changed >= ?2))
+         WHERE d.state = 'sent'
+           AND (d.part IS NULL OR EXISTS (SELECT 1 FROM claims c WHERE c.sink = d.sink AND c.part = d.part))
+           AND (a.status = 'firing' OR (a.status = 'resolved' AND a.changed >= ?2))
          ORDER BY d.seq",
     )?;
     alerts::collect(select.query(params![sink, since.0])?)

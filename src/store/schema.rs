@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::{StoreError, find, triage};
+use super::{StoreError, find, received, triage};
 use crate::clock::Timestamp;
 
 /// The database's name within the state directory.
@@ -19,7 +19,7 @@ const LOCK: &str = "lock";
 /// `KSRN`: tells this database from any other program's.
 const APPLICATION_ID: i32 = 0x4b53_524e;
 /// Kept in `user_version`; raised with every change of the tables.
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 
 /// A reader never waits for the writer in WAL mode; this covers a shell that holds the file.
 const BUSY_MAX: Duration = Duration::from_secs(5);
@@ -104,7 +104,7 @@ CREATE TABLE file_positions (
 ";
 
 /// What each version added to the one before: the first is for databases of version 1. New databases get all of them.
-const MIGRATIONS: [&str; 2] = [BASELINES, triage::MIGRATION];
+const MIGRATIONS: [&str; 3] = [BASELINES, triage::MIGRATION, received::MIGRATION];
 
 const BASELINES: &str = "
 CREATE TABLE baselines ( -- what first_seen and spike have learned, up to the cursor

@@ -5,6 +5,7 @@ mod canary;
 mod clock;
 mod full;
 mod model;
+mod received;
 mod triage;
 mod trouble;
 
@@ -634,7 +635,7 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let refused = Store::open(dir.path()).err().unwrap().to_string();
     assert!(refused.contains("state.db") && refused.contains("99") && refused.contains("newer"), "{refused}");
-    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 3).unwrap();
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 4).unwrap();
     assert_eq!(Store::open(dir.path()).unwrap().journal_after(0, 9).await.unwrap().len(), 1);
 }
 
@@ -650,7 +651,9 @@ async fn a_database_of_version_1_is_brought_up_to_date_and_loses_nothing() {
          DROP INDEX alerts_time; DROP INDEX alerts_object; DROP INDEX alerts_silence;
          ALTER TABLE alerts DROP COLUMN verb; ALTER TABLE alerts DROP COLUMN object;
          ALTER TABLE alerts DROP COLUMN handling; ALTER TABLE alerts DROP COLUMN silence;
-         CREATE INDEX alerts_time ON alerts (time, id); PRAGMA user_version = 1",
+         CREATE INDEX alerts_time ON alerts (time, id);
+         DROP TABLE claims; DROP TABLE received; DROP INDEX deliveries_part;
+         ALTER TABLE deliveries DROP COLUMN part; ALTER TABLE deliveries DROP COLUMN place; PRAGMA user_version = 1",
     )
     .unwrap();
     drop(old);
@@ -660,7 +663,7 @@ async fn a_database_of_version_1_is_brought_up_to_date_and_loses_nothing() {
     store.close().await;
     let version: i32 =
         rusqlite::Connection::open(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-    assert_eq!(version, 3);
+    assert_eq!(version, 4);
 }
 
 #[tokio::test]

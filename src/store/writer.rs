@@ -12,7 +12,8 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::reserve::Reserve;
 use super::{
-    Deed, FilePosition, Limits, NewSilence, Pruned, StoreError, baselines, journal, outbox, prune, schema, triage,
+    Deed, FilePosition, Limits, NewSilence, Pruned, StoreError, baselines, journal, outbox, prune, received, schema,
+    triage,
 };
 use crate::clock::{self, Timestamp};
 use crate::correlate::Baseline;
@@ -48,6 +49,16 @@ pub(super) enum Work {
     Retire {
         known: Arc<BTreeSet<String>>,
     },
+    /// What was read of a topic of alerts.
+    Receive(Vec<received::Piece>),
+    /// The deliveries of a sink from a part and a place in it on are ours.
+    Claim {
+        sink: String,
+        part: String,
+        from: i64,
+    },
+    /// They are no longer; `None`: none of any sink and part is.
+    Release(Option<(String, String)>),
     Deed {
         alert_id: String,
         deed: Deed,
@@ -126,6 +137,8 @@ pub(super) struct Writing<'a> {
     pub(super) known: Option<Arc<BTreeSet<String>>>,
     /// Sinks that have something to do.
     pub(super) wake: BTreeSet<String>,
+    /// Where what is being written was received from.
+    pub(super) from: Option<(String, i64)>,
     /// Whether somebody who looks at alerts would see something new.
     pub(super) alerts_changed: bool,
 }
@@ -292,6 +305,7 @@ impl State {
             starving,
             known: self.known.clone(),
             wake: BTreeSet::new(),
+            from: None,
             alerts_changed: false,
         };
         let mut results = Vec::with_capacity(work.len());
@@ -349,6 +363,9 @@ impl Writing<'_> {
                 return Ok(Outcome::Pruned(prune::step(self, *now, *journal_keep_from)?));
             }
             Work::Retire { known } => return Ok(Outcome::Retired(outbox::retire(self, known)?)),
+            Work::Receive(pieces) => received::receive(self, pieces)?,
+            Work::Claim { sink, part, from } => received::claim(self, sink, part, *from)?,
+            Work::Release(which) => received::release(self, which.as_ref())?,
             Work::Deed { alert_id, deed } => {
                 return Ok(Outcome::Row(triage::deed(self, alert_id, deed)?.then_some(0)));
             }

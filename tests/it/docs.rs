@@ -81,6 +81,32 @@ fn the_example_of_a_falco_rule_is_right() {
 }
 
 #[test]
+fn the_example_of_several_instances_is_right_and_its_table_says_the_defaults() {
+    let text = read("docs/scaling.md");
+    let block = blocks(&text, "yaml").pop().expect("a configuration");
+    let config = kubesiren::config::parse(Path::new("several.yaml"), block, &[], kubesiren::config::Depth::Text);
+    let config = config.unwrap_or_else(|findings| panic!("{findings:#?}"));
+    let kubesiren::config::JournalConfig::Kafka(journal) = &config.journal else { panic!("no Kafka") };
+    let journal = serde_json::to_value(journal).expect("JSON");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | `"));
+    let mut defaults = 0;
+    for (key, rest) in rows {
+        let shown = rest.split('`').next().expect("a default");
+        let value = &journal[key];
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        assert_eq!(shown, value, "{key}");
+        defaults += 1;
+    }
+    assert_eq!(defaults, 7);
+    for suffix in ["matches", "alerts", "baselines"] {
+        assert!(
+            text.contains(&format!("--topic kubesiren-{suffix} --partitions 12 --replication-factor 3")),
+            "{suffix}"
+        );
+    }
+}
+
+#[test]
 fn the_example_configurations_of_kafka_are_right() {
     let text = read("docs/kafka.md");
     let mut names = Vec::new();

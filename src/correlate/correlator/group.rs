@@ -5,15 +5,24 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::super::shown::Fields;
 use super::super::tally;
 use super::super::window::Entry;
 use super::Fed;
 use crate::engine::Consumer;
 use crate::event::FieldPath;
 
+/// What a match, or an episode on its way into another correlation, brings along.
+#[derive(Clone, Copy)]
+pub(super) struct Carried<'f> {
+    /// The values by which the correlation that yields it groups.
+    pub(super) group: &'f BTreeMap<String, Value>,
+    pub(super) fields: &'f Fields,
+}
+
 /// The group of a match, as the text of its values.
-pub(super) fn group_of(consumer: &Consumer, member: usize, fed: &Fed) -> String {
-    text_of(&group_values(consumer, member, fed).map(|(_, value)| value).collect())
+pub(super) fn group_of(consumer: &Consumer, member: usize, carried: Carried<'_>) -> String {
+    text_of(&group_values(consumer, member, carried).map(|(_, value)| value).collect())
 }
 
 /// What an alert shows of a group.
@@ -25,8 +34,13 @@ pub(super) fn group_in(consumer: &Consumer, text: &str) -> BTreeMap<String, Valu
 
 /// The values of a match's group, in two: as one text those before `at`, as another those from there on; `None` if there
 /// are none of the latter.
-pub(super) fn parts_of(consumer: &Consumer, member: usize, fed: &Fed, at: usize) -> Option<(String, String)> {
-    let mut values: Vec<Value> = group_values(consumer, member, fed).map(|(_, value)| value).collect();
+pub(super) fn parts_of(
+    consumer: &Consumer,
+    member: usize,
+    carried: Carried<'_>,
+    at: usize,
+) -> Option<(String, String)> {
+    let mut values: Vec<Value> = group_values(consumer, member, carried).map(|(_, value)| value).collect();
     let rest = values.split_off(at.min(values.len()));
     rest.iter().any(|value| !value.is_null()).then(|| (text_of(&values), text_of(&rest)))
 }
@@ -34,14 +48,14 @@ pub(super) fn parts_of(consumer: &Consumer, member: usize, fed: &Fed, at: usize)
 pub(super) fn group_values<'c>(
     consumer: &'c Consumer,
     member: usize,
-    fed: &'c Fed,
+    carried: Carried<'c>,
 ) -> impl Iterator<Item = (&'c Arc<str>, Value)> + 'c {
     consumer.group_by.iter().map(move |(name, fields)| {
         // By its own name for it a correlation knows best what it groups.
-        if let Some(value) = fed.group.get(&**name) {
+        if let Some(value) = carried.group.get(&**name) {
             return (name, value.clone());
         }
-        let value = match fields.get(member).map(|field| found(field, fed)) {
+        let value = match fields.get(member).map(|field| found(field, carried)) {
             None | Some([]) => Value::Null,
             Some([one]) => one.clone(),
             Some(many) => Value::Array(many.to_vec()),
@@ -51,12 +65,12 @@ pub(super) fn group_values<'c>(
 }
 
 /// The values of a field: what the correlation that yields the match groups by, also under an alias, or else the event's.
-pub(super) fn found<'f>(field: &FieldPath, fed: &'f Fed) -> &'f [Value] {
-    match fed.group.get(field.as_str()) {
+pub(super) fn found<'f>(field: &FieldPath, carried: Carried<'f>) -> &'f [Value] {
+    match carried.group.get(field.as_str()) {
         Some(Value::Null) => &[],
         Some(Value::Array(many)) => many,
         Some(one) => std::slice::from_ref(one),
-        None => fed.fields.get(field.as_str()).map_or(&[][..], Vec::as_slice),
+        None => carried.fields.get(field.as_str()).map_or(&[][..], Vec::as_slice),
     }
 }
 
@@ -66,7 +80,7 @@ pub(super) fn text_of(values: &Vec<Value>) -> String {
 
 pub(super) fn entry(consumer: &Consumer, member: usize, fed: &Fed, bound: u64) -> Entry {
     let fields = consumer.kind.fields().iter().filter_map(|group| group.fields.get(member));
-    let values: Vec<&[Value]> = fields.map(|field| found(field, fed)).collect();
+    let values: Vec<&[Value]> = fields.map(|field| found(field, fed.carried())).collect();
     Entry {
         time: fed.time,
         request: fed.request,
