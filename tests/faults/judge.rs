@@ -72,12 +72,12 @@ fn open(state: &Path) -> Connection {
 }
 
 /// Awaits that everything is correlated, has ended, and is told.
-pub(super) async fn wait_until_told(state: &Path) {
+pub(super) async fn wait_until_told(state: &Path, rule: Option<&str>) {
     let database = open(state);
     let count = || -> (i64, i64) {
-        let sql = "SELECT (SELECT count(*) FROM alerts WHERE status = 'firing'),
+        let sql = "SELECT (SELECT count(*) FROM alerts WHERE status = 'firing' AND (?1 IS NULL OR rule = ?1)),
                           (SELECT count(*) FROM deliveries WHERE state = 'pending')";
-        database.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).expect("counted")
+        database.query_row(sql, [rule], |row| Ok((row.get(0)?, row.get(1)?))).expect("counted")
     };
     let (mut last, mut moved) = (count(), Instant::now());
     while last != (0, 0) {

@@ -178,7 +178,7 @@ pub(crate) async fn run(options: Options) -> Report {
     let end = load::list(&[load::end_of_all(options.seed)]);
     let answer = client().post(format!("http://{webhook}/k8s-audit")).body(end).send().await.expect("an answer");
     assert_eq!(answer.status(), 200);
-    judge::wait_until_told(&home.state()).await;
+    judge::wait_until_told(&home.state(), None).await;
     daemon.terminate();
     let (status, errors) = daemon.ended().await;
     assert_eq!(status.code(), Some(0), "{errors:?}");

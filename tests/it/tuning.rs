@@ -80,7 +80,8 @@ fn the_benign_recording_is_quiet() {
     let (alerts, stats) = scan(&[recording.to_str().expect("UTF-8")], b"");
     assert!(stats["events"].as_u64() > Some(20_000), "{stats}");
     let levels: Vec<&str> = alerts.iter().map(|alert| text_at(alert, "/rule/level")).collect();
-    assert!(levels.iter().all(|level| *level == "low") && levels.len() <= 10, "{levels:?}");
+    let count = |wanted: &str| levels.iter().filter(|level| **level == wanted).count();
+    assert!(count("low") <= 10 && count("low") + count("informational") == levels.len(), "{levels:?}");
     let (minimal, _) = scan(&["--profile", "minimal", recording.to_str().expect("UTF-8")], b"");
     assert!(minimal.is_empty(), "{minimal:?}");
 }
