@@ -1,5 +1,5 @@
 //! Which instance delivers to a sink: a consumer group per sink shares the partitions of the alerts. Its offsets say what
-//! the sink has been told; the records themselves are read once for all sinks, by [`super::outbox`].
+//! the sink has been told; the records themselves are read once for all sinks, by `outbox`.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
