@@ -4,9 +4,13 @@
 //! Without the feature `kafka` only the writing is left: such a configuration is read, and refused where it is used.
 
 #[cfg(feature = "kafka")]
+pub mod calls;
+#[cfg(feature = "kafka")]
 pub mod client;
 #[cfg(feature = "kafka")]
 pub mod explain;
+#[cfg(feature = "kafka")]
+mod files;
 #[cfg(feature = "kafka")]
 pub mod oauth;
 #[cfg(feature = "kafka")]
@@ -21,6 +25,8 @@ use std::collections::BTreeMap;
 #[cfg(feature = "kafka")]
 use std::path::PathBuf;
 
+#[cfg(feature = "kafka")]
+pub use self::files::Files;
 pub use self::properties::{Properties, is_secret};
 
 /// What a build without the feature `kafka` answers.

@@ -3,21 +3,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::OAuthToken;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientContext, Statistics};
 use tokio::sync::oneshot;
 
+use super::calls::{Called, Calls};
 use super::client::{self, PRODUCER, PRODUCER_FIXED, Teller};
-use super::{Connection, Properties, oauth};
+use super::{Connection, Files, Properties};
 
 /// How long trouble explains why there was no answer.
 const TROUBLE: Duration = Duration::from_secs(60);
-/// How often the files of secrets and certificates are looked at.
-const FILES_EVERY: Duration = Duration::from_secs(10);
 
 /// Something to send.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +32,7 @@ pub struct Record<'r> {
 pub type Reported = oneshot::Receiver<Result<(), Code>>;
 
 /// One producer. It ends beside the runtime: it waits for a thread of its own and for brokers.
-pub struct Producer(Option<ThreadedProducer<Context>>);
+pub struct Producer(Option<ThreadedProducer<Called<Context>>>);
 
 impl Producer {
     /// Queues a record.
@@ -84,21 +80,12 @@ struct Context {
     trouble: Mutex<Option<(Instant, String)>>,
 }
 
-impl ClientContext for Context {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        oauth::token(self.teller.settings())
+impl Calls for Context {
+    fn teller(&self) -> &Teller {
+        &self.teller
     }
 
-    fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.teller.log(facility, line);
-    }
-
-    fn stats(&self, _: Statistics) {}
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        let Some(code) = error.rdkafka_error_code() else { return };
+    fn failed(&self, code: Code, reason: &str) {
         let words = self.teller.explain(code, reason).words;
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         // That every broker is down follows each failure of the only one, and says less.
@@ -108,7 +95,7 @@ impl ClientContext for Context {
     }
 }
 
-impl ProducerContext<NoCustomPartitioner> for Context {
+impl ProducerContext<NoCustomPartitioner> for Called<Context> {
     type DeliveryOpaque = Box<Report>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, report: Self::DeliveryOpaque) {
@@ -133,12 +120,10 @@ pub struct Producers {
     current: Mutex<Current>,
 }
 
-/// A producer, and when the files behind it were looked at.
+/// A producer, and the files behind it.
 struct Current {
     producer: Arc<Producer>,
-    /// Of the files as they were before they were read for it.
-    print: u64,
-    looked: Instant,
+    files: Files,
 }
 
 impl Producers {
@@ -152,11 +137,8 @@ impl Producers {
     /// The producer in use; another one where secrets or certificates have changed.
     pub fn current(&self) -> Arc<Producer> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.looked.elapsed() >= FILES_EVERY {
-            current.looked = Instant::now();
-            if self.connection().fingerprint() != current.print {
-                self.renew(&mut current);
-            }
+        if current.files.have_changed(self.connection()) {
+            self.renew(&mut current);
         }
         Arc::clone(&current.producer)
     }
@@ -185,11 +167,11 @@ impl Producers {
 
 impl Current {
     fn new(who: &str, connection: Connection<'_>) -> Result<Self, String> {
-        let print = connection.fingerprint();
+        let files = Files::now(connection);
         let settings = connection.settings(&PRODUCER, &PRODUCER_FIXED)?;
         let context = Context { teller: Teller::new(who, settings.clone()), trouble: Mutex::new(None) };
-        let producer = client::config(&settings).create_with_context(context);
+        let producer = client::config(&settings).create_with_context(Called(context));
         let producer = producer.map_err(|error| client::of_creation(&settings, error))?;
-        Ok(Self { producer: Arc::new(Producer(Some(producer))), print, looked: Instant::now() })
+        Ok(Self { producer: Arc::new(Producer(Some(producer))), files })
     }
 }

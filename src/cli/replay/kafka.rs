@@ -5,16 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rdkafka::ClientContext;
-use rdkafka::client::OAuthToken;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::{Args, event_list};
+use crate::kafka::calls::{Called, Calls};
 use crate::kafka::client::{self, PRODUCER, PRODUCER_FIXED, Teller};
-use crate::kafka::oauth;
 use crate::kafka::{Connection, Properties, wrong_brokers, wrong_topic};
 
 /// Events may be larger than alerts.
@@ -23,7 +20,7 @@ const LARGE: (&str, &str) = ("message.max.bytes", "33554432");
 const PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) struct Topic {
-    producer: ThreadedProducer<Context>,
+    producer: ThreadedProducer<Called<Context>>,
     lost: Arc<Lost>,
     topic: String,
     /// Lists instead of single events.
@@ -42,25 +39,19 @@ struct Context {
     lost: Arc<Lost>,
 }
 
-impl ClientContext for Context {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        oauth::token(self.teller.settings())
+impl Calls for Context {
+    fn teller(&self) -> &Teller {
+        &self.teller
     }
 
-    fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.teller.log(facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(explained) = error.rdkafka_error_code().and_then(|code| self.teller.tell_once(code, reason)) {
+    fn failed(&self, code: RDKafkaErrorCode, reason: &str) {
+        if let Some(explained) = self.teller.tell_once(code, reason) {
             super::out::error(&explained.words);
         }
     }
 }
 
-impl ProducerContext<NoCustomPartitioner> for Context {
+impl ProducerContext<NoCustomPartitioner> for Called<Context> {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): Self::DeliveryOpaque) {
@@ -85,7 +76,7 @@ impl Topic {
             connection.settings(&[&PRODUCER[..], &[LARGE]].concat(), &PRODUCER_FIXED).map_err(anyhow::Error::msg)?;
         let lost = Arc::new(Lost::default());
         let context = Context { teller: Teller::new("replay", settings.clone()), lost: Arc::clone(&lost) };
-        let producer = client::config(&settings).create_with_context(context);
+        let producer = client::config(&settings).create_with_context(Called(context));
         let producer = producer.map_err(|error| anyhow::anyhow!(client::of_creation(&settings, error)))?;
         Ok(Self { producer, lost, topic, lists: args.batch.is_some() })
     }

@@ -4,24 +4,23 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use rdkafka::client::OAuthToken;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaResult;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 
+use super::group;
 use super::partition::{Partition, Start};
+use crate::kafka::calls::{Called, Calls};
 use crate::kafka::client::Teller;
-use crate::kafka::oauth;
 
-/// How long the coordinator may take to say where partitions are to be taken up.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// How often it is asked.
+/// How often the coordinator is asked where partitions are to be taken up.
 const ASKED_MAX: u32 = 3;
+
+/// A member of the group.
+pub(super) type Client = BaseConsumer<Called<Context>>;
 
 /// A partition that was assigned.
 pub(super) enum Slot {
@@ -70,13 +69,9 @@ impl Context {
     }
 
     /// Where partitions were assigned, each asks the coordinator for its start; `None` if it does not say.
-    fn starts(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Option<BTreeMap<i32, Start>> {
+    fn starts(&self, consumer: &Client, list: &TopicPartitionList) -> Option<BTreeMap<i32, Start>> {
         for _ in 0..ASKED_MAX {
-            let mut asked = TopicPartitionList::new();
-            for element in list.elements() {
-                asked.add_partition(element.topic(), element.partition());
-            }
-            match consumer.committed_offsets(asked, ANSWER_MAX) {
+            match group::committed(consumer, list) {
                 Ok(found) => {
                     let start = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
                         (element.partition(), start_of(element.offset(), element.metadata()))
@@ -89,7 +84,7 @@ impl Context {
         None
     }
 
-    fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) -> KafkaResult<()> {
+    fn assign(&self, consumer: &Client, list: &mut TopicPartitionList) -> KafkaResult<()> {
         let Some(starts) = self.starts(consumer, list) else {
             self.broken.store(true, Ordering::Relaxed);
             return Ok(());
@@ -112,13 +107,10 @@ impl Context {
             }
         }
         drop(slots);
-        match consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
-            _ => consumer.assign(list),
-        }
+        group::take(consumer, list)
     }
 
-    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> KafkaResult<()> {
+    fn revoke(&self, consumer: &Client, list: &TopicPartitionList) -> KafkaResult<()> {
         let going: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
         let starts: Vec<(i32, Start)> = going.iter().filter_map(|p| Some((*p, self.committed().remove(p)?))).collect();
         // Where they are lost already somebody else may be further.
@@ -126,20 +118,17 @@ impl Context {
             commit(consumer, &self.topic, &starts, CommitMode::Sync);
         }
         self.slots().retain(|partition, _| !going.contains(partition));
-        match consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
-            _ => consumer.unassign(),
-        }
+        group::leave(consumer, list)
     }
 
     /// Commits where partitions have come.
-    pub(super) fn commit(&self, consumer: &BaseConsumer<Self>, starts: &[(i32, Start)], mode: CommitMode) {
+    pub(super) fn commit(&self, consumer: &Client, starts: &[(i32, Start)], mode: CommitMode) {
         self.committed().extend(starts.iter().copied());
         commit(consumer, &self.topic, starts, mode);
     }
 }
 
-fn commit(consumer: &BaseConsumer<Context>, topic: &str, starts: &[(i32, Start)], mode: CommitMode) {
+fn commit(consumer: &Client, topic: &str, starts: &[(i32, Start)], mode: CommitMode) {
     if starts.is_empty() {
         return;
     }
@@ -163,15 +152,9 @@ fn start_of(offset: Offset, metadata: &str) -> Start {
     }
 }
 
-impl ClientContext for Context {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        oauth::token(self.teller.settings())
-    }
-
-    fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.teller.log(facility, line);
+impl Calls for Context {
+    fn teller(&self) -> &Teller {
+        &self.teller
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -184,17 +167,11 @@ impl ClientContext for Context {
         let ours = partitions.filter(|(partition, _)| slots.contains_key(partition));
         self.lag.store(ours.map(|(_, partition)| partition.consumer_lag.max(0)).sum(), Ordering::Relaxed);
     }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(code) = error.rdkafka_error_code().filter(|code| *code != Code::PartitionEOF) {
-            self.teller.tell(code, reason);
-        }
-    }
 }
 
-impl ConsumerContext for Context {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let assigned = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+impl ConsumerContext for Called<Context> {
+    fn rebalance(&self, consumer: &Client, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let assigned = group::come(&error);
         let outcome = if assigned { self.assign(consumer, list) } else { self.revoke(consumer, list) };
         if let Err(error) = outcome {
             tracing::warn!(%error, "Kafka: the journal's partitions could not be taken over; trying again");

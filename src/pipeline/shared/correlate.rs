@@ -8,20 +8,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::context::{Context, Slot};
+use super::context::{Client, Context, Slot};
+use super::group;
 use super::outbox::Progress;
 use super::partition::{Outcome, Partition, Start};
 use super::reading;
 use crate::clock::{self, Timestamp};
 use crate::correlate::Share;
 use crate::engine::RuleSet;
+use crate::kafka::Files;
+use crate::kafka::calls::Called;
 use crate::kafka::client::{self, Teller};
 use crate::pipeline::correlating::{Correlating, PAUSE, PRUNE_EVERY, TICK, forget_gone};
 use crate::store::StoreError;
@@ -36,12 +39,8 @@ const BURST: usize = 5_000;
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Before a consumer that failed is made anew.
 const AGAIN: Duration = Duration::from_secs(5);
-/// How often the files of secrets and certificates are looked at.
-const FILES_EVERY: Duration = Duration::from_secs(10);
 /// How often what a step came to is told again while all shall stop.
 const LAST_TRIES: u32 = 3;
-
-type Client = BaseConsumer<Context>;
 
 /// What the thread works with.
 pub(super) struct Thread {
@@ -65,9 +64,9 @@ impl Thread {
         let mut ready = Some(ready);
         let mut times = Times::default();
         while !self.stop.is_cancelled() {
-            let print = self.journal.config().connection().fingerprint();
+            let files = Files::now(self.journal.config().connection());
             let ended = match self.connect() {
-                Ok(client) => self.consume(&client, print, &mut ready, &mut times),
+                Ok(client) => self.consume(&client, files, &mut ready, &mut times),
                 Err(_) if self.stop.is_cancelled() => return,
                 Err(words) => {
                     tracing::warn!("Kafka: the journal: {words}; trying again");
@@ -77,14 +76,9 @@ impl Thread {
             match ended {
                 Ended::Stopping => return,
                 Ended::Renewed => tracing::info!("Kafka: secrets or certificates of the journal changed"),
-                Ended::Failed => self.rest(AGAIN),
+                Ended::Failed => group::rest(&self.runtime, AGAIN, &self.stop),
             }
         }
-    }
-
-    fn rest(&self, time: Duration) {
-        let stop = self.stop.clone();
-        let _ = self.runtime.block_on(async move { tokio::time::timeout(time, stop.cancelled()).await });
     }
 
     fn connect(&self) -> Result<Client, String> {
@@ -92,7 +86,7 @@ impl Thread {
         let settings = config.consumer_settings(&config.correlating_group())?;
         let context = Context::new(Teller::new("journal", settings.clone()), config.matches(), config.partitions);
         let client: Client = client::config(&settings)
-            .create_with_context(context)
+            .create_with_context(Called(context))
             .map_err(|error| client::of_creation(&settings, error))?;
         // With an empty state directory that takes a while, for which nobody shall wait.
         for partition in 0..i32::try_from(config.partitions).unwrap_or(i32::MAX) {
@@ -102,10 +96,15 @@ impl Thread {
         Ok(client)
     }
 
-    fn consume(&self, client: &Client, print: u64, ready: &mut Option<impl FnOnce()>, times: &mut Times) -> Ended {
+    fn consume(
+        &self,
+        client: &Client,
+        mut files: Files,
+        ready: &mut Option<impl FnOnce()>,
+        times: &mut Times,
+    ) -> Ended {
         let context = client.context();
         let mut running = self.correlating.rules.load_full();
-        let mut looked = Instant::now();
         loop {
             if let Some(ended) = self.step(client) {
                 return ended;
@@ -129,11 +128,8 @@ impl Thread {
             if context.broken.load(Ordering::Relaxed) {
                 return Ended::Failed;
             }
-            if looked.elapsed() >= FILES_EVERY {
-                looked = Instant::now();
-                if self.journal.config().connection().fingerprint() != print {
-                    return Ended::Renewed;
-                }
+            if files.have_changed(self.journal.config().connection()) {
+                return Ended::Renewed;
             }
             self.now_and_then(context, times);
         }
@@ -304,7 +300,7 @@ impl Thread {
             if self.stop.is_cancelled() && tries >= LAST_TRIES {
                 return Some(Ended::Stopping);
             }
-            self.rest(PAUSE);
+            group::rest(&self.runtime, PAUSE, &self.stop);
         }
         let mut starts = Vec::new();
         let mut slots = client.context().slots();

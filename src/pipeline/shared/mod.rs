@@ -4,6 +4,7 @@
 mod clocks;
 mod context;
 mod correlate;
+mod group;
 mod outbox;
 mod partition;
 mod reading;

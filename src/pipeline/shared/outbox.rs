@@ -12,9 +12,11 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::group;
 use super::reading::{self, Reading};
 use crate::alert::Kind;
 use crate::clock::Timestamp;
+use crate::kafka::Files;
 use crate::pipeline::canary::Canaries;
 use crate::store::kafka::record::{Step, Told};
 use crate::store::kafka::{Journal, KafkaConfig};
@@ -30,8 +32,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// The records of a step are written at once: after so long what is missing of one will not come.
 const WHOLE_WITHIN: Duration = Duration::from_secs(300);
-/// How often the files of secrets and certificates are looked at.
-const FILES_EVERY: Duration = Duration::from_secs(10);
 
 /// How far each partition of the alerts is read: the offset that is read next.
 #[derive(Clone)]
@@ -138,14 +138,13 @@ impl Reader {
             if let Err(words) = self.read() {
                 tracing::warn!("Kafka: the alerts cannot be read: {words}; trying again");
             }
-            let stop = self.stop.clone();
-            let _ = self.runtime.block_on(async move { tokio::time::timeout(PAUSE, stop.cancelled()).await });
+            group::rest(&self.runtime, PAUSE, &self.stop);
         }
     }
 
     fn read(&mut self) -> Result<(), String> {
         let config = self.journal.config().clone();
-        let print = config.connection().fingerprint();
+        let mut files = Files::now(config.connection());
         let client = reading::connect(&config)?;
         let topic = config.alerts();
         let mut list = TopicPartitionList::new();
@@ -161,20 +160,16 @@ impl Reader {
         }
         client.assign(&list).map_err(|error| error.to_string())?;
         drop(list);
-        let mut looked = std::time::Instant::now();
         while !self.stop.is_cancelled() {
             self.burst(&client)?;
-            if looked.elapsed() >= FILES_EVERY {
-                looked = std::time::Instant::now();
-                if config.connection().fingerprint() != print {
-                    break;
-                }
+            if files.have_changed(config.connection()) {
+                break;
             }
         }
         Ok(())
     }
 
-    fn burst(&mut self, client: &BaseConsumer<Reading>) -> Result<(), String> {
+    fn burst(&mut self, client: &Reading) -> Result<(), String> {
         let (mut pieces, mut read) = (Vec::new(), BTreeMap::new());
         let mut wait = POLL;
         for _ in 0..BURST {

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::OAuthToken;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::group;
+use crate::kafka::Files;
+use crate::kafka::calls::{Called, Calls};
 use crate::kafka::client::{self, Teller};
-use crate::kafka::oauth;
 use crate::store::Store;
 use crate::store::kafka::{Journal, KafkaConfig};
 
@@ -23,12 +23,8 @@ use crate::store::kafka::{Journal, KafkaConfig};
 const POLL: Duration = Duration::from_millis(100);
 /// How often it is committed what was told.
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
-/// How long the coordinator may take to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Before a consumer that failed is made anew.
 const AGAIN: Duration = Duration::from_secs(5);
-/// How often the files of secrets and certificates are looked at.
-const FILES_EVERY: Duration = Duration::from_secs(10);
 
 /// Takes part in delivering to a sink until `stop`.
 pub async fn take_part(journal: Journal, store: Store, sink: String, stop: CancellationToken) {
@@ -52,6 +48,8 @@ struct Member {
     runtime: Handle,
 }
 
+type Client = BaseConsumer<Called<Context>>;
+
 /// What the callbacks share with the loop.
 struct Context {
     teller: Teller,
@@ -69,14 +67,13 @@ impl Member {
             if let Err(words) = self.share() {
                 tracing::warn!(sink = self.sink, "Kafka: delivering: {words}");
             }
-            let stop = self.stop.clone();
-            let _ = self.runtime.block_on(async move { tokio::time::timeout(AGAIN, stop.cancelled()).await });
+            group::rest(&self.runtime, AGAIN, &self.stop);
         }
     }
 
     fn share(&self) -> Result<(), String> {
         let config = self.journal.config();
-        let print = config.connection().fingerprint();
+        let mut files = Files::now(config.connection());
         let settings = config.consumer_settings(&config.sink_group(&self.sink))?;
         let context = Context {
             teller: Teller::new(format!("sink {}", self.sink), settings.clone()),
@@ -86,11 +83,11 @@ impl Member {
             runtime: self.runtime.clone(),
             ours: Mutex::default(),
         };
-        let client: BaseConsumer<Context> = client::config(&settings)
-            .create_with_context(context)
+        let client: Client = client::config(&settings)
+            .create_with_context(Called(context))
             .map_err(|error| client::of_creation(&settings, error))?;
         client.subscribe(&[&config.alerts()]).map_err(|error| error.to_string())?;
-        let (mut committed, mut looked) = (Instant::now(), Instant::now());
+        let mut committed = Instant::now();
         while !self.stop.is_cancelled() {
             if let Some(Err(KafkaError::MessageConsumptionFatal(code))) = client.poll(POLL) {
                 client.context().teller.tell(code, "this consumer cannot go on; it is made anew in a while");
@@ -101,11 +98,8 @@ impl Member {
                 let all: Vec<i32> = client.context().ours().keys().copied().collect();
                 client.context().commit(&client, &all, CommitMode::Async);
             }
-            if looked.elapsed() >= FILES_EVERY {
-                looked = Instant::now();
-                if config.connection().fingerprint() != print {
-                    break;
-                }
+            if files.have_changed(config.connection()) {
+                break;
             }
         }
         let all: Vec<i32> = client.context().ours().keys().copied().collect();
@@ -120,13 +114,9 @@ impl Context {
         self.ours.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) -> KafkaResult<()> {
+    fn assign(&self, consumer: &Client, list: &mut TopicPartitionList) -> KafkaResult<()> {
         let topic = self.config.alerts();
-        let mut asked = TopicPartitionList::new();
-        for element in list.elements() {
-            asked.add_partition(element.topic(), element.partition());
-        }
-        let committed = consumer.committed_offsets(asked, ANSWER_MAX)?;
+        let committed = group::committed(consumer, list)?;
         for element in committed.elements() {
             let from = match element.offset() {
                 Offset::Offset(from) => from,
@@ -144,26 +134,20 @@ impl Context {
             }
         }
         drop(committed);
-        match consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
-            _ => consumer.assign(list),
-        }
+        group::take(consumer, list)
     }
 
-    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> KafkaResult<()> {
+    fn revoke(&self, consumer: &Client, list: &TopicPartitionList) -> KafkaResult<()> {
         let going: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
         if !consumer.assignment_lost() {
             self.commit(consumer, &going, CommitMode::Sync);
         }
         self.release(&going);
-        match consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
-            _ => consumer.unassign(),
-        }
+        group::leave(consumer, list)
     }
 
     /// Commits what the sink has been told.
-    fn commit(&self, consumer: &BaseConsumer<Self>, partitions: &[i32], mode: CommitMode) {
+    fn commit(&self, consumer: &Client, partitions: &[i32], mode: CommitMode) {
         let mut list = TopicPartitionList::new();
         for partition in partitions {
             let Some(known) = self.ours().get(partition).copied() else { continue };
@@ -196,28 +180,15 @@ impl Context {
     }
 }
 
-impl ClientContext for Context {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        oauth::token(self.teller.settings())
-    }
-
-    fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.teller.log(facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(code) = error.rdkafka_error_code().filter(|code| *code != Code::PartitionEOF) {
-            self.teller.tell(code, reason);
-        }
+impl Calls for Context {
+    fn teller(&self) -> &Teller {
+        &self.teller
     }
 }
 
-impl ConsumerContext for Context {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let assigned = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        let outcome = if assigned { self.assign(consumer, list) } else { self.revoke(consumer, list) };
+impl ConsumerContext for Called<Context> {
+    fn rebalance(&self, consumer: &Client, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let outcome = if group::come(&error) { self.assign(consumer, list) } else { self.revoke(consumer, list) };
         match outcome {
             Ok(()) => self.teller.works(),
             Err(error) => tracing::warn!(sink = self.sink, %error, "Kafka: deliveries could not be shared"),

@@ -7,29 +7,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::super::Intake;
-use super::context::{Context, Stand, store};
+use super::context::{Client, Context, Stand, store};
 use super::lag::Lag;
 use super::lanes::{Label, Lanes, Pace, Place};
 use super::topics::Topics;
 use super::{CLASSIC, DEFAULTS, FIXED, KafkaConfig, Told};
 use crate::event::cluster_name;
-use crate::kafka::Settings;
+use crate::kafka::calls::Called;
 use crate::kafka::client::{self, Teller};
+use crate::kafka::{Files, Settings};
 use crate::metrics::{Metrics, Source};
 
 /// Nothing that happens is noticed later than this.
 const POLL: Duration = Duration::from_millis(100);
 /// Messages that are polled before it is looked at anything else.
 const BURST: usize = 2_000;
-/// How often the files of secrets and certificates are looked at.
-const FILES_EVERY: Duration = Duration::from_secs(10);
 /// Before a consumer that failed for good is made anew.
 const AGAIN: Duration = Duration::from_secs(10);
 /// How long leaving the group may take.
@@ -42,14 +41,12 @@ const SETTLING: Duration = Duration::from_secs(5);
 /// Topics whose labels are remembered.
 const TOPICS_MAX: usize = 10_000;
 
-type Client<I> = BaseConsumer<Context<I>>;
-
 /// A source of topics, ready to run.
 pub struct Consumer<I> {
     config: KafkaConfig,
     settings: Settings,
-    /// Of the files of secrets and certificates as they were before the settings were read from them.
-    pub(super) print: u64,
+    /// Of secrets and certificates, as they were before the settings were read from them.
+    pub(super) files: Files,
     topics: Arc<Topics>,
     source: Arc<str>,
     /// Where neither header nor topic tell.
@@ -76,13 +73,13 @@ impl<I: Intake> Consumer<I> {
     pub fn new(config: &KafkaConfig, cluster: &str, ingest: I, metrics: Arc<Metrics>) -> Result<Self, Vec<String>> {
         let topics = Topics::new(&config.topics);
         let topics = topics.map_err(|wrong| wrong.into_iter().map(|(_, words)| words).collect::<Vec<_>>())?;
-        let print = config.connection().fingerprint();
+        let files = Files::now(config.connection());
         let settings = settings(config).map_err(|wrong| vec![wrong])?;
         config.look_at().map_err(|wrong| vec![wrong])?;
         let own = config.cluster.as_deref();
         Ok(Self {
             settings,
-            print,
+            files,
             topics: Arc::new(topics),
             source: config.name.as_str().into(),
             label: Label { cluster: own.unwrap_or(cluster).into(), is_certain: own.is_some() },
@@ -98,11 +95,6 @@ impl<I: Intake> Consumer<I> {
     pub fn with_pace(mut self, pace: Pace) -> Self {
         self.pace = pace;
         self
-    }
-
-    /// Whether secrets or certificates have changed since their files had this fingerprint.
-    pub(super) fn is_outdated(&self, print: u64) -> bool {
-        self.config.connection().fingerprint() != print
     }
 
     /// Consumes until it is told to stop. What ingest has begun is finished first, and committed.
@@ -184,10 +176,10 @@ impl<I: Intake> Thread<I> {
     fn run(self, told: Told) {
         let standing = Arc::new(Stand::new(told));
         let lag = Arc::new(Lag::new(Arc::clone(&self.consumer.source), Arc::clone(&self.consumer.metrics)));
-        let (mut settings, mut print) = (self.consumer.settings.clone(), self.consumer.print);
+        let (mut settings, mut files) = (self.consumer.settings.clone(), self.consumer.files);
         loop {
             let ended = match self.connect(&settings, &standing, &lag) {
-                Ok(client) => self.consume(client, print),
+                Ok(client) => self.consume(client, files),
                 Err(words) => {
                     tracing::error!(source = &*self.consumer.source, "Kafka: {words}");
                     standing.waits(&words);
@@ -202,7 +194,7 @@ impl<I: Intake> Thread<I> {
                 Ended::Failed if self.rest(AGAIN) => return,
                 Ended::Failed => {}
             }
-            print = self.consumer.config.connection().fingerprint();
+            files = Files::now(self.consumer.config.connection());
             match self::settings(&self.consumer.config) {
                 Ok(read) => settings = read,
                 Err(error) => {
@@ -229,7 +221,7 @@ impl<I: Intake> Thread<I> {
             came: AtomicBool::new(false),
         };
         let client: Client<I> = client::config(settings)
-            .create_with_context(context)
+            .create_with_context(Called(context))
             .map_err(|error| client::of_creation(settings, error))?;
         let topics: Vec<&str> = self.consumer.topics.subscription.iter().map(String::as_str).collect();
         client.subscribe(&topics).map_err(|error| client::of_creation(settings, error))?;
@@ -243,9 +235,9 @@ impl<I: Intake> Thread<I> {
         Ok(client)
     }
 
-    /// Polls until something ends it: a change of the files that had this fingerprint, too.
-    fn consume(&self, client: Client<I>, print: u64) -> Ended {
-        let (started, mut looked, mut press) = (Instant::now(), Instant::now(), Press::default());
+    /// Polls until something ends it: a change of the files, too.
+    fn consume(&self, client: Client<I>, mut files: Files) -> Ended {
+        let (started, mut press) = (Instant::now(), Press::default());
         let ended = loop {
             if self.stop.is_cancelled() {
                 break Ended::Stopping;
@@ -261,11 +253,8 @@ impl<I: Intake> Thread<I> {
             if started.elapsed() >= self.consumer.pace.silence && client.context().standing.is_silent() {
                 self.break_silence(&client);
             }
-            if looked.elapsed() >= FILES_EVERY {
-                looked = Instant::now();
-                if self.consumer.is_outdated(print) {
-                    break Ended::Renewed;
-                }
+            if files.have_changed(self.consumer.config.connection()) {
+                break Ended::Renewed;
             }
         };
         self.lanes.finish();

@@ -5,20 +5,21 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rdkafka::client::OAuthToken;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::super::Intake;
 use super::lag::Lag;
 use super::lanes::{Done, Lanes};
 use super::{Standing, Told};
+use crate::kafka::calls::{Called, Calls};
 use crate::kafka::client::Teller;
-use crate::kafka::oauth;
 use crate::metrics::{Metrics, Source};
+
+/// A member of the group.
+pub(super) type Client<I> = BaseConsumer<Called<Context<I>>>;
 
 /// What the callbacks of one consumer share with its loop.
 pub(super) struct Context<I> {
@@ -65,15 +66,15 @@ impl Stand {
     }
 }
 
-impl<I: Intake> ClientContext for Context<I> {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        oauth::token(self.teller.settings())
+impl<I: Intake> Calls for Context<I> {
+    fn teller(&self) -> &Teller {
+        &self.teller
     }
 
-    fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.teller.log(facility, line);
+    fn failed(&self, code: RDKafkaErrorCode, reason: &str) {
+        if let Some(explained) = self.teller.tell(code, reason) {
+            self.standing.waits(&explained.words);
+        }
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -83,20 +84,10 @@ impl<I: Intake> ClientContext for Context<I> {
             self.standing.joined();
         }
     }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        // The end of a partition and our own pauses are no trouble.
-        let Some(code) = error.rdkafka_error_code().filter(|code| *code != RDKafkaErrorCode::PartitionEOF) else {
-            return;
-        };
-        if let Some(explained) = self.teller.tell(code, reason) {
-            self.standing.waits(&explained.words);
-        }
-    }
 }
 
-impl<I: Intake> ConsumerContext for Context<I> {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+impl<I: Intake> ConsumerContext for Called<Context<I>> {
+    fn pre_rebalance(&self, consumer: &Client<I>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Assign(list) => self.lanes.assigned(&partitions(list)),
             Rebalance::Revoke(list) => {
@@ -108,7 +99,7 @@ impl<I: Intake> ConsumerContext for Context<I> {
         }
     }
 
-    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn post_rebalance(&self, _: &Client<I>, rebalance: &Rebalance<'_>) {
         let ours = self.lanes.partitions().len();
         let label = Source { source: self.source.to_string() };
         self.metrics.kafka_partitions.get_or_create(&label).set(i64::try_from(ours).unwrap_or(i64::MAX));
@@ -150,7 +141,7 @@ fn partitions(list: &TopicPartitionList) -> Vec<(String, i32)> {
 
 /// Stores what is done, to be committed. For partitions that are lost this answers an error: whoever has them reads again
 /// what was not committed, and the events are known by then.
-pub(super) fn store<I: Intake>(consumer: &BaseConsumer<Context<I>>, done: &[Done]) {
+pub(super) fn store<I: Intake>(consumer: &Client<I>, done: &[Done]) {
     if done.is_empty() {
         return;
     }

@@ -183,9 +183,9 @@ fn a_secret_that_changes_before_the_first_connection_is_noticed() {
     let property = format!(r#", "sasl.password_file": {:?}"#, file.path().display().to_string());
     let config = config(&broker, &["t"], "g", &property);
     let consumer = Consumer::new(&config, "home", Recorder::default(), Arc::new(Metrics::new())).unwrap();
-    assert!(!consumer.is_outdated(consumer.print));
+    assert!(!consumer.files.differ(config.connection()));
     std::fs::write(file.path(), "two").unwrap();
-    assert!(consumer.is_outdated(consumer.print));
+    assert!(consumer.files.differ(config.connection()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,15 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::OAuthToken;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::KafkaConfig;
+use crate::kafka::calls::Called;
 use crate::kafka::client::{self, Teller};
-use crate::kafka::oauth;
 
 /// How long brokers may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
@@ -63,33 +60,14 @@ fn wanted(config: &KafkaConfig, reach: Duration) -> [Wanted; 3] {
     ]
 }
 
-/// A client that tells its trouble.
-struct Context(Teller);
-
-impl ClientContext for Context {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        oauth::token(self.0.settings())
-    }
-
-    fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.0.log(facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(code) = error.rdkafka_error_code() {
-            self.0.tell(code, reason);
-        }
-    }
-}
+/// It tells its trouble.
+type Admin = AdminClient<Called<Teller>>;
 
 /// Sees to it that the topics are there and as they have to be. `reach`: how far back matches can matter. Blocks.
 pub(super) fn prepare(config: &KafkaConfig, reach: Duration) -> Result<(), Unprepared> {
     let settings = config.connection().settings(&[], &[]).map_err(Unprepared::Unreached)?;
-    let context = Context(Teller::new("journal", settings.clone()));
-    let admin: AdminClient<Context> = client::config(&settings)
-        .create_with_context(context)
+    let admin: Admin = client::config(&settings)
+        .create_with_context(Called(Teller::new("journal", settings.clone())))
         .map_err(|error| Unprepared::Refused(client::of_creation(&settings, error)))?;
     let runtime = tokio::runtime::Handle::current();
     let wanted = wanted(config, reach);
@@ -121,18 +99,18 @@ fn are_known(wanted: &[Wanted], there: &BTreeMap<String, u32>) -> bool {
 }
 
 /// The partitions of each topic there is.
-fn partitions(admin: &AdminClient<Context>) -> Result<BTreeMap<String, u32>, Unprepared> {
+fn partitions(admin: &Admin) -> Result<BTreeMap<String, u32>, Unprepared> {
     let metadata = admin.inner().fetch_metadata(None, ANSWER_MAX).map_err(|error| unreached(admin, &error))?;
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     Ok(metadata.topics().iter().map(|topic| (topic.name().to_owned(), count(topic.partitions().len()))).collect())
 }
 
-fn unreached(admin: &AdminClient<Context>, error: &KafkaError) -> Unprepared {
+fn unreached(admin: &Admin, error: &KafkaError) -> Unprepared {
     let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-    Unprepared::Unreached(admin.inner().context().0.explain(code, "").words)
+    Unprepared::Unreached(admin.inner().context().explain(code, "").words)
 }
 
-async fn create(admin: &AdminClient<Context>, config: &KafkaConfig, topic: &Wanted) -> Result<(), Unprepared> {
+async fn create(admin: &Admin, config: &KafkaConfig, topic: &Wanted) -> Result<(), Unprepared> {
     let command = command(config, topic);
     if !config.create_topics {
         return Err(Unprepared::Refused(format!("the topic {} is missing; create it: {command}", topic.name)));
@@ -186,7 +164,7 @@ fn other_count(config: &KafkaConfig, topic: &Wanted, count: u32) -> String {
 }
 
 /// Looks at the settings of topics that were there.
-async fn look_at(admin: &AdminClient<Context>, topics: &[&Wanted]) -> Result<(), Unprepared> {
+async fn look_at(admin: &Admin, topics: &[&Wanted]) -> Result<(), Unprepared> {
     if topics.is_empty() {
         return Ok(());
     }
