@@ -15,6 +15,8 @@
 
 #[path = "../tests/fake/kafka.rs"]
 mod broker;
+#[path = "../tests/faults/chance.rs"]
+mod chance;
 #[path = "../tests/kafka/story.rs"]
 mod story;
 
@@ -78,7 +80,7 @@ struct Harness {
     prefix: String,
     events: u64,
     wanted: u64,
-    chance: story::Chance,
+    chance: chance::Chance,
     instances: Vec<Instance>,
     /// What the logs called an error.
     errors: Arc<Mutex<Vec<String>>>,
@@ -105,7 +107,7 @@ impl Harness {
             prefix,
             events,
             wanted,
-            chance: story::Chance::new(seed),
+            chance: chance::Chance::new(seed),
             instances,
             errors,
             client,

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::chance::Chance;
+
 /// The rules that the attacks are planted for: every type, and correlations that are made of correlations.
 pub(crate) const RULES: &str = "title: Secret read
 id: read
@@ -88,79 +90,53 @@ correlation: {type: temporal, rules: [many_gone, many_read], group-by: [user.use
 level: high
 ";
 
-/// Deterministic chance.
-pub(crate) struct Chance(u64);
-
-impl Chance {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % bound.max(1)
-    }
+/// What is done, and how it ends.
+struct Deed<'d> {
+    user: &'d str,
+    verb: &'d str,
+    /// With its subresource, if it has one.
+    resource: &'d str,
+    namespace: &'d str,
+    name: &'d str,
+    code: u32,
+    agent: &'d str,
 }
+
+/// Nothing that matters.
+const ORDINARY: Deed<'_> =
+    Deed { user: "web", verb: "get", resource: "deployments", namespace: "shop", name: "end", code: 200, agent: "web" };
 
 /// Events over two hours: noise, and every so often a piece of an attack.
 pub(crate) fn events(count: u64) -> Vec<String> {
     let mut chance = Chance::new(7);
     let step = 7_200_000_000 / count.max(1);
-    (0..count)
-        .map(|n| {
-            let micros = n * step;
-            // An attack lasts a minute; its user is a name of its own, its kind goes round.
-            let attack = micros / 60_000_000;
-            let user = format!("attacker-{}", attack % 97);
-            let number = chance.below(100);
-            match (number, attack % 4) {
-                // Of what is deleted every few minutes ten times as much at once.
-                (50..60, _) if attack == 100 => {
-                    event(n, micros, &user, "delete", "configmaps", "shop", &format!("map-{n}"), 200, "kubectl")
-                }
-                (0, 0) => event(n, micros, &user, "delete", "configmaps", "shop", &format!("map-{n}"), 200, "kubectl"),
-                (0 | 1, 1) => {
-                    event(n, micros, &user, "get", "secrets", "shop", &format!("secret-{}", n % 23), 200, "kubectl")
-                }
-                (0, 2) => {
-                    event(n, micros, &user, "create", "pods", "shop", "new", 403, &format!("tool-{}", attack % 5))
-                }
-                (1, 2) => {
-                    event(n, micros, &user, "get", "secrets", "shop", "one", 200, &format!("tool-{}", attack % 5))
-                }
-                (0 | 1, _) if number == 0 => {
-                    event(n, micros, &user, "delete", "configmaps", "shop", &format!("map-{n}"), 200, "kubectl")
-                }
-                (1, _) => event(
-                    n,
-                    micros,
-                    &user,
-                    "get",
-                    "secrets",
-                    &format!("ns-{}", attack % 7),
-                    &format!("secret-{}", n % 23),
-                    200,
-                    "kubectl",
-                ),
-                (2, _) if n % 40 == 2 => {
-                    event(n, micros, &user, "create", "pods/exec", "shop", "web-0", 101, "kubectl")
-                }
-                _ => event(
-                    n,
-                    micros,
-                    "system:serviceaccount:shop:web",
-                    "get",
-                    "deployments",
-                    "shop",
-                    &format!("web-{}", n % 50),
-                    200,
-                    "web",
-                ),
-            }
-        })
-        .collect()
+    (0..count).map(|n| one_of_the_story(n, n * step, chance.below(100))).collect()
+}
+
+/// An attack lasts a minute; its user is a name of its own, its kind goes round.
+fn one_of_the_story(n: u64, micros: u64, chance: u64) -> String {
+    let attack = micros / 60_000_000;
+    let user = format!("attacker-{}", attack % 97);
+    let (map, secret) = (format!("map-{n}"), format!("secret-{}", n % 23));
+    let (namespace, tool) = (format!("ns-{}", attack % 7), format!("tool-{}", attack % 5));
+    let ours = Deed { user: &user, agent: "kubectl", ..ORDINARY };
+    let deletes = Deed { verb: "delete", resource: "configmaps", name: &map, ..ours };
+    let reads = Deed { resource: "secrets", name: &secret, ..ours };
+    let deed = match (chance, attack % 4) {
+        // Of what is deleted every few minutes ten times as much at once.
+        (50..60, _) if attack == 100 => deletes,
+        (0 | 1, 1) => reads,
+        (0, 2) => Deed { verb: "create", resource: "pods", name: "new", code: 403, agent: &tool, ..ours },
+        (1, 2) => Deed { name: "one", agent: &tool, ..reads },
+        (0, _) => deletes,
+        (1, _) => Deed { namespace: &namespace, ..reads },
+        (2, _) if n % 40 == 2 => Deed { verb: "create", resource: "pods/exec", name: "web-0", code: 101, ..ours },
+        _ => {
+            let name = format!("web-{}", n % 50);
+            return event(n, micros, &Deed { user: "system:serviceaccount:shop:web", name: &name, ..ORDINARY });
+        }
+    };
+    event(n, micros, &deed)
 }
 
 /// A rule whose windows hold what happens in so many seconds.
@@ -174,46 +150,18 @@ pub(crate) fn one_window(seconds: u64) -> String {
 
 /// A match of that rule; one every millisecond, of a thousand users.
 pub(crate) fn matching(n: u64) -> String {
-    event(
-        n,
-        n * 1_000,
-        &format!("user-{}", n % 1_000),
-        "delete",
-        "configmaps",
-        "shop",
-        &format!("map-{n}"),
-        200,
-        "kubectl",
-    )
+    let (user, name) = (format!("user-{}", n % 1_000), format!("map-{n}"));
+    let deed = Deed { user: &user, verb: "delete", resource: "configmaps", name: &name, agent: "kubectl", ..ORDINARY };
+    event(n, n * 1_000, &deed)
 }
 
 /// An event so many days after all others; they differ by their number.
 pub(crate) fn end(number: u64, day: u64) -> String {
-    event(
-        4_000_000_000 + day * 1_000 + number,
-        day * 86_400_000_000,
-        "web",
-        "get",
-        "deployments",
-        "shop",
-        "end",
-        200,
-        "web",
-    )
+    event(4_000_000_000 + day * 1_000 + number, day * 86_400_000_000, &ORDINARY)
 }
 
-#[allow(clippy::too_many_arguments, reason = "an event has many parts")]
-fn event(
-    n: u64,
-    micros: u64,
-    user: &str,
-    verb: &str,
-    resource: &str,
-    namespace: &str,
-    name: &str,
-    code: u32,
-    agent: &str,
-) -> String {
+fn event(n: u64, micros: u64, deed: &Deed<'_>) -> String {
+    let Deed { user, verb, resource, namespace, name, code, agent } = *deed;
     let (day, micros) = (1 + micros / 86_400_000_000, micros % 86_400_000_000);
     let seconds = micros / 1_000_000;
     let time = format!(
