@@ -84,11 +84,13 @@ struct Place<'p> {
     /// Its texts are never secrets by their place.
     names: bool,
     secret: OnceCell<bool>,
+    arguments: OnceCell<bool>,
 }
 
 impl<'p> Place<'p> {
     fn of(field: &'p FieldPath, event: &'p Value) -> Self {
-        Self { field, event, names: NAMES.contains(&field.path()), secret: OnceCell::new() }
+        let names = NAMES.contains(&field.path());
+        Self { field, event, names, secret: OnceCell::new(), arguments: OnceCell::new() }
     }
 
     fn show(&self, value: &Value) -> Value {
@@ -104,7 +106,11 @@ impl<'p> Place<'p> {
             return REDACTED.into();
         }
         match value {
-            Value::String(_) if is_arguments(path) && follows_flag(field, value, event) => REDACTED.into(),
+            Value::String(_)
+                if *self.arguments.get_or_init(|| is_arguments(path)) && follows_flag(field, value, event) =>
+            {
+                REDACTED.into()
+            }
             Value::String(text) => show_text(path, text, event),
             other => other.clone(),
         }
@@ -432,13 +438,6 @@ fn is_identity(path: &str) -> bool {
 }
 
 fn is_arguments(path: &str) -> bool {
-    // Most paths show at their end that they are none.
-    let end = path.trim_end_matches(|c: char| matches!(c, '.' | '-') || c.is_ascii_digit()).as_bytes();
-    if !end.last_chunk::<4>().is_some_and(|end| end.eq_ignore_ascii_case(b"args"))
-        && !end.last_chunk::<7>().is_some_and(|end| end.eq_ignore_ascii_case(b"command"))
-    {
-        return false;
-    }
     let path = normal(path);
     path.ends_with(".args") || path.ends_with(".command")
 }
