@@ -47,7 +47,10 @@ impl Shared {
             match journal.open(reach).await {
                 Ok(()) => break,
                 Err(Unprepared::Refused(words)) => return Err(words),
-                Err(Unprepared::Unreached(words)) => tracing::warn!("Kafka: the journal: {words}; trying again"),
+                Err(Unprepared::Unreached(words)) => {
+                    let brokers = journal.config().brokers.join(",");
+                    tracing::warn!(brokers, "Kafka: the journal: {words}; trying again");
+                }
             }
             if shutdown.run_until_cancelled(tokio::time::sleep(AGAIN)).await.is_none() {
                 return Ok(());

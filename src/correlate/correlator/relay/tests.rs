@@ -117,8 +117,8 @@ impl Told {
 }
 
 impl Told {
-    /// The story's episodes without their ids: which of the episodes that it is made of is heard of first is decided by
-    /// the order in which shares hear of them, and with it the evidence that names it.
+    /// The story's episodes without their ids: it is told as soon as it holds, so it is named by the oldest of the episodes
+    /// that were heard of by then, and shares are heard of in another order.
     fn named_where_they_must(&self) -> Vec<String> {
         let named = |(id, told): (&String, &(Said, Vec<alert::Step>))| {
             let id = if told.0.0 == "story" { "" } else { id };
