@@ -55,8 +55,10 @@ impl Daemon {
     fn start(broker: &str, home: &Path, topic: &str) -> Self {
         let home = home.join(topic);
         fs::create_dir(&home).unwrap();
+        // A group that nobody was a member of begins at the beginning.
+        let group = format!("{topic}-{}", std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos());
         let text = format!(
-            "state_dir: {}/state\nadmin: {{listen: 127.0.0.1:0}}\nsources: [{{type: kafka, brokers: ['{broker}'], topics: [{topic}], group: {topic}, properties: {{statistics.interval.ms: 250}}}}]\n",
+            "state_dir: {}/state\nadmin: {{listen: 127.0.0.1:0}}\nsources: [{{type: kafka, brokers: ['{broker}'], topics: [{topic}], group: {group}, properties: {{statistics.interval.ms: 250}}}}]\n",
             home.display()
         );
         fs::write(home.join("c.yaml"), text).unwrap();
@@ -152,7 +154,6 @@ fn throughput(broker: &str, home: &Path, log: &PathBuf, events: usize, turns: us
             let home = home.join(format!("turn-{turn}"));
             fs::create_dir_all(&home).unwrap();
             let daemon = Daemon::start(broker, &home, topic);
-            // Its group is new each time: it begins at the beginning.
             let started = Instant::now();
             let before = process(daemon.child.id());
             let done = daemon.until("kubesiren_events_total{", |taken| taken >= events as f64);
