@@ -1,5 +1,5 @@
-//! What a topic costs: the real program as a consumer against `scan --threads 1` of the same events, and how soon it has
-//! caught up after a pause.
+//! What a topic costs: the real program as a consumer against `scan --threads 1` of the same events, two instances against one,
+//! and how soon one has caught up after a pause.
 //!
 //! `eval "$(tests/kafka/up)"; cargo bench --bench kafka`; with `-- --test` everything once and small. Without a broker it says
 //! so and measures nothing. See `benches/README.md`.
@@ -41,6 +41,7 @@ fn main() {
     let events = fs::read(&log).unwrap().iter().filter(|byte| **byte == b'\n').count();
     let turns = if smoke { 1 } else { 3 };
     let rate = throughput(&broker, home.path(), &log, events, turns);
+    instances(&broker, home.path(), &log, events, turns);
     let paused = Duration::from_secs(if smoke { 2 } else { 60 });
     catch_up(&broker, home.path(), &log, (rate / 2.0).min(if smoke { 500.0 } else { 100_000.0 }), paused);
 }
@@ -53,16 +54,25 @@ struct Daemon {
 
 impl Daemon {
     fn start(broker: &str, home: &Path, topic: &str) -> Self {
-        let home = home.join(topic);
-        fs::create_dir(&home).unwrap();
         // A group that nobody was a member of begins at the beginning.
         let group = format!("{topic}-{}", std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos());
+        Self::member(broker, home, topic, &group, "", None)
+    }
+
+    /// A member of a group, with `more` lines of configuration; on one core where that is said.
+    fn member(broker: &str, home: &Path, topic: &str, group: &str, more: &str, core: Option<usize>) -> Self {
+        let home = home.join(topic);
+        fs::create_dir_all(&home).unwrap();
         let text = format!(
-            "state_dir: {}/state\nadmin: {{listen: 127.0.0.1:0}}\nsources: [{{type: kafka, brokers: ['{broker}'], topics: [{topic}], group: {group}, properties: {{statistics.interval.ms: 250}}}}]\n",
+            "state_dir: {}/state\nadmin: {{listen: 127.0.0.1:0}}\nsources: [{{type: kafka, brokers: ['{broker}'], topics: [{topic}], group: {group}, properties: {{statistics.interval.ms: 250, session.timeout.ms: 60000}}}}]\n{more}",
             home.display()
         );
         fs::write(home.join("c.yaml"), text).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kubesiren"));
+        let program = env!("CARGO_BIN_EXE_kubesiren");
+        let mut command = Command::new(if core.is_some() { "taskset" } else { program });
+        if let Some(core) = core {
+            command.args(["--cpu-list", &core.to_string(), program]);
+        }
         command.arg("run").arg("--config").arg(home.join("c.yaml")).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let admin = measure::listeners(&mut child, "Kafka: partitions assigned")["admin"];
@@ -185,6 +195,68 @@ fn throughput(broker: &str, home: &Path, log: &PathBuf, events: usize, turns: us
         }
     }
     rate
+}
+
+/// What two instances on two cores get done against one on one core, sharing a journal in Kafka. The broker has the other core to
+/// itself beside the one instance; beside two it shares theirs, and the half of its CPU time that each core gave it is taken off.
+fn instances(broker: &str, home: &Path, log: &Path, events: usize, turns: usize) {
+    let cache = std::env::var("KUBESIREN_TEST_KAFKA_CACHE").unwrap_or_default();
+    let Some(java) = fs::read_to_string(Path::new(&cache).join("1/pid")).ok().and_then(|id| id.trim().parse().ok())
+    else {
+        println!("two instances: not measured, as the broker is not one of tests/kafka/up");
+        return;
+    };
+    let (mut one, mut two) = (Vec::new(), Vec::new());
+    for turn in 0..turns {
+        pin(java, "1");
+        one.push(drain(broker, &home.join(format!("one-{turn}")), log, events, &[0], java).0);
+        pin(java, "0,1");
+        let (wall, cost) = drain(broker, &home.join(format!("two-{turn}")), log, events, &[0, 1], java);
+        two.push(wall - cost / 2);
+        println!(
+            "  two instances: {:.2} s by the clock, of which the broker took {:.2} s of CPU",
+            wall.as_secs_f64(),
+            cost.as_secs_f64()
+        );
+    }
+    let (one, two) = (median(one), median(two));
+    println!(
+        "one instance on one core: {:.0} events/s; two on two: {:.0}, the broker's part taken out; times {:.2}",
+        events as f64 / one,
+        events as f64 / two,
+        one / two
+    );
+}
+
+/// How long so many instances, each on its core, take for a topic that is full; and the broker's CPU meanwhile.
+fn drain(broker: &str, home: &Path, log: &Path, events: usize, cores: &[usize], java: u32) -> (Duration, Duration) {
+    let topic = topic(broker, "shared");
+    let journal = format!(
+        "journal: {{type: kafka, brokers: ['{broker}'], topic_prefix: {topic}, partitions: {PARTITIONS}, replication_factor: 1, properties: {{session.timeout.ms: 60000}}}}\n"
+    );
+    let daemons: Vec<Daemon> = cores
+        .iter()
+        .map(|core| Daemon::member(broker, &home.join(core.to_string()), &topic, &topic, &journal, Some(*core)))
+        .collect();
+    // Nobody takes anything until it is full, and then everybody at once.
+    daemons.iter().for_each(|daemon| daemon.signal("STOP"));
+    assert!(replay(broker, &topic, log, &[]).wait().unwrap().success());
+    let (started, before) = (Instant::now(), process(java));
+    daemons.iter().for_each(|daemon| daemon.signal("CONT"));
+    let deadline = started + Duration::from_secs(300);
+    let taken = || daemons.iter().filter_map(|daemon| daemon.metric("kubesiren_events_total{")).sum::<f64>();
+    while taken() < events as f64 {
+        assert!(Instant::now() < deadline, "waited in vain");
+        std::thread::park_timeout(Duration::from_millis(25));
+    }
+    (started.elapsed(), process(java) - before)
+}
+
+/// Lets all threads of a process run on these cores alone.
+fn pin(process: u32, cores: &str) {
+    let mut command = Command::new("taskset");
+    command.args(["--all-tasks", "--cpu-list", "--pid", cores, &process.to_string()]).stdout(Stdio::null());
+    assert!(command.status().unwrap().success());
 }
 
 /// Holds the program for a while under a steady load, and measures how soon nothing lies behind any more.

@@ -1,8 +1,9 @@
 //! Several instances on one journal in Kafka, held to what one scan of the same events finds: `docs/scaling.md`.
 //!
 //! `eval "$(tests/kafka/up)"; cargo run --release --example instances -- --events 200000 --instances 3`; with `--faults 50` they
-//! are killed, stopped, frozen and added meanwhile, and the broker is started again. With `--rebuild 300` instead: what taking over
-//! windows of so many seconds, with 1 000 matches in each, takes.
+//! are killed, stopped, frozen and added meanwhile, and the broker is killed and started again; of three (`tests/kafka/up --brokers 3`)
+//! one stays dead until the next fault. With `--rebuild 300` instead: what taking over windows of so many seconds, with 1 000 matches
+//! in each, takes.
 
 #![allow(
     clippy::unwrap_used,
@@ -81,6 +82,8 @@ struct Harness {
     events: u64,
     wanted: u64,
     chance: chance::Chance,
+    /// The broker that is dead until the next fault.
+    down: Option<u64>,
     instances: Vec<Instance>,
     /// What the logs called an error.
     errors: Arc<Mutex<Vec<String>>>,
@@ -108,6 +111,7 @@ impl Harness {
             events,
             wanted,
             chance: chance::Chance::new(seed),
+            down: None,
             instances,
             errors,
             client,
@@ -121,15 +125,16 @@ impl Harness {
         let config = format!(
             "state_dir: {}
 admin: {{listen: 127.0.0.1:0}}
-sources: [{{type: kafka, brokers: ['{broker}'], topics: [{topic}], group: '{prefix}-in', properties: {{session.timeout.ms: 3000, heartbeat.interval.ms: 500, reconnect.backoff.max.ms: 500}}}}]
+sources: [{{type: kafka, brokers: [{broker}], topics: [{topic}], group: '{prefix}-in', properties: {{session.timeout.ms: 3000, heartbeat.interval.ms: 500, reconnect.backoff.max.ms: 500}}}}]
 detections: {{builtin: false, paths: ['{rules}']}}
 correlation: {{lateness: {lateness}}}
 sinks: [{{name: none, type: webhook, url: 'http://127.0.0.1:9/'}}]
 routes: [{{min_level: critical, sinks: [none]}}]
-journal: {{type: kafka, brokers: ['{broker}'], topic_prefix: {prefix}, partitions: {PARTITIONS}, replication_factor: 1, properties: {{session.timeout.ms: 3000, heartbeat.interval.ms: 500, reconnect.backoff.max.ms: 500}}}}
+journal: {{type: kafka, brokers: [{broker}], topic_prefix: {prefix}, partitions: {PARTITIONS}, replication_factor: {copies}, properties: {{session.timeout.ms: 3000, heartbeat.interval.ms: 500, reconnect.backoff.max.ms: 500}}}}
 ",
             home.path().join("state").display(),
             broker = self.broker.address(),
+            copies = self.broker.brokers(),
             topic = self.topic,
             prefix = self.prefix,
             rules = self.folder.path().join("rules.yml").display(),
@@ -195,6 +200,9 @@ journal: {{type: kafka, brokers: ['{broker}'], topic_prefix: {prefix}, partition
                 next += every;
                 *done.entry(self.fault().await).or_default() += 1;
             }
+        }
+        if let Some(node) = self.down.take() {
+            again(node);
         }
         println!("sent after {:.1} s, faults: {done:?}", started.elapsed().as_secs_f64());
         self.taken(sent).await;
@@ -278,6 +286,9 @@ journal: {{type: kafka, brokers: ['{broker}'], topic_prefix: {prefix}, partition
 
     /// Something goes wrong.
     async fn fault(&mut self) -> &'static str {
+        if let Some(node) = self.down.take() {
+            again(node);
+        }
         let at = usize::try_from(self.chance.below(self.instances.len() as u64)).unwrap();
         match self.chance.below(6) {
             0 => {
@@ -315,11 +326,15 @@ journal: {{type: kafka, brokers: ['{broker}'], topic_prefix: {prefix}, partition
                 // In the middle of whatever it does.
                 let cache = std::env::var_os("KUBESIREN_TEST_KAFKA_CACHE");
                 let cache = cache.map_or_else(|| PathBuf::from(".cache/kafka"), PathBuf::from);
-                let id = std::fs::read_to_string(cache.join("pid")).unwrap();
+                let node = 1 + self.chance.below(self.broker.brokers() as u64);
+                let id = std::fs::read_to_string(cache.join(format!("{node}/pid"))).unwrap();
                 let _ = Command::new("sh").args(["-c", "kill -s KILL $0", id.trim()]).status();
-                let mut up = Command::new("tests/kafka/up");
-                let status = up.arg("--keep").stdout(Stdio::null()).stderr(Stdio::null()).status();
-                assert!(status.unwrap().success());
+                // Where there are others, they lead its partitions meanwhile, and events go on.
+                if self.broker.brokers() > 1 {
+                    self.down = Some(node);
+                    return "a broker of several";
+                }
+                again(node);
                 "the broker"
             }
         }
@@ -398,6 +413,13 @@ fn kill(mut instance: Instance) -> tempfile::TempDir {
     let _ = instance.child.kill();
     let _ = instance.child.wait();
     std::mem::replace(&mut instance.home, tempfile::tempdir().unwrap())
+}
+
+/// Starts a broker that was killed.
+fn again(node: u64) {
+    let mut up = Command::new("tests/kafka/up");
+    let status = up.args(["--again", &node.to_string()]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(status.unwrap().success());
 }
 
 fn signal(instance: &Instance, name: &str) {

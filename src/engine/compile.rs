@@ -9,7 +9,7 @@ use super::index::{self, Index};
 use super::predicate::{Interner, Predicate, Program};
 use super::simplify::simplified;
 use crate::alert::RuleInfo;
-use crate::event::project::CLUSTER;
+use crate::event::project::{CLUSTER, is_in_a_body};
 use crate::event::{FieldPath, Projection, Slot};
 use crate::rule::ir::{Condition, Correlation, CorrelationKind, Expr, Op, Ordering, Rule, Rules, Test};
 use crate::rule::template::{Piece, Template};
@@ -45,6 +45,7 @@ pub struct RuleSet {
     pub(super) predicates: Vec<Predicate>,
     pub(super) index: Index,
     pub(super) rules: Vec<CompiledRule>,
+    reads_of_envelopes: OnceLock<Projection>,
     consumers: Vec<Consumer>,
     by_rule: ByRule,
     loaded: Rules,
@@ -63,6 +64,8 @@ pub(super) struct CompiledRule {
     pub(super) output: Option<Template>,
     /// It asks for, or says, what no path yields.
     pub(super) needs_whole: bool,
+    /// It reads nothing of bodies, and no more than its paths.
+    pub(super) reads_envelope: bool,
     /// Made for the first match: most rules never have one.
     reads: OnceLock<Projection>,
 }
@@ -70,16 +73,29 @@ pub(super) struct CompiledRule {
 impl CompiledRule {
     /// All that its matches and their alerts read of an event.
     pub(super) fn reads(&self) -> &Projection {
-        self.reads.get_or_init(|| {
-            let mut paths: BTreeSet<&str> = excerpt::reads().collect();
-            self.expr.each_test(&mut |test| paths.extend(read_by(test)));
-            let pieces = self.output.iter().flat_map(|output| &output.0);
-            let said = pieces.filter_map(|piece| match piece {
-                Piece::Field { field, .. } => field.plain(),
-                Piece::Text(_) => None,
-            });
-            paths.extend(self.fields.iter().chain(&self.shown).chain(said).map(FieldPath::path));
-            Projection::new(paths)
+        self.reads.get_or_init(|| Projection::new(excerpt::reads().chain(self.own_paths())))
+    }
+
+    /// What it asks for, carries, shows and says.
+    fn own_paths(&self) -> BTreeSet<&str> {
+        let mut paths = BTreeSet::new();
+        self.expr.each_test(&mut |test| paths.extend(read_by(test)));
+        let pieces = self.output.iter().flat_map(|output| &output.0);
+        let said = pieces.filter_map(|piece| match piece {
+            Piece::Field { field, .. } => field.plain(),
+            Piece::Text(_) => None,
+        });
+        paths.extend(self.fields.iter().chain(&self.shown).chain(said).map(FieldPath::path));
+        paths
+    }
+}
+
+impl RuleSet {
+    /// All that matches of any rule that reads nothing of bodies, and their alerts, read of an event.
+    pub(super) fn reads_of_envelopes(&self) -> &Projection {
+        self.reads_of_envelopes.get_or_init(|| {
+            let rules = self.rules.iter().filter(|rule| rule.reads_envelope);
+            Projection::new(excerpt::reads().chain(rules.flat_map(CompiledRule::own_paths)).collect::<BTreeSet<_>>())
         })
     }
 }
@@ -143,23 +159,26 @@ impl RuleSet {
             .zip(&exprs)
             .map(|(rule, expr)| {
                 let id: Arc<str> = rule.info.id.as_str().into();
-                CompiledRule {
+                let mut compiled = CompiledRule {
                     program: interner.program(expr),
                     expr: rule.expr.clone(),
                     shown: rule.shown.clone(),
                     output: rule.output.clone(),
                     needs_whole: needs_whole(rule),
                     fields: fields.get(&id).cloned().unwrap_or_default(),
+                    reads_envelope: false,
                     reads: OnceLock::new(),
                     id,
-                }
+                };
+                compiled.reads_envelope = !compiled.needs_whole && !compiled.own_paths().into_iter().any(is_in_a_body);
+                compiled
             })
             .collect();
         let index = Index::new(&rules.rules, &exprs, &mut interner);
         let predicates = interner.predicates;
         let (consumers, by_rule) = consumers(&rules, repeat_after);
         let (known, cluster) = (KNOWN.map(|path| projection.slot(path)), projection.slot(CLUSTER));
-        Self { projection, known, cluster, predicates, index, rules: compiled, consumers, by_rule, loaded: rules }
+        Self { projection, known, cluster, predicates, index, rules: compiled, reads_of_envelopes: OnceLock::new(), consumers, by_rule, loaded: rules }
     }
 
     /// What turns matches into episodes.

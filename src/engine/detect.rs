@@ -298,6 +298,7 @@ impl Detector {
             return Ok(());
         }
         let mut shown: Option<Shown> = None;
+        let mut envelope: Option<Arc<Value>> = None;
         for (word, bits) in candidates.rules.iter().enumerate() {
             let mut bits = *bits;
             while bits != 0 {
@@ -305,7 +306,13 @@ impl Detector {
                 bits &= bits - 1;
                 let Some(rule) = rules.rules.get(rule) else { break };
                 if case.holds(&rule.program) {
-                    let seen = seen_by(rule, cluster, text, case.answers)?;
+                    let seen = match &envelope {
+                        Some(seen) if rule.reads_envelope => Arc::clone(seen),
+                        _ => seen_by(rules, rule, cluster, text, case.answers)?,
+                    };
+                    if rule.reads_envelope && envelope.is_none() {
+                        envelope = Some(Arc::clone(&seen));
+                    }
                     let shown = shown.get_or_insert_with(|| Shown::of(&seen, text));
                     matches.push(shown.matching(rule, cluster, time, &seen));
                 }
@@ -342,8 +349,18 @@ fn refused(error: ProjectError) -> Refusal {
 }
 
 /// What a rule and its alerts read of an event, with the label of its cluster. What is unusual is read as a whole.
-fn seen_by(rule: &CompiledRule, cluster: &str, text: &str, answers: &mut Answers) -> Result<Arc<Value>, Refusal> {
-    let needed = if rule.needs_whole { None } else { pruned(text, rule.reads()) };
+fn seen_by(
+    rules: &RuleSet,
+    rule: &CompiledRule,
+    cluster: &str,
+    text: &str,
+    answers: &mut Answers,
+) -> Result<Arc<Value>, Refusal> {
+    let needed = match rule {
+        CompiledRule { needs_whole: true, .. } => None,
+        CompiledRule { reads_envelope: true, .. } => pruned(text, rules.reads_of_envelopes()),
+        _ => pruned(text, rule.reads()),
+    };
     match needed {
         Some(mut event) => {
             label(&mut event, cluster);

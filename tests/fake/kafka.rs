@@ -57,7 +57,10 @@ impl Broker {
 
     /// A real one at this address.
     pub(crate) fn at(address: &str) -> Self {
-        Self::connected(&ClientConfig::new(), address.to_owned(), true)
+        let mut config = ClientConfig::new();
+        // Another leader must not be sent again what the dead one had taken: tests count.
+        config.set("enable.idempotence", "true");
+        Self::connected(&config, address.to_owned(), true)
     }
 
     /// A mock, also where there is a real one: for what only a mock can be made to do.
@@ -94,7 +97,12 @@ impl Broker {
         self.real
     }
 
-    /// `host:port`.
+    /// How many there are, which is how many copies a topic can have.
+    pub(crate) fn brokers(&self) -> usize {
+        self.bootstrap.split(',').count()
+    }
+
+    /// `host:port`, several with commas.
     pub(crate) fn address(&self) -> &str {
         &self.bootstrap
     }
@@ -116,7 +124,8 @@ impl Broker {
             return self.cluster(|cluster| cluster.create_topic(name, partitions, 1).expect("made"));
         }
         let admin: AdminClient<_> = self.client().create().expect("a client");
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let copies = i32::try_from(self.brokers()).expect("few");
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(copies));
         for (key, value) in settings {
             topic = topic.set(key, value);
         }

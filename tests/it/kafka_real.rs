@@ -263,7 +263,7 @@ async fn a_broker_that_restarts_is_found_again_and_nothing_is_lost() {
     daemon.metric_is("kubesiren_events_total", "", attack().len() as f64).await;
     script("down", &[]);
     daemon.metric_is("kubesiren_kafka_connected", "", 0.0).await;
-    script("up", &["--keep"]);
+    script("up", &["--again", "1"]);
     broker.send_texts(&source, 2, &[quiet_event("late", "2026-11-21T05:44:00.000000Z")]);
     until("the late one", async || {
         let taken = daemon.metric("kubesiren_events_total", "").await;

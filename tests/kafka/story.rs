@@ -81,7 +81,7 @@ level: medium
 ---
 title: Several users at once
 id: c-of-correlations
-correlation: {type: value_count, rules: [many_gone], timespan: 10m, condition: {field: user.username, gte: 2}}
+correlation: {type: value_count, rules: [many_gone], timespan: 10m, condition: {field: user.username, gte: 2}, generate: true}
 level: high
 ---
 title: Reads much and deletes much

@@ -172,6 +172,12 @@ impl Projection {
     }
 }
 
+/// Whether a path goes into a body, or can: wherever it begins with a key of one, as one text or as several.
+#[must_use]
+pub fn is_in_a_body(path: &str) -> bool {
+    SECTIONS.iter().any(|section| path.starts_with(section))
+}
+
 fn section_of(path: &str) -> Option<u8> {
     let head = path.split('.').next()?;
     SECTIONS.iter().position(|section| *section == head).and_then(|at| u8::try_from(at).ok())
