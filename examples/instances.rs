@@ -156,7 +156,11 @@ journal: {{type: kafka, brokers: [{broker}], topic_prefix: {prefix}, partitions:
                 if line.contains("windows of a partition are rebuilt") {
                     rebuilt.lock().unwrap().push(line.clone());
                 }
-                let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
+                // Why it did not even start.
+                let Ok(line) = serde_json::from_str::<Value>(&line) else {
+                    eprintln!("{line}");
+                    continue;
+                };
                 if line["message"] == "admin listens" {
                     *told.lock().unwrap() = line["address"].as_str().map(str::to_owned);
                 }

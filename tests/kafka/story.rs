@@ -144,7 +144,7 @@ pub(crate) fn one_window(seconds: u64) -> String {
     let rule = RULES.split("---").nth(1).unwrap_or_default();
     format!(
         "{rule}---\ntitle: Far too many\nid: too-many\ncorrelation: {{type: event_count, rules: [gone], group-by: [user.username], \
-         timespan: {seconds}s, condition: {{gte: 100000000}}}}\nlevel: low\n"
+         timespan: {seconds}s, condition: {{gte: 10000}}}}\nlevel: low\n"
     )
 }
 
