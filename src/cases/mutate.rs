@@ -19,7 +19,7 @@ use super::read::{self, Case};
 use super::run::{Runner, Step, UNJUDGED, Verdict};
 use super::{Placeholders, discover, load_files, own_rules, rules_beside, rules_of};
 use crate::diagnose::{Diagnostic, SourceText};
-use crate::rule::ir::Correlation;
+use crate::rule::ir::{Correlation, Expr};
 use crate::rule::{Rule, Rules, naive};
 
 /// What mutating the rules under some paths found.
@@ -136,7 +136,9 @@ impl Bench {
 
     /// Every change of a rule about single events, and whether a case notices it.
     fn of_rule(&self, rule: &Rule) -> Vec<(String, bool)> {
-        let leaves = Leaves::of(&rule.expr);
+        // A filter is not the rule's own: it has cases where it is written.
+        let (own, filters) = rule.own();
+        let leaves = Leaves::of(own);
         let concerned: Vec<(&Recorded, Vec<Option<Vec<bool>>>)> = self
             .cases
             .iter()
@@ -145,7 +147,8 @@ impl Bench {
             })
             .map(|recorded| {
                 let answers = |step: &Step| {
-                    let asked = naive::is_asked(rule, &step.event);
+                    let admits = |filter: &&Expr| naive::holds(filter, &step.event);
+                    let asked = naive::is_asked(rule, &step.event) && filters.iter().all(admits);
                     asked.then(|| leaves.tests.iter().map(|test| naive::test_holds(test, &step.event)).collect())
                 };
                 (recorded, recorded.steps.iter().map(answers).collect())

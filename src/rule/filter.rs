@@ -107,6 +107,7 @@ impl Filter {
     fn narrow(&self, rule: &mut Rule) {
         let expr = std::mem::replace(&mut rule.expr, Expr::All(Vec::new()));
         rule.expr = Expr::All(vec![expr, self.expr.clone()]);
+        rule.narrowed += 1;
         rule.fingerprint = rule.fingerprint.rotate_left(9) ^ self.fingerprint;
     }
 }

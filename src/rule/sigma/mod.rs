@@ -177,6 +177,7 @@ pub fn rule(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Rul
         name,
         logsource: logsource(document),
         expr,
+        narrowed: 0,
         shown,
         output: None,
         names_stage,
