@@ -212,15 +212,23 @@ await step('dark, and as narrow as a telephone', async () => {
   await dark.locator('#detail dl').waitFor();
   await shot(dark, 'dark-detail');
   await accessible(dark, 'an alert in the dark');
+  for (const view of ['?view=silences', '?view=health', '?q=nothing-is-called-this', '?level=dreadful']) {
+    await dark.goto(`${home}${view}`);
+    await dark.locator('#view > *, #problem > *').first().waitFor();
+    await dark.waitForTimeout(200);
+    await shot(dark, `dark-${view.split('=')[1]}`);
+    await accessible(dark, `${view} in the dark`);
+  }
   await dark.context().close();
   const narrow = await open({ viewport: { width: 320, height: 700 } });
-  for (const view of ['', '?view=silences', '?view=health']) {
+  for (const view of ['', '?view=silences', '?view=health', '?q=nothing-is-called-this', '?level=dreadful']) {
     await narrow.goto(`${home}${view}`);
-    await narrow.locator('#view > *').first().waitFor();
+    await narrow.locator('#view > *, #problem > *').first().waitFor();
     await narrow.waitForTimeout(200);
     const wide = await narrow.evaluate(() => document.documentElement.scrollWidth);
     assert.ok(wide <= 320, `${view}: ${wide} px`);
-    await shot(narrow, `narrow${view.replace('?view=', '-')}`);
+    await shot(narrow, `narrow${view && `-${view.split('=')[1]}`}`);
+    await accessible(narrow, `${view || 'the list'}, narrow`);
   }
   await narrow.goto(home);
   await narrow.locator('.alerts a.title').first().click();
@@ -229,6 +237,7 @@ await step('dark, and as narrow as a telephone', async () => {
   const wide = await narrow.evaluate(() => document.getElementById('detail').scrollWidth);
   assert.ok(wide <= 320, `the alert: ${wide} px`);
   await shot(narrow, 'narrow-detail');
+  await accessible(narrow, 'an alert, narrow');
   await narrow.context().close();
 });
 

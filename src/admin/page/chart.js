@@ -67,7 +67,7 @@ export function chart(figures, zoom, pick) {
     type: 'button', class: `c-${name}`, title: `Show ${name} and above`, onclick: () => pick(name), 'data-key': `legend-${name}`,
   }, el('span', { class: 'swatch' }), `${name} ${number(figures.levels[index])}`)).reverse();
   return el('div', { class: 'card chart' },
-    el('div', { class: 'top' }, el('h2', {}, counted(figures.total, 'alert')), el('span', { class: 'soft small' }, `up to ${number(most)} a bar`)),
+    el('div', { class: 'top' }, el('h2', {}, counted(figures.total, 'alert')), figures.total > 0 && el('span', { class: 'soft small' }, `up to ${number(most)} a bar`)),
     picture,
     el('div', { class: 'axis' }, el('span', {}, at(from)), el('span', {}, at(to))),
     el('div', { class: 'legend' }, legend));

@@ -46,6 +46,8 @@ async function refresh() {
 function complain(error) {
   if (error.status === 401) wantToken(error.message);
   const wrong = error.status === 400;
+  // Nothing was shown yet: whoever listens to the page is told what it is.
+  if (!view.firstChild) fill(view, el('h1', { class: 'skip' }, 'Kubesiren'));
   fill(problem, el('div', { class: 'notice wrong' }, el('b', {}, wrong ? 'This address asks for something that there is not. ' : 'What you see may be old. '), error.message, ' ',
     el('button', { type: 'button', onclick: wrong ? () => go(Object.fromEntries(Object.keys(read()).map((name) => [name, null]))) : refresh }, wrong ? 'Start afresh' : 'Try again')));
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::store::find::tests::LOOKED_AT;
 
 const USERS: [&str; 4] = ["alice", "bob", "system:serviceaccount:ci:runner", "mallory"];
 
@@ -219,6 +220,38 @@ async fn related_alerts_are_those_of_the_user_and_of_the_object_in_the_same_clus
     let object = related.object.iter().map(|one| one.id.clone());
     assert_eq!(object.collect::<Vec<_>>(), [572, 429, 286, 143].map(|n| varied(n).id));
     assert!(store.related("nothing").await.unwrap().is_none());
+}
+
+/// What the text of an answer costs is the bodies that are looked into; times say little in a test.
+#[tokio::test]
+async fn free_text_looks_into_no_more_alerts_than_it_must() {
+    const ALL: usize = 2_000;
+    let (dir, store) = open();
+    filled(&store, ALL).await;
+    let connection = crate::store::schema::open_reader(&dir.path().join("state.db")).unwrap();
+    let now = varied(ALL).time;
+    let looked = |query: &AlertQuery| {
+        LOOKED_AT.set(0);
+        let listed = crate::store::alerts::listed(&connection, query).unwrap().len();
+        let listing = LOOKED_AT.replace(0);
+        let total = crate::store::figures::count(&connection, query, now, 60).unwrap().total;
+        (listed, listing, usize::try_from(total).unwrap(), LOOKED_AT.get())
+    };
+    let text = |text: &str| Some(text.to_owned());
+    let common = AlertQuery { text: text("kubectl"), ..AlertQuery::default() };
+    // Listing ends with the page; counting looks at all that the other conditions leave.
+    assert_eq!(looked(&common), (100, 100, ALL, ALL));
+    let older = AlertQuery { before: Some((varied(1_000).time, varied(1_000).id)), ..common.clone() };
+    assert_eq!(looked(&older), (100, 100, ALL, ALL));
+    assert_eq!(looked(&AlertQuery { verb: text("list"), ..common.clone() }), (100, 100, 667, 667));
+    assert_eq!(looked(&AlertQuery { namespace: text("ns-3"), ..common.clone() }), (100, 100, 182, 182));
+    assert_eq!(looked(&AlertQuery { min_level: Some(Level::Critical), ..common.clone() }), (100, 100, 400, 400));
+    assert_eq!(looked(&AlertQuery { user: text("nobody"), ..common.clone() }), (0, 0, 0, 0));
+    assert_eq!(looked(&AlertQuery { handling: Some(Handling::Closed), ..common.clone() }), (0, 0, 0, 0));
+    assert_eq!(looked(&AlertQuery { since: Some(varied(ALL - 50).time), ..common.clone() }), (50, 50, 50, 50));
+    let rare = AlertQuery { text: text("number 42 "), ..AlertQuery::default() };
+    assert_eq!(looked(&rare), (1, ALL, 1, ALL));
+    assert_eq!(looked(&AlertQuery { text: text(""), ..AlertQuery::default() }), (100, 0, ALL, 0));
 }
 
 /// The bound of what is asked while somebody waits; it is that of an optimised build on a machine with nothing else to do.
