@@ -91,6 +91,8 @@ mod secrets;
 mod semantics;
 #[path = "it/silence.rs"]
 mod silence;
+#[path = "it/sinks.rs"]
+mod sinks;
 #[path = "it/support.rs"]
 mod support;
 #[path = "it/tools.rs"]

@@ -8,10 +8,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::Depth;
 use super::mask::is_misplaced;
-use super::read::Parts;
+use super::read::{Item, Parts, head};
 use super::tree::{Tree, each_entry};
 use super::validate::{item_nodes, url_nodes};
 use crate::diagnose::Span;
+use crate::sink::{Sink, SinkKind};
 use crate::yaml::{Key, Node, Value};
 
 /// Reports what is not there or cannot be used.
@@ -44,6 +45,7 @@ pub(super) fn check(parts: &Parts, tree: &mut Tree, depth: Depth) {
     }
     if depth >= Depth::Hosts {
         super::kafka::clients(parts, tree);
+        sinks(parts, tree);
     }
     if let Some(node) = parts.root.get("canary") {
         for (span, message) in pair(node, "client_cert", "client_key") {
@@ -51,6 +53,26 @@ pub(super) fn check(parts: &Parts, tree: &mut Tree, depth: Depth) {
         }
     }
     detections(parts, tree);
+}
+
+/// Sets up each sink in which nothing was found: what does not go together is known then. Nothing is sent.
+fn sinks(parts: &Parts, tree: &mut Tree) {
+    for Item { node, value } in parts.sinks.iter().flatten() {
+        let Some(sink) = value.as_ref().filter(|sink| !matches!(sink.kind, SinkKind::Kafka(_))) else { continue };
+        if tree.is_wrong(node) {
+            continue;
+        }
+        if let Err(message) = Sink::build(sink) {
+            tree.report(concerned(node, &message), message, None);
+        }
+    }
+}
+
+/// What a message of a sink is about: it begins with a key, or with the file of a template.
+fn concerned(node: &Node, message: &str) -> Span {
+    let key = message.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap_or_default();
+    let file = node.get("template_file").filter(|file| file.as_str().is_some_and(|path| message.starts_with(path)));
+    file.or_else(|| node.get(key)).map_or_else(|| head(node), |value| value.span)
 }
 
 fn detections(parts: &Parts, tree: &mut Tree) {
@@ -82,6 +104,7 @@ fn secret(path: &Path) -> Result<(), String> {
 fn tls(node: &Node) -> Vec<(Span, String)> {
     let mut wrong = pair(node, "cert", "key");
     certificates(node, "client_ca", &mut wrong);
+    certificates(node, "ca", &mut wrong);
     wrong
 }
 
@@ -142,8 +165,17 @@ fn brokers(node: &Node) -> Vec<(Span, String)> {
     brokers.iter().filter_map(lost).collect()
 }
 
+/// A server that is named without being a URL: `address` is `host:port`, `host` a name alone.
+fn server(node: &Node) -> Option<(Span, String)> {
+    let at = node.get("address").or_else(|| node.get("host"))?;
+    let name = at.as_str()?;
+    let found = if node.get("address").is_some() { name.to_socket_addrs() } else { (name, 0).to_socket_addrs() };
+    found.err().map(|error| (at.span, format!("cannot find the host {name}: {error}")))
+}
+
 fn hosts(node: &Node) -> Vec<(Span, String)> {
     let mut wrong = brokers(node);
+    wrong.extend(server(node));
     for (key, value) in url_nodes(node) {
         let Some(url) = value.as_str().and_then(|text| reqwest::Url::parse(text).ok()) else { continue };
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { continue };

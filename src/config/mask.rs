@@ -12,7 +12,7 @@ use crate::yaml::{Node, Value};
 pub(super) fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let file = key.ends_with("_file");
-    let ours = ["token", "secret", "password", "webhook_url", "api_key", "credential"];
+    let ours = ["token", "secret", "password", "webhook_url", "api_key", "routing_key", "credential"];
     !file && (ours.iter().any(|s| key.contains(s)) || crate::kafka::is_secret(&key))
 }
 
@@ -26,7 +26,7 @@ pub(super) fn is_misplaced(key: &str, value: &str) -> bool {
 /// Secrets in a text that may not be valid YAML, found by what they follow: a key's name, or a URL's user part.
 static BY_KEY: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(
-        r#"(?i)[a-z_.-]*(?:token|secret|password|webhook_url|api_key|credential|pass|key\.pem|oauthbearer\.config)[a-z_.-]*["']?\s*:\s*("[^"\n]*"?|'[^'\n]*'?|[^\s#][^,}\n]*)"#,
+        r#"(?i)[a-z_.-]*(?:token|secret|password|webhook_url|api_key|routing_key|credential|pass|key\.pem|oauthbearer\.config)[a-z_.-]*["']?\s*:\s*("[^"\n]*"?|'[^'\n]*'?|[^\s#][^,}\n]*)"#,
     )
     .ok()
 });

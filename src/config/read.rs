@@ -119,6 +119,15 @@ fn sink(tree: &mut Tree, node: &mut Node) -> Option<SinkConfig> {
         "alertmanager" => SinkKind::Alertmanager,
         "webhook" => SinkKind::Webhook,
         "kafka" => SinkKind::Kafka,
+        "pagerduty" => SinkKind::PagerDuty,
+        "elasticsearch" => SinkKind::Elasticsearch,
+        "splunk" => SinkKind::Splunk,
+        "loki" => SinkKind::Loki,
+        "falcosidekick" => SinkKind::Falcosidekick,
+        "teams" => SinkKind::Teams,
+        "opsgenie" => SinkKind::Opsgenie,
+        "syslog" => SinkKind::Syslog,
+        "email" => SinkKind::Email,
     });
     Some(SinkConfig { name: name?, kind: kind? })
 }

@@ -137,6 +137,79 @@ fn a_watchdog_is_on_or_off_or_every_so_often() {
 }
 
 #[test]
+fn sinks_say_what_they_lack_and_templates_where_they_are_wrong() {
+    let text = "\
+sinks:
+  - {name: a, type: pagerduty}
+  - {name: b, type: splunk, url: 'https://s'}
+  - {name: c, type: teams}
+  - {name: d, type: opsgenie}
+  - {name: e, type: syslog}
+  - {name: f, type: email, host: h, from: a@b.example}
+  - name: g
+    type: webhook
+    url: https://h
+    template: |
+      {
+        \"a\": \"{{ alert.sumary }}\"
+      }
+  - {name: h, type: webhook, url: 'https://h', format: ocfs}
+";
+    let found = check(text);
+    let expected = [
+        "c.yml:2:5: `routing_key` is missing here (name the file that holds it: `routing_key_file`)",
+        "c.yml:3:5: `token` is missing here (name the file that holds it: `token_file`)",
+        "c.yml:4:5: `webhook_url` is missing here (name the file that holds it: `webhook_url_file`)",
+        "c.yml:5:5: `api_key` is missing here (name the file that holds it: `api_key_file`)",
+        "c.yml:6:5: `address` is missing here",
+        "c.yml:7:5: `to` is missing here",
+        "c.yml:15:50: `ocfs` is none of: alert, ocsf, cloudevents",
+    ];
+    for line in expected {
+        assert!(found.iter().any(|found| found == line), "{line}\nis not in\n{}", found.join("\n"));
+    }
+    let template = found.iter().find(|found| found.contains("`template`, line 2: this value does not exist"));
+    assert!(template.is_some_and(|found| found.starts_with("c.yml:1")), "{found:#?}");
+    assert_eq!(found.len(), expected.len() + 1, "{found:#?}");
+}
+
+/// What only the sink itself knows is told by `config check`, at its place, without its secrets.
+#[test]
+fn sinks_are_set_up_when_hosts_are_looked_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).expect("written");
+        folder.path().join(name).display().to_string()
+    };
+    let (key, template) = (file("key", "hunter2"), file("body.j2", "{\n{{ alert"));
+    let text = format!(
+        "\
+sinks:
+  - {{name: a, type: pagerduty, routing_key_file: {key}}}
+  - {{name: b, type: webhook, url: 'http://127.0.0.1', template_file: {template}}}
+  - {{name: c, type: syslog, address: '127.0.0.1:514', transport: udp, framing: newline}}
+  - {{name: d, type: loki, url: 'http://127.0.0.1', labels: {{a-b: c}}}}
+  - {{name: e, type: elasticsearch, url: 'http://127.0.0.1', tls: {{ca: {key}}}}}
+  - {{name: f, type: email, host: 127.0.0.1, from: a@b.example, to: [nobody]}}
+"
+    );
+    let found = parse(Path::new("c.yml"), &text, &[], Depth::Hosts).expect_err("mistakes");
+    let found: Vec<String> = found.iter().map(|found| format!("{found}\n{}", found.render(false))).collect();
+    for part in [
+        "c.yml:2:5: routing_key is no integration key".to_owned(),
+        format!("{template}:2: syntax error"),
+        "c.yml:4:72: framing: newline is for `transport: tcp` only".to_owned(),
+        "labels: `a-b` is no label name".to_owned(),
+        "holds no certificate".to_owned(),
+        "to: `nobody` is no mail address".to_owned(),
+    ] {
+        assert!(found.iter().any(|found| found.contains(&part)), "{part}\nis not in\n{found:#?}");
+    }
+    assert_eq!(found.len(), 6, "{found:#?}");
+    assert!(!found.concat().contains("hunter2"));
+}
+
+#[test]
 fn the_outbox_has_a_bound_of_its_own() {
     let config = read("journal: {type: embedded, max_outbox: 7}\n", &[]).expect("fine");
     assert_eq!(config.store_limits().outbox_max_per_sink, 7);
@@ -397,6 +470,8 @@ fn secrets_are_never_shown() {
         "sinks:\n  - name: a\n    type: slack\n    webhook_url: hunter2\n    token: |\n      hunter2\n",
         "sinks: [{name: a, type: slack, token: hunter2, channel: x\n",
         "sinks: [{name: a, type: slack, webhook_url: hunter2}]\n",
+        "sinks: [{name: a, type: pagerduty, routing_key: [hunter2]}]\n",
+        "sinks: [{name: a, type: pagerduty, routing_key: hunter2, x: 1\n",
         "sources: [{type: webhook, bearer_token: hunter2, listen: nowhere}]\n",
         "password: hunter2\n",
     ];

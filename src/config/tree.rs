@@ -87,7 +87,6 @@ impl Tree {
     }
 
     /// Whether a mistake was found within a node.
-    #[cfg(feature = "kafka")]
     pub(super) fn is_wrong(&self, node: &Node) -> bool {
         let at = self.texts.partition_point(|(base, _)| *base <= node.span.start).saturating_sub(1);
         let (base, source) = &self.texts[at];

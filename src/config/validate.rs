@@ -12,7 +12,7 @@ use super::tree::{Tree, each_entry};
 use super::{CanaryConfig, Config, JournalConfig};
 use crate::diagnose::{Span, closest};
 use crate::rule::lists;
-use crate::sink::SinkKind;
+use crate::sink::{self, SinkKind};
 use crate::source::SourceConfig;
 use crate::source::webhook::WebhookConfig;
 use crate::units;
@@ -161,7 +161,39 @@ fn sink_kind(node: &Node, kind: &SinkKind, tree: &mut Tree) {
             zero(tree, alertmanager.resend, place(node, "resend"), "resend");
         }
         SinkKind::Kafka(kafka) => super::kafka::sink(node, kafka, tree),
-        SinkKind::Stdout(_) | SinkKind::Webhook(_) => {}
+        SinkKind::Webhook(webhook) => template(node, webhook, tree),
+        SinkKind::PagerDuty(_) => needs(node, "routing_key", tree),
+        SinkKind::Splunk(_) => needs(node, "token", tree),
+        SinkKind::Teams(_) => needs(node, "webhook_url", tree),
+        SinkKind::Opsgenie(_) => needs(node, "api_key", tree),
+        SinkKind::Stdout(_)
+        | SinkKind::Elasticsearch(_)
+        | SinkKind::Loki(_)
+        | SinkKind::Falcosidekick(_)
+        | SinkKind::Syslog(_)
+        | SinkKind::Email(_) => {}
+    }
+}
+
+/// A sink without its secret.
+fn needs(node: &Node, key: &str, tree: &mut Tree) {
+    let file = format!("{key}_file");
+    if node.get(key).is_none() && node.get(&file).is_none() {
+        tree.report(
+            head(node),
+            format!("`{key}` is missing here"),
+            Some(format!("name the file that holds it: `{file}`")),
+        );
+    }
+}
+
+/// A template that stands in the configuration.
+fn template(node: &Node, webhook: &sink::webhook::WebhookConfig, tree: &mut Tree) {
+    if let Some(source) = &webhook.template
+        && let Err(mistake) = webhook.check_template(source)
+    {
+        let line = mistake.line.map(|line| format!(", line {line}")).unwrap_or_default();
+        tree.report(place(node, "template"), format!("`template`{line}: {}", mistake.message), None);
     }
 }
 

@@ -323,18 +323,18 @@ impl Worker {
     }
 
     fn report(&self, message: &Message, result: &Result<Sent, SendError>) {
-        let count = message.items.iter().map(|item| item.seqs.len() as u64).sum();
-        self.count(
-            match result {
-                Ok(_) => "ok",
-                Err(SendError::Retry { .. }) => "retry",
-                Err(SendError::Reject { .. }) => "dead",
-            },
-            count,
-        );
-        if let Err(SendError::Reject { reason }) = result {
-            let alert = message.items.first().map_or("", |item| item.alert.id.as_str());
-            tracing::error!(sink = %self.name, %alert, %reason, "the sink refused an alert for good; it is kept as a dead letter");
+        for (n, item) in message.items.iter().enumerate() {
+            let error = refusal(result, n);
+            let outcome = match error {
+                None => "ok",
+                Some(SendError::Retry { .. }) => "retry",
+                Some(SendError::Reject { .. }) => "dead",
+            };
+            self.count(outcome, item.seqs.len() as u64);
+            if let Some(SendError::Reject { reason }) = error {
+                let alert = item.alert.id.as_str();
+                tracing::error!(sink = %self.name, %alert, %reason, "the sink refused an alert for good; it is kept as a dead letter");
+            }
         }
     }
 
@@ -438,26 +438,31 @@ fn settlements(
     now: Timestamp,
     jitter: f64,
 ) -> Vec<(i64, Settlement)> {
-    let of = |item: &Item| match result {
-        Ok(sent) => {
-            let remember = sent.remember.iter().find(|(id, _)| *id == item.alert.id).map(|(_, text)| text.clone());
-            Settlement::Sent { remember }
+    let of = |n: usize, item: &Item| match refusal(result, n) {
+        None => {
+            let remember = result.iter().flat_map(|sent| &sent.remember).find(|(id, _)| *id == item.alert.id);
+            Settlement::Sent { remember: remember.map(|(_, text)| text.clone()) }
         }
         // By its own failures, so that an alert that breaks its receiver gets out of the way of the others.
-        Err(SendError::Retry { after, reason }) => {
+        Some(SendError::Retry { after, reason }) => {
             let not_before = now.plus(wait(*after, item.attempts.saturating_add(1), jitter));
             Settlement::Retry { not_before, reason: reason.clone() }
         }
-        Err(SendError::Reject { reason }) => Settlement::Dead { reason: reason.clone() },
+        Some(SendError::Reject { reason }) => Settlement::Dead { reason: reason.clone() },
     };
-    message
-        .items
-        .iter()
-        .flat_map(|item| {
-            let settlement = of(item);
-            item.seqs.iter().map(move |seq| (*seq, settlement.clone()))
-        })
-        .collect()
+    let settle = |(n, item): (usize, &Item)| {
+        let settlement = of(n, item);
+        item.seqs.iter().map(move |seq| (*seq, settlement.clone())).collect::<Vec<_>>()
+    };
+    message.items.iter().enumerate().flat_map(settle).collect()
+}
+
+/// Why one item of a message was not taken, if it was not.
+fn refusal(result: &Result<Sent, SendError>, n: usize) -> Option<&SendError> {
+    match result {
+        Ok(sent) => sent.refused.iter().find(|(at, _)| *at == n).map(|(_, error)| error),
+        Err(error) => Some(error),
+    }
 }
 
 #[cfg(test)]
@@ -492,7 +497,7 @@ mod tests {
 
     #[test]
     fn what_was_taken_is_settled_with_what_to_remember() {
-        let sent = Sent { remember: vec![("a".to_owned(), "C 1".to_owned())] };
+        let sent = Sent { remember: vec![("a".to_owned(), "C 1".to_owned())], ..Sent::default() };
         let settled = settlements(&two(), &Ok(sent), NOW, 0.5);
         let remembered: Vec<_> = settled
             .iter()
@@ -502,6 +507,22 @@ mod tests {
             })
             .collect();
         assert_eq!(remembered, [(1, Some("C 1")), (2, Some("C 1")), (3, None)]);
+    }
+
+    #[test]
+    fn of_a_message_that_was_taken_in_part_each_alert_goes_its_own_way() {
+        let busy = SendError::Retry { after: None, reason: "busy".to_owned() };
+        let settle = |refused| settlements(&two(), &Ok(Sent { refused, ..Sent::default() }), NOW, 1.0);
+        assert!(matches!(
+            settle(vec![(0, busy)])[..],
+            [(1, Settlement::Retry { .. }), (2, Settlement::Retry { .. }), (3, Settlement::Sent { .. })]
+        ));
+        let bad = SendError::Reject { reason: "bad".to_owned() };
+        let settled = settle(vec![(1, bad)]);
+        assert!(matches!(
+            settled[..],
+            [(1, Settlement::Sent { .. }), (2, Settlement::Sent { .. }), (3, Settlement::Dead { .. })]
+        ));
     }
 
     #[test]

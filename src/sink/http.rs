@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
 
 use super::SendError;
+use super::tls::TlsConfig;
 use crate::clock::Timestamp;
 use crate::https;
 use crate::text::shorten;
@@ -19,7 +21,21 @@ const ANSWER_MAX: usize = 64 << 10;
 
 /// A client with the system's proxy settings and trust store; `plain` as in [`https::builder`].
 pub(super) fn client(plain: bool) -> Result<Client, String> {
-    let builder = https::builder(plain).user_agent(concat!("kubesiren/", env!("CARGO_PKG_VERSION")));
+    build(https::builder(plain))
+}
+
+/// A client for one server, which trusts and shows what `tls` says.
+pub(super) fn client_for(url: &Url, tls: &TlsConfig) -> Result<Client, String> {
+    let plain = url.scheme() == "http";
+    if plain && !tls.is_default() {
+        return Err("tls is of no use with an http:// URL: write https://, or leave it out".to_owned());
+    }
+    // With authorities of its own it needs none of the system's, which may be missing.
+    build(tls.load()?.client(https::builder(plain))?)
+}
+
+fn build(builder: reqwest::ClientBuilder) -> Result<Client, String> {
+    let builder = builder.user_agent(concat!("kubesiren/", env!("CARGO_PKG_VERSION")));
     let builder = builder.connect_timeout(CONNECT).timeout(TOTAL);
     builder.build().map_err(|error| format!("cannot set up HTTPS: {}", describe(error)))
 }
@@ -31,6 +47,27 @@ pub(super) fn url(text: &str, what: &str) -> Result<Url, String> {
         return Err(format!("{what} must start with http:// or https://"));
     }
     Ok(url)
+}
+
+/// `url` with a path below it.
+pub(super) fn below(url: &Url, path: &str) -> Url {
+    let mut below = url.clone();
+    below.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
+    below
+}
+
+/// The header that carries a secret behind the name of its scheme; `what` is the secret's key, for messages.
+pub(super) fn scheme(scheme: &str, secret: &Secret, what: &str) -> Result<HeaderValue, String> {
+    header(&format!("{scheme} {}", secret.expose())).map_err(|()| format!("{what} is no header value"))
+}
+
+/// The header of a user and a password.
+pub(super) fn basic(username: &str, password: &Secret) -> Result<HeaderValue, String> {
+    if username.contains(':') {
+        return Err("username: there can be no colon in it".to_owned());
+    }
+    let pair = BASE64_STANDARD.encode(format!("{username}:{}", password.expose()));
+    scheme("Basic", &Secret::new(pair), "username and password")
 }
 
 /// Loads the bearer token as the header that carries it.

@@ -5,10 +5,21 @@
 //! one line in [`Sink::build`].
 
 pub mod alertmanager;
+pub mod elasticsearch;
+pub mod email;
+mod facts;
+pub mod falcosidekick;
 mod http;
 pub mod kafka;
+pub mod loki;
+pub mod opsgenie;
+pub mod pagerduty;
 pub mod slack;
+pub mod splunk;
 pub mod stdout;
+pub mod syslog;
+pub mod teams;
+pub mod tls;
 pub mod watchdog;
 pub mod webhook;
 
@@ -47,6 +58,24 @@ pub enum SinkKind {
     Webhook(webhook::WebhookConfig),
     /// A topic of Kafka.
     Kafka(kafka::KafkaConfig),
+    /// PagerDuty.
+    PagerDuty(pagerduty::PagerDutyConfig),
+    /// Elasticsearch or OpenSearch.
+    Elasticsearch(elasticsearch::ElasticsearchConfig),
+    /// Splunk's HTTP Event Collector.
+    Splunk(splunk::SplunkConfig),
+    /// Grafana Loki.
+    Loki(loki::LokiConfig),
+    /// Falcosidekick.
+    Falcosidekick(falcosidekick::FalcosidekickConfig),
+    /// Microsoft Teams.
+    Teams(teams::TeamsConfig),
+    /// Opsgenie, or Jira Service Management.
+    Opsgenie(opsgenie::OpsgenieConfig),
+    /// Syslog.
+    Syslog(syslog::SyslogConfig),
+    /// Mail.
+    Email(email::EmailConfig),
 }
 
 /// A place that alerts are sent to, ready to use: secrets loaded, client built.
@@ -62,6 +91,15 @@ impl Sink {
             SinkKind::Alertmanager(config) => Box::new(alertmanager::Alertmanager::build(config)?),
             SinkKind::Webhook(config) => Box::new(webhook::Webhook::build(config)?),
             SinkKind::Kafka(config) => kafka::build(config)?,
+            SinkKind::PagerDuty(config) => Box::new(pagerduty::PagerDuty::build(config)?),
+            SinkKind::Elasticsearch(config) => Box::new(elasticsearch::Elasticsearch::build(config)?),
+            SinkKind::Splunk(config) => Box::new(splunk::Splunk::build(config)?),
+            SinkKind::Loki(config) => Box::new(loki::Loki::build(config)?),
+            SinkKind::Falcosidekick(config) => Box::new(falcosidekick::Falcosidekick::build(config)?),
+            SinkKind::Teams(config) => Box::new(teams::Teams::build(config)?),
+            SinkKind::Opsgenie(config) => Box::new(opsgenie::Opsgenie::build(config)?),
+            SinkKind::Syslog(config) => Box::new(syslog::Syslog::build(config)?),
+            SinkKind::Email(config) => Box::new(email::Email::build(config)?),
         };
         Ok(Self(medium))
     }
@@ -160,6 +198,8 @@ pub struct Digest {
 pub struct Sent {
     /// Alert ids, and what shall be handed back with later deliveries of them.
     pub remember: Vec<(String, String)>,
+    /// Items that it did not take, by their place in the message, and what that means for each.
+    pub refused: Vec<(usize, SendError)>,
 }
 
 /// The sink did not take the message.

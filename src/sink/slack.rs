@@ -101,7 +101,7 @@ impl Slack {
             }
             _ => Vec::new(),
         };
-        Ok(Sent { remember })
+        Ok(Sent { remember, ..Sent::default() })
     }
 
     /// Changes an earlier message, and says below it when its episodes ended: a change alone notifies nobody.

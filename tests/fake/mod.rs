@@ -2,7 +2,15 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod loki;
+pub(crate) mod pagerduty;
+pub(crate) mod script;
+pub(crate) mod search;
 pub(crate) mod slack;
+pub(crate) mod smtp;
+pub(crate) mod splunk;
+pub(crate) mod syslog;
+pub(crate) mod tls;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

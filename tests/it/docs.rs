@@ -134,6 +134,30 @@ fn the_example_configurations_of_kafka_are_right() {
     assert!(defaults >= 15, "{defaults}");
 }
 
+#[test]
+fn the_page_on_sinks_shows_each_of_them_and_every_example_is_right() {
+    let text = read("docs/sinks.md");
+    let folder = tempfile::tempdir().expect("a folder");
+    for (n, block) in blocks(&text, "yaml").into_iter().enumerate() {
+        let file = folder.path().join(format!("{n}.yaml"));
+        fs::write(&file, block).expect("written");
+        let checked = kubesiren(&["config", "check", "--offline", file.to_str().expect("UTF-8")]);
+        assert!(checked.status.success(), "{block}{}", said(&checked));
+    }
+    let schema = serde_json::to_value(kubesiren::config::schema()).expect("JSON");
+    let variants = schema["$defs"]["SinkConfig"]["oneOf"].as_array().expect("variants").clone();
+    assert!(variants.len() >= 14, "{}", variants.len());
+    for variant in variants {
+        let kind = variant["properties"]["type"]["const"].as_str().expect("a type").to_owned();
+        let row = format!("`{kind}`");
+        assert!(text.lines().any(|line| line.starts_with("| ") && line.contains(&row)), "no row for {kind}");
+        // What has a page or an example of its own elsewhere needs none here.
+        let elsewhere = ["slack", "alertmanager", "kafka"].contains(&kind.as_str());
+        assert!(elsewhere || text.contains(&format!("type: {kind}")), "no example of {kind}");
+        assert!(kubesiren::config::DEFAULT_YAML.contains(&format!("type: {kind}")), "default.yaml: {kind}");
+    }
+}
+
 /// All sources below a folder as one text.
 fn sources(folder: &Path) -> String {
     let mut text = String::new();

@@ -5,34 +5,33 @@
 
 use serde_json::{Value, json};
 
+use super::super::facts::{
+    self, EVIDENCE_MAX, LINES_MAX, Style, UNPINGED, facts, headline, is_link, mentions, rest, text_of, title,
+};
 use super::super::{Item, Message};
-use crate::alert::{Alert, EventExcerpt, Level, Status, User};
-use crate::clock::Timestamp;
+use crate::alert::Alert;
 use crate::store::Kind;
-use crate::text::{fit, width};
+use crate::text::{counted, fit, width};
 
 /// Below Slack's 150.
 const HEADER_MAX: usize = 140;
 /// Below Slack's 3 000, with room for what is around it.
 const SECTION_MAX: usize = 2_800;
 const FIELD_MAX: usize = 400;
-/// Alerts that a message names one by one.
-const LINES_MAX: usize = 20;
-const LINE_MAX: usize = 300;
-/// Values that an alert shows as evidence.
-const EVIDENCE_MAX: usize = 12;
 /// Below the 13 000 characters that Slack takes in all.
 const MESSAGE_MAX: usize = 12_000;
+/// Slack reads `&lt;` in plain text too, and notifications repeat it.
+const STYLE: Style = Style { text: esc, value: code };
 
 /// A message's payload, without channel and thread.
 pub(super) fn payload(message: &Message) -> Value {
     let items = &message.items;
     let blocks = match (items.as_slice(), message.digest) {
-        (_, Some(digest)) => many(items, &format!("+{} more of {}", digest.alerts, rules(digest.rules)), true),
+        (_, Some(_)) => many(items, &headline(message, HEADER_MAX, STYLE), true),
         ([item], None) if item.kind == Kind::Resolved && item.remembered.is_none() => vec![section(&line(item, true))],
         ([item], None) => one(&item.alert),
         (items, None) if items.iter().all(|item| item.kind == Kind::Resolved) => lines(items, true),
-        (items, None) => many(items, &format!("{} ×{}", title(&items[0].alert, HEADER_MAX - 20), items.len()), false),
+        (items, None) => many(items, &headline(message, HEADER_MAX, STYLE), false),
     };
     wrap(&plain(message), blocks)
 }
@@ -54,7 +53,7 @@ pub(super) fn ended(items: &[Item]) -> Value {
 fn plain(message: &Message) -> String {
     let Some(first) = message.items.first() else { return String::new() };
     let head = match message.digest {
-        Some(digest) => format!("+{} more of {}: ", digest.alerts, rules(digest.rules)),
+        Some(digest) => format!("+{} more of {}: ", digest.alerts, counted(digest.rules, "rule")),
         None if message.items.len() > 1 => format!("{} alerts: ", message.items.len()),
         None => String::new(),
     };
@@ -82,12 +81,12 @@ fn text_width(value: &Value) -> usize {
 
 /// One alert with everything.
 fn one(alert: &Alert) -> Vec<Value> {
-    let mut blocks = vec![header(&title(alert, HEADER_MAX))];
+    let mut blocks = vec![header(&title(alert, HEADER_MAX, STYLE))];
     if !alert.summary.is_empty() {
         blocks.push(section(&format!("*{}*", esc(&alert.summary, 800))));
     }
-    let fields = facts(alert);
-    blocks.push(json!({"type": "section", "fields": fields.iter().map(|text| mrkdwn(text)).collect::<Vec<_>>()}));
+    let fields = facts(alert, STYLE).into_iter().map(|(name, value)| mrkdwn(&format!("*{name}*\n{value}")));
+    blocks.push(json!({"type": "section", "fields": fields.collect::<Vec<_>>()}));
     if !alert.timeline.is_empty() {
         blocks.push(section(&timeline(alert)));
     }
@@ -104,14 +103,12 @@ fn one(alert: &Alert) -> Vec<Value> {
 /// What happened, rule by rule, as far as a section holds it.
 fn timeline(alert: &Alert) -> String {
     let mut text = "*What happened*".to_owned();
-    for (at, step) in alert.timeline.iter().enumerate() {
-        let (mark, title) = (emoji(step.rule.level), esc(&step.rule.title, 120));
-        let line =
-            format!("\n`{}` {mark} {title}{}: {}", step.time_of_day(), step.times(), esc(&step.summary, LINE_MAX));
-        if width(&text) + width(&line) > SECTION_MAX {
+    for (at, line) in facts::timeline(alert, STYLE).iter().enumerate() {
+        if width(&text) + 1 + width(line) > SECTION_MAX {
             return format!("{text}\n… and {} more", alert.timeline.len() - at);
         }
-        text.push_str(&line);
+        text.push('\n');
+        text.push_str(line);
     }
     text
 }
@@ -131,6 +128,11 @@ fn many(items: &[Item], headline: &str, mixed: bool) -> Vec<Value> {
     blocks
 }
 
+/// One alert in one line.
+fn line(item: &Item, titled: bool) -> String {
+    facts::line(item, titled, STYLE)
+}
+
 /// The alerts line by line, in as few sections as hold them.
 fn lines(items: &[Item], titled: bool) -> Vec<Value> {
     let mut sections: Vec<String> = vec![String::new()];
@@ -148,168 +150,9 @@ fn lines(items: &[Item], titled: bool) -> Vec<Value> {
     }
     let mut blocks: Vec<Value> = sections.iter().map(|text| section(text)).collect();
     if items.len() > LINES_MAX {
-        blocks.push(context(&[rest(&items[LINES_MAX..])]));
+        blocks.push(context(&[rest(&items[LINES_MAX..], STYLE)]));
     }
     blocks
-}
-
-/// "+17 more of 3 rules: 12× Secret read, …".
-fn rest(items: &[Item]) -> String {
-    let mut counts: Vec<(&Alert, usize)> = Vec::new();
-    for item in items {
-        match counts.iter_mut().find(|(alert, _)| alert.rule.id == item.alert.rule.id) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((&item.alert, 1)),
-        }
-    }
-    let names: Vec<_> =
-        counts.iter().take(10).map(|(alert, count)| format!("{count}× {}", esc(&alert.rule.title, 80))).collect();
-    let more = if counts.len() > names.len() { ", …" } else { "" };
-    format!("+{} more of {}: {}{more}", items.len(), rules(counts.len()), names.join(", "))
-}
-
-fn rules(n: usize) -> String {
-    if n == 1 { "1 rule".to_owned() } else { format!("{n} rules") }
-}
-
-/// One alert in one line.
-fn line(item: &Item, titled: bool) -> String {
-    let alert = &item.alert;
-    let title = if titled { format!("{}: ", esc(&alert.rule.title, 120)) } else { String::new() };
-    let cluster = if titled { format!(", {}", esc(&alert.cluster, 60)) } else { String::new() };
-    let mark = match alert.status {
-        Status::Firing => emoji(alert.rule.level).to_owned(),
-        Status::Resolved => "✅ Resolved ·".to_owned(),
-    };
-    let level = if titled && alert.status == Status::Firing {
-        format!(" {} ·", word(alert.rule.level))
-    } else {
-        String::new()
-    };
-    format!("{mark}{level} {title}{} ({}{cluster})", esc(&alert.summary, LINE_MAX), times(alert))
-}
-
-fn emoji(level: Level) -> &'static str {
-    match level {
-        Level::Critical => "🔴",
-        Level::High => "🟠",
-        Level::Medium => "🟡",
-        Level::Low => "🔵",
-        Level::Informational => "⚪",
-    }
-}
-
-fn word(level: Level) -> &'static str {
-    match level {
-        Level::Critical => "Critical",
-        Level::High => "High",
-        Level::Medium => "Medium",
-        Level::Low => "Low",
-        Level::Informational => "Informational",
-    }
-}
-
-/// "🟠 High · Secret read", for a header. Slack reads `&lt;` in plain text too, and notifications repeat it.
-fn title(alert: &Alert, max: usize) -> String {
-    let level = word(alert.rule.level);
-    let head = match alert.status {
-        Status::Firing => format!("{} {level} · ", emoji(alert.rule.level)),
-        Status::Resolved => format!("✅ Resolved · {level} · "),
-    };
-    let rest = esc(&alert.rule.title, max.saturating_sub(width(&head)));
-    head + &rest
-}
-
-/// Who did what to what from where with what result, how often, when: at most ten fields.
-fn facts(alert: &Alert) -> Vec<String> {
-    let event = &alert.event;
-    let mut facts = vec![
-        ("Who", who(event)),
-        ("Did", did(event)),
-        ("From", event.source_ips.iter().take(5).map(|ip| code(ip, 60)).collect::<Vec<_>>().join(", ")),
-        ("Result", result(event)),
-        ("Seen", times(alert)),
-        ("Cluster", esc(&alert.cluster, 100)),
-        ("Group", group(alert)),
-        ("User agent", event.user_agent.as_ref().map(|agent| code(agent, 200)).unwrap_or_default()),
-    ];
-    facts.retain(|(_, value)| !value.is_empty());
-    facts.into_iter().map(|(name, value)| format!("*{name}*\n{value}")).collect()
-}
-
-fn who(event: &EventExcerpt) -> String {
-    let name = |user: &User| user.username.as_ref().map(|name| code(name, 150));
-    let user = name(&event.user).unwrap_or_else(|| "nobody who authenticated".to_owned());
-    match event.impersonated_user.as_ref().and_then(name) {
-        Some(other) => format!("{user} as {other}"),
-        None => user,
-    }
-}
-
-fn did(event: &EventExcerpt) -> String {
-    let verb = esc(&event.verb, 30);
-    let Some(object) = &event.object_ref else { return format!("{verb} {}", code(&event.request_uri, 300)) };
-    let part = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(str::to_owned);
-    let mut kind = part(&object.resource).unwrap_or_default();
-    if let Some(sub) = part(&object.subresource) {
-        kind = format!("{kind}/{sub}");
-    }
-    if let Some(group) = part(&object.api_group) {
-        kind = format!("{kind}.{group}");
-    }
-    let place: Vec<String> = [part(&object.namespace), part(&object.name)].into_iter().flatten().collect();
-    if place.is_empty() {
-        return format!("{verb} {}", code(&kind, 150));
-    }
-    format!("{verb} {} {}", code(&kind, 100), code(&place.join("/"), 200))
-}
-
-fn result(event: &EventExcerpt) -> String {
-    let Some(status) = &event.response_status else { return String::new() };
-    let reason = status.reason.as_ref().map(|reason| esc(reason, 80)).unwrap_or_default();
-    let verdict = match status.code {
-        Some(200..=299) => "allowed",
-        Some(401 | 403) => "denied",
-        Some(400..) => "failed",
-        _ => "",
-    };
-    let code = status.code.map(|code| code.to_string()).unwrap_or_default();
-    [code, verdict.to_owned(), reason].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
-fn group(alert: &Alert) -> String {
-    let shown = alert.group.iter().filter(|(_, value)| !value.is_null()).take(5);
-    let lines: Vec<_> =
-        shown.map(|(field, value)| format!("{} {}", esc(field, 50), code(&text_of(value), 100))).collect();
-    lines.join("\n")
-}
-
-/// "3× in 4 m 12 s, 2026-11-21 04:00:00 – 04:04:12 UTC".
-fn times(alert: &Alert) -> String {
-    let (first, last) = (alert.first_seen, alert.last_seen);
-    let span = last.since(first).as_secs();
-    let (day, time) = split(first);
-    if span == 0 {
-        return format!("{}×, {day} {time} UTC", alert.count);
-    }
-    let (last_day, last_time) = split(last);
-    let end = if last_day == day { last_time } else { format!("{last_day} {last_time}") };
-    format!("{}× in {}, {day} {time} – {end} UTC", alert.count, human(span))
-}
-
-fn split(time: Timestamp) -> (String, String) {
-    let text = time.to_string();
-    let (day, rest) = text.split_once('T').unwrap_or((&text, ""));
-    (day.to_owned(), rest.chars().take(8).collect())
-}
-
-fn human(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3_600..172_800 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
-        _ => format!("{} days", seconds / 86_400),
-    }
 }
 
 /// What the rule matched.
@@ -347,10 +190,6 @@ fn small_print(alert: &Alert) -> Vec<Value> {
     vec![context(&parts)]
 }
 
-fn text_of(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
 fn header(text: &str) -> Value {
     json!({"type": "header", "text": {"type": "plain_text", "text": text, "emoji": false}})
 }
@@ -386,21 +225,9 @@ fn code(text: &str, max: usize) -> String {
     if text.trim().is_empty() { "(empty)".to_owned() } else { format!("`{text}`") }
 }
 
-/// An at sign followed by a character without width: it reads the same and pings nobody.
-const UNPINGED: &str = "@\u{200b}";
-
-fn mentions(rest: &str) -> bool {
-    ["here", "channel", "everyone", "group"]
-        .iter()
-        .any(|word| rest.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)))
-}
-
 /// A link if it is one and nothing in it could end it, else the text.
 fn link(text: &str, label: &str, max: usize) -> String {
-    let is_link = (text.starts_with("https://") || text.starts_with("http://"))
-        && text.len() <= 500
-        && !text.contains(|c: char| c.is_whitespace() || c.is_control() || !c.is_ascii() || "<>|`\"".contains(c));
-    if is_link { format!("<{}|{label}>", text.replace('&', "&amp;")) } else { esc(text, max) }
+    if is_link(text) { format!("<{}|{label}>", text.replace('&', "&amp;")) } else { esc(text, max) }
 }
 
 /// What a reference is called: its host and the end of its path, so that one knows where a click leads.
@@ -420,6 +247,7 @@ mod tests {
     use super::super::super::fake::slack::check;
     use super::super::super::samples::{alert, hostile, incident, item, message};
     use super::*;
+    use crate::alert::{Level, Status};
 
     fn texts(payload: &Value) -> String {
         payload.to_string()
@@ -432,7 +260,7 @@ mod tests {
         assert!(one(&incident()).iter().any(|block| block["text"]["text"] == expected));
         let mut long = incident();
         long.timeline = vec![long.timeline[0].clone(); 20];
-        long.timeline.iter_mut().for_each(|step| step.summary = "x".repeat(LINE_MAX));
+        long.timeline.iter_mut().for_each(|step| step.summary = "x".repeat(facts::LINE_MAX));
         let text = timeline(&long);
         assert!(width(&text) < SECTION_MAX + 20 && text.ends_with(" more"), "{text}");
     }

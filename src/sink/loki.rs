@@ -1,0 +1,285 @@
+//! Grafana Loki: a line per alert, its labels few and stable, what identifies it in structured metadata.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::{Client, Url};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::http::{self, exchange};
+use super::tls::TlsConfig;
+use super::{Item, Medium, Message, SendError, Sending, Sent, Traits};
+use crate::alert::{Alert, Status};
+use crate::clock::Timestamp;
+use crate::text::{shorten, visible_json};
+use crate::units::Secret;
+
+const BATCH_MAX: usize = 100;
+/// Of a label's or metadata's value.
+const VALUE_MAX: usize = 256;
+/// Loki refuses lines that are older than others of their stream by an hour, or than a week, and those that an outage
+/// held up could be. What is older than this has the time of its sending; when it happened is in the line.
+const OLD: Duration = Duration::from_secs(15 * 60);
+/// Which organization the lines belong to, where Loki serves several.
+const TENANT: HeaderName = HeaderName::from_static("x-scope-orgid");
+
+/// `type: loki`: one line per alert and per end, the alert's JSON.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LokiConfig {
+    /// Base URL: `http://loki:3100`.
+    pub url: String,
+    /// The tenant, where Loki serves several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// Labels added to every line, beside `job`, `cluster` and `level`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// User name, with a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// The user's password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// File that holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// Bearer token, instead of a user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer_token: Option<Secret>,
+    /// File that holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer_token_file: Option<PathBuf>,
+    /// Whom it trusts, and how it shows who it is.
+    #[serde(default, skip_serializing_if = "TlsConfig::is_default")]
+    pub tls: TlsConfig,
+}
+
+/// Pushes lines.
+pub struct Loki {
+    client: Client,
+    url: Url,
+    labels: BTreeMap<String, String>,
+    tenant: Option<HeaderValue>,
+    authorization: Option<HeaderValue>,
+    /// What must not be quoted from an answer.
+    secret: String,
+}
+
+impl Loki {
+    pub(super) fn build(config: &LokiConfig) -> Result<Self, String> {
+        let base = http::url(&config.url, "url")?;
+        if let Some(name) = config.labels.keys().find(|name| !is_label(name)) {
+            return Err(format!(
+                "labels: `{name}` is no label name; use letters, digits and _, beginning with no digit"
+            ));
+        }
+        let password = Secret::load(config.password.as_ref(), config.password_file.as_ref())?;
+        let bearer = Secret::load(config.bearer_token.as_ref(), config.bearer_token_file.as_ref())?;
+        let authorization = match (&config.username, &password, &bearer) {
+            (None, None, None) => None,
+            (Some(user), Some(password), None) => Some(http::basic(user, password)?),
+            (None, None, Some(token)) => Some(http::scheme("Bearer", token, "bearer_token")?),
+            (_, _, Some(_)) => return Err("give bearer_token_file, or username and password_file, not both".to_owned()),
+            _ => return Err("username and password_file go together: give both".to_owned()),
+        };
+        let tenant = config.tenant.as_deref().map(HeaderValue::from_str).transpose();
+        Ok(Self {
+            client: http::client_for(&base, &config.tls)?,
+            url: http::below(&base, "loki/api/v1/push"),
+            labels: config.labels.clone(),
+            tenant: tenant.map_err(|_| "tenant is no header value")?,
+            authorization,
+            secret: bearer.or(password).map(|secret| secret.expose().to_owned()).unwrap_or_default(),
+        })
+    }
+
+    /// What a stream is known by: each set of values is a stream of its own, which Loki keeps few of.
+    fn labels(&self, alert: &Alert) -> BTreeMap<String, String> {
+        let mut labels = self.labels.clone();
+        for (name, value) in
+            [("job", "kubesiren"), ("cluster", alert.cluster.as_str()), ("level", alert.rule.level.as_str())]
+        {
+            labels.entry(name.to_owned()).or_insert_with(|| shorten(value, VALUE_MAX));
+        }
+        labels.retain(|_, value| !value.is_empty());
+        labels
+    }
+
+    fn body(&self, items: &[Item], now: Timestamp) -> Result<String, SendError> {
+        let mut streams: BTreeMap<BTreeMap<String, String>, Vec<Value>> = BTreeMap::new();
+        for Item { alert, .. } in items {
+            let line = serde_json::to_string(alert).map_err(|error| SendError::reject(error.to_string()))?;
+            // As text: Loki refuses numbers.
+            let time = format!("{}000", time(alert, now).0);
+            let entry = json!([time, visible_json(line), metadata(alert)]);
+            streams.entry(self.labels(alert)).or_default().push(entry);
+        }
+        let streams: Vec<_> =
+            streams.into_iter().map(|(stream, values)| json!({"stream": stream, "values": values})).collect();
+        Ok(json!({"streams": streams}).to_string())
+    }
+}
+
+/// When it happened, if that is not too long ago: then what is sent again is the same line, which Loki keeps once.
+fn time(alert: &Alert, now: Timestamp) -> Timestamp {
+    let happened = if alert.status == Status::Resolved { alert.last_seen } else { alert.time };
+    if happened <= now && now.since(happened) <= OLD { happened } else { now }
+}
+
+/// What is searched for: who, what, which alert.
+fn metadata(alert: &Alert) -> Value {
+    let event = &alert.event;
+    let object = event.object_ref.clone().unwrap_or_default();
+    let status = if alert.status == Status::Firing { "firing" } else { "resolved" };
+    let texts = [
+        ("alert_id", Some(alert.id.clone())),
+        ("status", Some(status.to_owned())),
+        ("rule_id", Some(alert.rule.id.clone())),
+        ("rule", Some(alert.rule.title.clone())),
+        ("user", event.user.username.clone()),
+        ("source_ip", event.source_ips.first().cloned()),
+        ("verb", Some(event.verb.clone())),
+        ("resource", object.resource),
+        ("namespace", object.namespace),
+        ("name", object.name),
+    ];
+    let filled = texts.into_iter().filter_map(|(name, text)| Some((name, shorten(&text?, VALUE_MAX))));
+    filled.filter(|(_, text)| !text.is_empty()).map(|(name, text)| (name.to_owned(), Value::String(text))).collect()
+}
+
+fn is_label(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.starts_with("__")
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+impl Medium for Loki {
+    fn traits(&self) -> Traits {
+        Traits { batch_max: BATCH_MAX, ..Traits::default() }
+    }
+
+    fn send<'a>(&'a self, message: &'a Message, now: Timestamp) -> Sending<'a> {
+        Box::pin(async move {
+            let body = self.body(&message.items, now)?;
+            let mut request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json").body(body);
+            for (name, value) in [(TENANT, &self.tenant), (AUTHORIZATION, &self.authorization)] {
+                if let Some(value) = value {
+                    request = request.header(name, value.clone());
+                }
+            }
+            exchange(request, now).await?.usual(&[&self.secret])?;
+            Ok(Sent::default())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::Reply;
+    use super::super::fake::loki as fake;
+    use super::super::samples::{alert, at, hostile, item, message};
+    use super::*;
+    use crate::alert::Level;
+    use crate::store::Kind;
+
+    fn sink(loki: &fake::Loki) -> Loki {
+        let config = json!({"url": loki.http.url("/"), "tenant": "soc", "labels": {"env": "prod"},
+            "username": "u", "password": "s3cr3t"});
+        Loki::build(&serde_json::from_value(config).unwrap()).unwrap()
+    }
+
+    fn two() -> Message {
+        message(vec![
+            item(Kind::Firing, alert("a", "r", Level::High)),
+            item(Kind::Resolved, alert("b", "q", Level::High)),
+            item(Kind::Firing, alert("c", "r", Level::Low)),
+        ])
+    }
+
+    #[tokio::test]
+    async fn alerts_are_lines_of_few_streams() {
+        let loki = fake::Loki::start().await;
+        assert_eq!(sink(&loki).send(&two(), at("2026-11-21T04:05:00Z")).await, Ok(Sent::default()));
+        let request = &loki.http.requests()[0];
+        assert_eq!((request.header("x-scope-orgid"), request.header("authorization")), ("soc", "Basic dTpzM2NyM3Q="));
+        let streams = loki.streams();
+        let labels: Vec<_> = streams.keys().map(String::as_str).collect();
+        assert_eq!(
+            labels,
+            [
+                r#"{"cluster":"prod-eu","env":"prod","job":"kubesiren","level":"high"}"#,
+                r#"{"cluster":"prod-eu","env":"prod","job":"kubesiren","level":"low"}"#
+            ]
+        );
+        let lines = &streams[labels[0]];
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0].time, "1795233600123456000");
+        assert_eq!(serde_json::from_str::<Alert>(&lines[0].line).unwrap(), alert("a", "r", Level::High));
+        let expected = json!({"alert_id": "a", "status": "firing", "rule_id": "r", "rule": "Title of r", "user": "alice",
+            "source_ip": "10.0.0.1", "verb": "get", "resource": "secrets", "namespace": "payments", "name": "db-creds"});
+        assert_eq!(lines[0].metadata, expected);
+        assert_eq!(lines[1].metadata["status"], "resolved");
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_again_is_kept_once() {
+        let loki = fake::Loki::start().await;
+        for seconds in [0, 1, 600] {
+            let now = at("2026-11-21T04:05:00Z").plus(Duration::from_secs(seconds));
+            assert!(sink(&loki).send(&two(), now).await.is_ok());
+        }
+        assert_eq!(loki.streams().values().map(Vec::len).sum::<usize>(), 3);
+    }
+
+    #[test]
+    fn old_alerts_and_those_of_the_future_have_the_time_of_their_sending() {
+        let (alert, happened) = (alert("a", "r", Level::High), at("2026-11-21T04:00:00.123456Z"));
+        assert_eq!(time(&alert, happened.plus(OLD)), happened);
+        for now in [happened.plus(OLD * 2), happened.minus(OLD)] {
+            assert_eq!(time(&alert, now), now);
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_mean_what_they_usually_mean() {
+        let loki = fake::Loki::start().await;
+        let sink = sink(&loki);
+        for (status, retried) in [(429, true), (500, true), (401, true), (400, false), (413, false)] {
+            loki.script(Reply::new(status, "because s3cr3t").header("Retry-After", "2"));
+            let error = sink.send(&two(), at("2026-11-21T05:00:00Z")).await.unwrap_err();
+            assert_eq!(matches!(error, SendError::Retry { .. }), retried, "{status}: {error:?}");
+            assert!(!error.to_string().contains("s3cr3t"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whatever_an_event_says_it_makes_no_label() {
+        let loki = fake::Loki::start().await;
+        let sink = sink(&loki);
+        for text in ["", "evil\"}\n", "\u{202e}", &"x".repeat(10_000)] {
+            let mut evil = hostile("id", text);
+            evil.cluster = "prod-eu".to_owned();
+            let sent = sink.send(&message(vec![item(Kind::Firing, evil)]), at("2026-11-21T05:00:00Z")).await;
+            assert_eq!(sent, Ok(Sent::default()));
+        }
+        assert_eq!(loki.streams().len(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (given, said) in [
+            (json!({"url": "http://l", "labels": {"a-b": "c"}}), "`a-b` is no label name"),
+            (json!({"url": "http://l", "username": "u"}), "go together"),
+            (json!({"url": "http://l", "username": "u", "password": "p", "bearer_token": "t"}), "not both"),
+        ] {
+            let error = Loki::build(&serde_json::from_value(given).unwrap()).err().unwrap();
+            assert!(error.contains(said), "{said}: {error}");
+        }
+    }
+}
