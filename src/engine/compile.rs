@@ -178,7 +178,18 @@ impl RuleSet {
         let predicates = interner.predicates;
         let (consumers, by_rule) = consumers(&rules, repeat_after);
         let (known, cluster) = (KNOWN.map(|path| projection.slot(path)), projection.slot(CLUSTER));
-        Self { projection, known, cluster, predicates, index, rules: compiled, reads_of_envelopes: OnceLock::new(), consumers, by_rule, loaded: rules }
+        Self {
+            projection,
+            known,
+            cluster,
+            predicates,
+            index,
+            rules: compiled,
+            reads_of_envelopes: OnceLock::new(),
+            consumers,
+            by_rule,
+            loaded: rules,
+        }
     }
 
     /// What turns matches into episodes.

@@ -256,7 +256,7 @@ mod tests {
     use super::*;
     use crate::alert::Level;
 
-    fn config(smtp: &fake::Smtp, authority: &Authority, more: Value) -> EmailConfig {
+    fn config(smtp: &fake::Smtp, authority: &Authority, more: &Value) -> EmailConfig {
         let mut config = json!({"host": "localhost", "port": smtp.port(), "tls": {"ca": authority.ca()},
             "username": USER, "password": PASSWORD, "from": "Kubesiren <kubesiren@example.com>",
             "to": ["soc@example.com", "Ann Call <ann@example.com>"]});
@@ -267,7 +267,7 @@ mod tests {
     async fn started() -> (fake::Smtp, Authority, Email) {
         let authority = Authority::new();
         let smtp = fake::Smtp::starttls(authority.acceptor("localhost", false)).await;
-        let sink = Email::build(&config(&smtp, &authority, json!({}))).unwrap();
+        let sink = Email::build(&config(&smtp, &authority, &json!({}))).unwrap();
         (smtp, authority, sink)
     }
 
@@ -324,7 +324,7 @@ mod tests {
     async fn tls_from_the_beginning_does_as_well() {
         let authority = Authority::new();
         let smtp = fake::Smtp::tls(authority.acceptor("localhost", false)).await;
-        let sink = Email::build(&config(&smtp, &authority, json!({"security": "tls"}))).unwrap();
+        let sink = Email::build(&config(&smtp, &authority, &json!({"security": "tls"}))).unwrap();
         assert!(sink.send(&message(vec![firing("a")]), now()).await.is_ok());
         assert_eq!(smtp.mails().len(), 1);
     }
@@ -333,10 +333,10 @@ mod tests {
     #[tokio::test]
     async fn no_password_and_no_mail_goes_out_in_the_clear_or_to_somebody_else() {
         let (plain, authority) = (fake::Smtp::plain().await, Authority::new());
-        let sink = Email::build(&config(&plain, &authority, json!({}))).unwrap();
+        let sink = Email::build(&config(&plain, &authority, &json!({}))).unwrap();
         assert!(matches!(sink.send(&message(vec![firing("a")]), now()).await, Err(SendError::Retry { .. })));
         let other = fake::Smtp::starttls(Authority::new().acceptor("localhost", false)).await;
-        let sink = Email::build(&config(&other, &authority, json!({}))).unwrap();
+        let sink = Email::build(&config(&other, &authority, &json!({}))).unwrap();
         assert!(matches!(sink.send(&message(vec![firing("a")]), now()).await, Err(SendError::Retry { .. })));
         for smtp in [plain, other] {
             assert!(smtp.mails().is_empty());
@@ -365,7 +365,7 @@ mod tests {
             assert_eq!(matches!(error, SendError::Retry { .. }), retried, "{reply}: {error:?}");
             assert!(error.to_string().contains(&reply[10..]), "{error}");
         }
-        let wrong = Email::build(&config(&smtp, &authority, json!({"password": "other"}))).unwrap();
+        let wrong = Email::build(&config(&smtp, &authority, &json!({"password": "other"}))).unwrap();
         let error = wrong.send(&message(vec![firing("a")]), now()).await.unwrap_err();
         assert!(matches!(&error, SendError::Retry { reason, .. } if reason.contains("535")), "{error:?}");
         assert!(sink.send(&message(vec![firing("a")]), now()).await.is_ok());

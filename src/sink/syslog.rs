@@ -288,7 +288,7 @@ mod tests {
     use crate::alert::Level;
     use crate::store::Kind;
 
-    fn config(address: &str, more: serde_json::Value) -> SyslogConfig {
+    fn config(address: &str, more: &serde_json::Value) -> SyslogConfig {
         let mut config = serde_json::json!({"address": address});
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         serde_json::from_value(config).unwrap()
@@ -310,14 +310,14 @@ mod tests {
     async fn alerts_come_over_tls_to_a_server_that_is_who_it_says() {
         let authority = Authority::new();
         let server = fake::Syslog::tls(authority.acceptor("localhost", false)).await;
-        let tls = |ca: PathBuf| config(&server.address("localhost"), serde_json::json!({"tls": {"ca": ca}}));
+        let tls = |ca: PathBuf| config(&server.address("localhost"), &serde_json::json!({"tls": {"ca": ca}}));
         assert_eq!(send(&tls(authority.ca())).await, Ok(Sent::default()));
         assert_eq!(ids(&server.received()), ["a", "b"]);
         // Another authority's server is not spoken to, nor is one of another name.
         let error = send(&tls(Authority::new().ca())).await.unwrap_err();
         assert!(matches!(&error, SendError::Retry { reason, .. } if reason.contains("certificate")), "{error:?}");
         let server = fake::Syslog::tls(authority.acceptor("other.example", false)).await;
-        let named = config(&server.address("localhost"), serde_json::json!({"tls": {"ca": authority.ca()}}));
+        let named = config(&server.address("localhost"), &serde_json::json!({"tls": {"ca": authority.ca()}}));
         assert!(matches!(send(&named).await, Err(SendError::Retry { .. })));
         assert!(server.received().is_empty());
     }
@@ -327,7 +327,7 @@ mod tests {
         let authority = Authority::new();
         let server = fake::Syslog::tls(authority.acceptor("localhost", true)).await;
         let (cert, key) = authority.identity("kubesiren");
-        let tls = |tls| config(&server.address("localhost"), serde_json::json!({"tls": tls}));
+        let tls = |tls| config(&server.address("localhost"), &serde_json::json!({"tls": tls}));
         let without = send(&tls(serde_json::json!({"ca": authority.ca()}))).await;
         assert!(matches!(without, Err(SendError::Retry { .. })), "{without:?}");
         let with = serde_json::json!({"ca": authority.ca(), "cert": cert, "key": key});
@@ -340,7 +340,7 @@ mod tests {
         for framing in ["octet_counting", "newline"] {
             let server = fake::Syslog::tcp().await;
             let tcp = serde_json::json!({"transport": "tcp", "framing": framing});
-            assert_eq!(send(&config(&server.address("127.0.0.1"), tcp)).await, Ok(Sent::default()));
+            assert_eq!(send(&config(&server.address("127.0.0.1"), &tcp)).await, Ok(Sent::default()));
             assert_eq!(ids(&server.received()), ["a", "b"]);
         }
     }
@@ -348,7 +348,7 @@ mod tests {
     #[tokio::test]
     async fn alerts_come_over_udp_one_each() {
         let server = fake::Syslog::udp().await;
-        let udp = config(&server.address("127.0.0.1"), serde_json::json!({"transport": "udp"}));
+        let udp = config(&server.address("127.0.0.1"), &serde_json::json!({"transport": "udp"}));
         assert_eq!(send(&udp).await, Ok(Sent::default()));
         server.until(2).await;
         assert_eq!(ids(&server.received()), ["a", "b"]);
@@ -364,7 +364,7 @@ mod tests {
                 let _ = stream.read(&mut [0; 10]).await;
             }
         });
-        let error = send(&config(&address, serde_json::json!({"transport": "tcp"}))).await.unwrap_err();
+        let error = send(&config(&address, &serde_json::json!({"transport": "tcp"}))).await.unwrap_err();
         assert!(matches!(error, SendError::Retry { .. }), "{error:?}");
     }
 
@@ -374,7 +374,7 @@ mod tests {
             let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let address = socket.local_addr().unwrap().to_string();
             drop(socket);
-            let error = send(&config(&address, serde_json::json!({"transport": transport}))).await.unwrap_err();
+            let error = send(&config(&address, &serde_json::json!({"transport": transport}))).await.unwrap_err();
             assert!(matches!(&error, SendError::Retry { reason, .. } if reason.contains("refused")), "{error:?}");
         }
     }
@@ -391,7 +391,7 @@ mod tests {
             ("siem:514", serde_json::json!({"transport": "tcp", "hostname": "a b"}), "hostname"),
             ("siem:514", serde_json::json!({"transport": "tcp", "structured_data_id": "x"}), "structured_data_id"),
         ] {
-            let error = Syslog::build(&config(address, more)).err().unwrap();
+            let error = Syslog::build(&config(address, &more)).err().unwrap();
             assert!(error.contains(said), "{said}: {error}");
         }
         assert_eq!(host_of("[::1]:6514"), Ok("::1"));

@@ -129,7 +129,7 @@ impl Smtp {
                 }
                 ("DATA", _) if session.ready() => {
                     say(&mut stream, "354 end with a dot").await?;
-                    let mail = session.take(read_mail(&mut stream).await?);
+                    let mail = session.take(&read_mail(&mut stream).await?);
                     let refused = self.lock().refused.remove(".");
                     let reply = match refused {
                         Some(reply) => reply,
@@ -169,9 +169,9 @@ impl Session {
         self.mail.as_ref().is_some_and(|mail| !mail.to.is_empty())
     }
 
-    fn take(&mut self, raw: Vec<String>) -> Mail {
+    fn take(&mut self, raw: &[String]) -> Mail {
         let mut mail = self.mail.take().expect("ready");
-        (mail.headers, mail.text) = decode(&raw);
+        (mail.headers, mail.text) = decode(raw);
         mail
     }
 

@@ -83,10 +83,11 @@ impl Syslog {
                 tokio::spawn(async move {
                     match acceptor {
                         None => server.listen(stream).await,
-                        Some(acceptor) => match acceptor.accept(stream).await {
-                            Ok(stream) => server.listen(stream).await,
-                            Err(_) => {}
-                        },
+                        Some(acceptor) => {
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                server.listen(stream).await;
+                            }
+                        }
                     }
                 });
             }

@@ -15,9 +15,11 @@ use crate::metrics::{Metrics, Rejected};
 use crate::pipeline::{IngestError, Part};
 
 /// A batch takes messages up to this size; one that is larger is a batch of its own.
-const BATCH_BYTES: usize = 512 << 10;
+const BATCH_BYTES: usize = 1 << 20;
 /// And up to this many.
-const BATCH_MESSAGES: usize = 2_000;
+const BATCH_MESSAGES: usize = 4_000;
+/// Batches on their way at once, for each processor: most of the time that one takes is waiting for the journal.
+const BATCHES_EACH: usize = 4;
 /// Memory of batches that is kept for the next ones.
 const SPARE_MAX: usize = 8;
 /// A batch that had to grow larger than this is not kept.
@@ -167,7 +169,7 @@ struct Inner<I> {
     state: Mutex<State>,
     /// Something was finished.
     changed: Condvar,
-    /// Batches at once: no more than there are processors.
+    /// One for each batch on its way.
     workers: Semaphore,
     ingest: I,
     source: Arc<str>,
@@ -184,7 +186,7 @@ impl<I: Intake> Lanes<I> {
         let inner = Inner {
             state: Mutex::default(),
             changed: Condvar::new(),
-            workers: Semaphore::new(workers),
+            workers: Semaphore::new(workers * BATCHES_EACH),
             ingest,
             source,
             max_body,
