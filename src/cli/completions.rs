@@ -73,6 +73,13 @@ struct Place {
     option: Option<String>,
 }
 
+impl Place {
+    /// What the script for bash calls the command.
+    fn case(&self) -> String {
+        format!("kubesiren__subcmd__{}", self.command.join("__subcmd__"))
+    }
+}
+
 fn find(command: &clap::Command, path: &mut Vec<String>, places: &mut Vec<Place>) {
     let named = |arg: &&clap::Arg| arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == RULE));
     for arg in command.get_arguments().filter(named) {
@@ -87,18 +94,20 @@ fn find(command: &clap::Command, path: &mut Vec<String>, places: &mut Vec<Place>
 
 fn bash(script: &str, places: &[Place]) -> String {
     let mut out = String::from(BASH);
-    let mut names_rule = false;
+    // The case that a line stands in: of an option, or of a command.
+    let mut case = "";
     for line in script.lines() {
-        let line = if names_rule {
+        let option = places.iter().any(|place| place.option.as_deref() == Some(case));
+        let command = || places.iter().any(|place| place.option.is_none() && place.case() == case);
+        let line_with_rules = if option {
             line.replace("compgen -f \"${cur}\"", "compgen -W \"$(_kubesiren_rules)\" -- \"${cur}\"")
-        } else if line.trim_start().starts_with("opts=") {
-            ["<RULE>", "[RULE]"].iter().fold(line.to_owned(), |line, name| line.replace(name, "$(_kubesiren_rules)"))
+        } else if line.trim_start().starts_with("opts=") && command() {
+            format!("{} $(_kubesiren_rules)\"", line.trim_end_matches('"'))
         } else {
             line.to_owned()
         };
-        let option = line.trim().strip_suffix(')');
-        names_rule = places.iter().any(|place| place.option.is_some() && place.option.as_deref() == option);
-        out.push_str(&line);
+        case = line.trim().strip_suffix(')').unwrap_or_default();
+        out.push_str(&line_with_rules);
         out.push('\n');
     }
     out
@@ -155,7 +164,6 @@ mod tests {
         find(&command, &mut Vec::new(), &mut places);
         assert!(places.len() >= 7, "{}", places.len());
         let places = places.len();
-        // One more for the function itself; an option has a short description in one place, a positional in another.
         let count = |shell, call: &str| script(shell).matches(call).count();
         assert_eq!(count(Shell::Bash, "$(_kubesiren_rules)"), places);
         assert_eq!(count(Shell::Zsh, ":_kubesiren_rules'"), places);
