@@ -70,7 +70,7 @@ impl FromStr for Level {
 }
 
 /// Whether the episode behind an alert still goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// The episode is open.
@@ -79,8 +79,14 @@ pub enum Status {
     Resolved,
 }
 
+/// The JSON Schema of an alert, for whoever reads it: `required` is what is always written.
+#[must_use]
+pub fn schema() -> schemars::Schema {
+    schemars::generate::SchemaSettings::default().for_serialize().into_generator().into_root_schema_for::<Alert>()
+}
+
 /// One episode of one rule, cluster and group.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Alert {
     /// A pure function of rule, cluster, group and the evidence that opened the episode: 32 hex digits.
     pub id: String,
@@ -114,7 +120,7 @@ pub struct Alert {
 }
 
 /// What a timeline says of one rule.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
     /// Event time of its first match in the episode.
     pub time: Timestamp,
@@ -142,7 +148,7 @@ impl Step {
 }
 
 /// A rule, as short as people know it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RuleName {
     /// The rule's id.
     pub id: String,
@@ -153,7 +159,7 @@ pub struct RuleName {
 }
 
 /// What an alert says of its rule.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RuleInfo {
     /// The rule's id (a UUID for Sigma rules, the name for Falco's).
     pub id: String,
@@ -173,7 +179,7 @@ pub struct RuleInfo {
 }
 
 /// The parts of an audit event that an alert carries: the envelope, never a body.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventExcerpt {
     /// Chosen by the client: any characters, bounded in length here.
@@ -208,7 +214,7 @@ pub struct EventExcerpt {
 }
 
 /// A user of the API server, without the `extra` map.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct User {
     /// Absent on a 401.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -219,7 +225,7 @@ pub struct User {
 }
 
 /// The object a request addresses.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ObjectRef {
     /// Plural name.
@@ -243,7 +249,7 @@ pub struct ObjectRef {
 }
 
 /// The parts of the response status that are safe to show.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ResponseStatus {
     /// The HTTP code.
     #[serde(default, skip_serializing_if = "Option::is_none")]

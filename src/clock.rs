@@ -3,10 +3,12 @@
 //! Everything that decides (windows, episodes, retries) takes the time as an argument, so that tests and
 //! replays are deterministic.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Microseconds since the Unix epoch, UTC: the resolution of `stageTimestamp`.
@@ -99,6 +101,20 @@ impl fmt::Display for Timestamp {
             Ok(time) => write!(f, "{time:.6}"),
             Err(_) => f.write_str("invalid time"),
         }
+    }
+}
+
+impl JsonSchema for Timestamp {
+    fn schema_name() -> Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "format": "date-time"})
     }
 }
 

@@ -40,6 +40,8 @@ mod envelopes;
 mod evasion;
 #[path = "it/falco.rs"]
 mod falco;
+#[path = "it/fences.rs"]
+mod fences;
 #[path = "it/file.rs"]
 mod file;
 #[path = "it/gates.rs"]
@@ -75,6 +77,8 @@ mod policy;
 mod prometheus;
 #[path = "it/random.rs"]
 mod random;
+#[path = "it/reference.rs"]
+mod reference;
 #[path = "it/reload.rs"]
 mod reload;
 #[path = "it/replay.rs"]

@@ -1,14 +1,8 @@
-//! What the documentation shows is what happens.
+//! What the documentation says is so: names, defaults and tables. Its blocks are run in `fences`.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
-
-fn kubesiren(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kubesiren"));
-    command.args(args).env("NO_COLOR", "1").current_dir(env!("CARGO_MANIFEST_DIR"));
-    command.output().expect("the program can be started")
-}
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a document")
@@ -20,64 +14,8 @@ fn said(output: &Output) -> String {
 
 /// The blocks of a document in one language.
 fn blocks<'t>(text: &'t str, language: &str) -> Vec<&'t str> {
-    let begins = |block: &&'t str| block.starts_with(&format!("{language}\n"));
-    text.split("```").skip(1).step_by(2).filter(begins).map(|block| &block[language.len() + 1..]).collect()
-}
-
-#[test]
-fn the_example_rules_are_right_and_pass_their_cases() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let text = read("docs/rules.md");
-    let mut files = 0;
-    for block in blocks(&text, "yaml") {
-        let name = block.lines().next().and_then(|line| line.strip_prefix("# ")).expect("a block begins with its name");
-        fs::write(folder.path().join(name), block).expect("written");
-        files += 1;
-    }
-    assert_eq!(files, 5);
-    let folder = folder.path().to_str().expect("UTF-8");
-    let checked = kubesiren(&["rules", "check", folder]);
-    assert!(said(&checked).starts_with("1 rule, 1 correlation, no mistakes"), "{}", said(&checked));
-    let tested = kubesiren(&["rules", "test", folder]);
-    assert!(tested.status.success(), "{}", said(&tested));
-}
-
-#[test]
-fn the_readme_shows_what_a_scan_of_the_sample_prints() {
-    let scan = kubesiren(&["scan", "--format", "table", "samples/attack.jsonl"]);
-    let text = read("README.md");
-    let shown = blocks(&text, "text").into_iter().find(|block| block.contains(" alerts in ")).expect("the output");
-    let said = said(&scan);
-    let mut rest = said.as_str();
-    for line in shown.lines().filter(|line| *line != "…") {
-        // How long it took differs.
-        let line = line.rsplit_once(", ").filter(|(_, time)| time.ends_with(" s")).map_or(line, |(line, _)| line);
-        let at = rest.find(line).unwrap_or_else(|| panic!("`{line}` is not next in:\n{said}"));
-        rest = &rest[at + line.len()..];
-    }
-}
-
-#[test]
-fn the_example_correlations_are_right() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let text = read("docs/correlations.md");
-    for block in blocks(&text, "yaml") {
-        let name = block.lines().next().and_then(|line| line.strip_prefix("# ")).expect("a block begins with its name");
-        fs::write(folder.path().join(name), block).expect("written");
-    }
-    let checked = kubesiren(&["rules", "check", folder.path().to_str().expect("UTF-8")]);
-    assert!(said(&checked).starts_with("3 rules, 6 correlations, no mistakes"), "{}", said(&checked));
-}
-
-#[test]
-fn the_example_of_a_falco_rule_is_right() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let text = read("docs/falco.md");
-    let block = blocks(&text, "yaml").into_iter().find(|block| block.contains("- rule:")).expect("a rule");
-    let file = folder.path().join("images.yaml");
-    fs::write(&file, block).expect("written");
-    let checked = kubesiren(&["rules", "check", file.to_str().expect("UTF-8")]);
-    assert!(said(&checked).starts_with("1 rule, 0 correlations, no mistakes"), "{}", said(&checked));
+    let blocks = text.split("```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'));
+    blocks.filter(|(info, _)| info.split(' ').next() == Some(language)).map(|(_, text)| text).collect()
 }
 
 #[test]
@@ -192,6 +130,31 @@ fn every_test_that_the_page_on_evasion_names_is_there() {
     assert!(named > 30, "{named}");
 }
 
+/// Every answer to a threat names a test or a file, and these are there.
+#[test]
+fn every_answer_to_a_threat_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let code = sources(&root.join("src")) + &sources(&root.join("tests"));
+    let text = read("docs/threat-model.md");
+    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what they try"));
+    let mut named = 0;
+    for row in rows {
+        let places = row.rsplit('|').nth(1).expect("a last column");
+        let places: Vec<_> = places.split('`').skip(1).step_by(2).collect();
+        assert!(!places.is_empty(), "no place: {row}");
+        for place in places {
+            let there =
+                if place.contains('/') { root.join(place).exists() } else { code.contains(&format!("fn {place}(")) };
+            assert!(there, "{place}");
+            named += 1;
+        }
+    }
+    assert!(named > 40, "{named}");
+    for name in ["all_is_well_while_everything_works_and_no_longer", "unsafe_code_stands_in_one_place"] {
+        assert!(text.contains(&format!("`{name}`")) && code.contains(&format!("fn {name}(")), "{name}");
+    }
+}
+
 #[test]
 fn the_page_on_watching_names_what_there_is() {
     let (text, metrics) = (read("docs/watching.md"), read("src/metrics.rs"));
@@ -203,22 +166,6 @@ fn the_page_on_watching_names_what_there_is() {
         named += 1;
     }
     assert!(named > 10, "{named}");
-    let folder = tempfile::tempdir().expect("a folder");
-    let configurations = blocks(&text, "yaml").into_iter().filter(|block| !block.starts_with("route:"));
-    for (n, block) in configurations.enumerate() {
-        let file = folder.path().join(format!("{n}.yaml"));
-        fs::write(&file, block).expect("written");
-        let checked = kubesiren(&["config", "check", "--offline", file.to_str().expect("UTF-8")]);
-        assert!(checked.status.success(), "{block}{}", said(&checked));
-    }
-}
-
-#[test]
-fn the_page_on_audit_policies_shows_what_a_check_prints() {
-    let checked = kubesiren(&["policy", "check", "--format", "table", "deploy/audit-policy.yaml"]);
-    let (text, said) = (read("docs/audit-policy.md"), said(&checked));
-    let shown = blocks(&text, "text").into_iter().next().expect("the output");
-    assert!(said.contains(shown), "{shown}\nis not in\n{said}");
 }
 
 /// What the page on deployment shows: values that the chart takes, and files that are what they are named after.

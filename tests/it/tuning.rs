@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::fences::blocks_of;
 use super::support::{Daemon, WEBHOOK, configure, quiet_event, recording, run, scan, skipped, text_at, until};
 
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/attack.jsonl");
@@ -16,11 +17,10 @@ fn page() -> String {
 
 /// The page's blocks of YAML by the name in their first line.
 fn examples() -> BTreeMap<String, String> {
-    let text = page();
-    let blocks = text.split("```yaml\n").skip(1).filter_map(|block| block.split("```").next());
+    let blocks = blocks_of("docs/tuning.md").into_iter().filter(|block| block.info.starts_with("yaml "));
     let named = blocks.map(|block| {
-        let name = block.lines().next().and_then(|line| line.strip_prefix("# ")).expect("a block begins with its name");
-        (name.to_owned(), block.to_owned())
+        let name = block.text.lines().next().and_then(|line| line.strip_prefix("# "));
+        (name.expect("a block begins with its name").to_owned(), block.text)
     });
     named.collect()
 }
