@@ -10,7 +10,7 @@ use super::access::{Caller, Role};
 use super::answer::Answer;
 use super::{AdminState, query};
 use crate::clock::{self, Timestamp};
-use crate::store::{Backlog, Deed, Handling, Listed, StoreError};
+use crate::store::{Arrived, Backlog, Deed, Handling, Listed, StoreError};
 
 /// How long an answer waits for the store.
 const STORE_TIME: Duration = Duration::from_secs(10);
@@ -27,6 +27,12 @@ pub(super) async fn alerts(state: &AdminState, query: &str) -> Answer {
         Err(words) => return error(StatusCode::BAD_REQUEST, &words),
     };
     let limit = query.limit;
+    if query.after.is_some() {
+        return match within_time(state.store.arrived(query)).await {
+            Ok(arrived) => Answer::json_text(StatusCode::OK, arrivals(&arrived)),
+            Err(answer) => answer,
+        };
+    }
     match within_time(state.store.listed(query)).await {
         Ok(alerts) => Answer::json_text(StatusCode::OK, page(&alerts, limit)),
         Err(answer) => answer,
@@ -155,6 +161,11 @@ fn page(alerts: &[Listed], limit: usize) -> String {
     }
     page.push('}');
     page
+}
+
+/// One page in the order of arrival, and what to ask for `after` next.
+fn arrivals(arrived: &Arrived) -> String {
+    format!(r#"{{"alerts":{},"place":{}}}"#, array(&arrived.alerts), arrived.place)
 }
 
 fn array(alerts: &[Listed]) -> String {

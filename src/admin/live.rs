@@ -40,7 +40,9 @@ pub(super) fn stream(store: &Store, places: &Arc<Semaphore>, stop: &Cancellation
 async fn tell(store: Store, pieces: mpsc::Sender<Bytes>, _place: OwnedSemaphorePermit, stop: CancellationToken) {
     let mut changes = store.alert_changes();
     let telling = async {
-        let mut piece = Bytes::from_static(b"retry: 2000\nevent: ready\ndata: {}\n\n");
+        // Where the order of arrival stands: who has been away knows what to ask for.
+        let Ok(place) = store.arrival().await else { return };
+        let mut piece = Bytes::from(format!("retry: 2000\nevent: ready\ndata: {{\"place\":{place}}}\n\n"));
         while pieces.send(piece).await.is_ok() {
             sleep(PACE).await;
             piece = tokio::select! {

@@ -22,13 +22,17 @@ const VALUE_MAX: usize = 4_096;
 const FILTERS: [&str; 12] =
     ["since", "until", "level", "rule", "cluster", "user", "namespace", "verb", "object", "handling", "silenced", "q"];
 /// Those of the listing alone.
-const LISTING: [&str; 2] = ["limit", "cursor"];
+const LISTING: [&str; 3] = ["limit", "cursor", "after"];
 /// That of the figures alone.
 const FIGURES: [&str; 1] = ["bars"];
 
 /// The query string of `/api/v1/alerts`; the error names every mistake.
 pub(super) fn listing(query: &str, now: Timestamp) -> Result<AlertQuery, String> {
-    Ok(parse(query, &LISTING, now)?.query)
+    let query = parse(query, &LISTING, now)?.query;
+    if query.before.is_some() && query.after.is_some() {
+        return Err("`cursor` goes back in time, `after` on in the order of arrival: give one of them".to_owned());
+    }
+    Ok(query)
 }
 
 /// The query string of `/api/v1/figures`: which alerts, and in how many bars.
@@ -92,6 +96,10 @@ fn set(parsed: &mut Parsed, name: &str, value: &str, now: Timestamp) -> Result<(
         "q" => query.text = text(),
         "limit" => query.limit = number(name, value, LIMIT_MAX)?,
         "bars" => parsed.bars = number(name, value, BARS_MAX)?,
+        "after" => {
+            let place = value.parse().ok().filter(|place| *place >= 0);
+            query.after = Some(place.ok_or("`after` must be the `place` of an answer, or of the stream")?);
+        }
         _ => query.before = Some(parse_cursor(value)?),
     }
     Ok(())
@@ -148,6 +156,7 @@ mod tests {
             text: text("x&y"),
             limit: 7,
             before: Some((Timestamp(5), "abc".to_owned())),
+            after: None,
         };
         assert_eq!(query, Ok(expected));
         assert_eq!(listing("", NOW).map(|query| query.limit), Ok(LIMIT_DEFAULT));
@@ -176,6 +185,9 @@ mod tests {
         ] {
             assert!(wrong.contains(part), "{part} in {wrong}");
         }
+        assert_eq!(listing("after=7", NOW).map(|query| query.after), Ok(Some(7)));
+        assert!(listing("after=7&cursor=5.a", NOW).unwrap_err().contains("give one of them"));
+        assert!(listing("after=-7", NOW).unwrap_err().contains("`after` must"));
         assert!(figures("bars=0", NOW).unwrap_err().contains("`bars` must"));
         assert!(listing(&format!("q={}", "x".repeat(5_000)), NOW).unwrap_err().contains("longer than"));
     }

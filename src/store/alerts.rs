@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, Row, Rows, params_from_iter};
 
-use super::{AlertQuery, Handling, Listed, Related, StoreError, outbox};
+use super::{AlertQuery, Arrived, Handling, Listed, Related, StoreError, outbox};
 use crate::alert::{Alert, CANARY, Level};
 
 /// Related alerts of a kind.
@@ -50,6 +50,32 @@ pub(super) fn listed(connection: &Connection, query: &AlertQuery) -> Result<Vec<
     let mut select = connection.prepare_cached(&sql)?;
     let rows = select.query_map(params_from_iter(values), listed_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Alerts that answer the query and arrived after its place, in the order of arrival: a row keeps its number, however often
+/// the alert changes. Where the place is one of another database, all of this one is new.
+pub(super) fn arrived(connection: &Connection, query: &AlertQuery) -> Result<Arrived, StoreError> {
+    let newest = newest(connection)?; // First: what comes meanwhile is for the next time.
+    let after = query.after.filter(|after| *after <= newest).unwrap_or(0);
+    let mut filter = Filter::new(query);
+    filter.sql.push_str(" AND rowid > ? AND rowid <= ?");
+    filter.values.extend([Sql::from(after), Sql::from(newest)]);
+    let limit = query.limit.min(AlertQuery::LIMIT_MAX);
+    let sql = format!(
+        "SELECT time, id, body, handling, silence, rowid FROM alerts NOT INDEXED WHERE 1{} ORDER BY rowid LIMIT {limit}",
+        filter.sql
+    );
+    let mut select = connection.prepare_cached(&sql)?;
+    let rows = select.query_map(params_from_iter(filter.values), |row| Ok((listed_row(row)?, row.get(5)?)))?;
+    let rows: Vec<(Listed, i64)> = rows.collect::<Result<_, _>>()?;
+    let place = rows.last().filter(|_| rows.len() >= limit).map_or(newest, |(_, place)| *place);
+    Ok(Arrived { alerts: rows.into_iter().map(|(alert, _)| alert).collect(), place })
+}
+
+/// The place of the alert that arrived last.
+pub(super) fn newest(connection: &Connection) -> Result<i64, StoreError> {
+    let mut select = connection.prepare_cached("SELECT coalesce(max(rowid), 0) FROM alerts")?;
+    Ok(select.query_row([], |row| row.get(0))?)
 }
 
 /// One of them.

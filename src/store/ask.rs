@@ -36,6 +36,8 @@ pub struct AlertQuery {
     pub limit: usize,
     /// Only what comes after this `(time, id)` in the listing: the last one of the previous page.
     pub before: Option<(Timestamp, String)>,
+    /// Only what arrived after this place, in the order of arrival. Event time says nothing of it: a log may come late.
+    pub after: Option<i64>,
 }
 
 impl AlertQuery {
@@ -60,6 +62,7 @@ impl Default for AlertQuery {
             text: None,
             limit: 100,
             before: None,
+            after: None,
         }
     }
 }
@@ -109,6 +112,15 @@ pub struct Listed {
     pub silence: Option<i64>,
 }
 
+/// Alerts in the order in which they arrived.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arrived {
+    /// The oldest first.
+    pub alerts: Vec<Listed>,
+    /// The place up to which there is nothing else that answers the query.
+    pub place: i64,
+}
+
 /// Other alerts that may belong to the same story, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Related {
@@ -119,7 +131,7 @@ pub struct Related {
 }
 
 /// How many alerts there are of what.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Figures {
     /// All of them.
     pub total: u64,
@@ -144,7 +156,7 @@ pub struct Figures {
 }
 
 /// Alerts of one span of time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bar {
     /// Where the span begins.
     pub from: Timestamp,
@@ -153,7 +165,7 @@ pub struct Bar {
 }
 
 /// Alerts of one value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// The rule's id, the user's name and so on.
     pub value: String,
@@ -165,7 +177,7 @@ pub struct Count {
 }
 
 /// Something that somebody did about an alert.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deed {
     /// Wall clock.
     pub at: Timestamp,
@@ -203,7 +215,7 @@ pub struct Conditions {
 }
 
 /// A silence that begins.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewSilence {
     /// What is hidden.
     pub conditions: Conditions,
@@ -218,7 +230,7 @@ pub struct NewSilence {
 }
 
 /// A silence, in force or over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Silence {
     /// Its number.
     pub id: i64,

@@ -17,8 +17,8 @@ use super::outbox::{Handed, Settled};
 use super::readers::Readers;
 use super::writer::{Outcome, Work, Writer};
 use super::{
-    AlertQuery, Append, Backlog, Commit, DeadLetter, Deed, Delivery, Figures, FilePosition, JournalBatch, Limits,
-    Listed, NewSilence, Progress, Pruned, Reached, Received, Related, Settlement, Silence, StoreError, alerts,
+    AlertQuery, Append, Arrived, Backlog, Commit, DeadLetter, Deed, Delivery, Figures, FilePosition, JournalBatch,
+    Limits, Listed, NewSilence, Progress, Pruned, Reached, Received, Related, Settlement, Silence, StoreError, alerts,
     baselines, figures, journal, outbox, received, schema, triage,
 };
 use crate::alert::Alert;
@@ -212,6 +212,16 @@ impl Store {
     /// The same as [`Store::alerts`] for whoever passes them on, with what people did about them.
     pub async fn listed(&self, query: AlertQuery) -> Result<Vec<Listed>, StoreError> {
         self.look(move |connection| alerts::listed(connection, &query)).await
+    }
+
+    /// Alerts that answer `query` in the order in which they arrived, after the place that it names.
+    pub async fn arrived(&self, query: AlertQuery) -> Result<Arrived, StoreError> {
+        self.look(move |connection| alerts::arrived(connection, &query)).await
+    }
+
+    /// The place of the alert that arrived last.
+    pub async fn arrival(&self) -> Result<i64, StoreError> {
+        self.inner.readers.run(alerts::newest).await
     }
 
     /// Runs a read that may take long, behind others of its kind.

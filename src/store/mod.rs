@@ -35,7 +35,9 @@ use crate::engine::RuleSet;
 
 pub use crate::alert::Kind;
 
-pub use ask::{AlertQuery, Bar, Conditions, Count, Deed, Figures, Handling, Listed, NewSilence, Related, Silence};
+pub use ask::{
+    AlertQuery, Arrived, Bar, Conditions, Count, Deed, Figures, Handling, Listed, NewSilence, Related, Silence,
+};
 
 pub use embedded::Store;
 

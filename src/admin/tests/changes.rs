@@ -73,9 +73,18 @@ async fn what_happens_is_told_live() {
             heard.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().expect("more")).unwrap());
         }
     };
-    hear("event: ready").await;
+    hear("event: ready\ndata: {\"place\":0}\n\n").await;
     filled(&admin).await;
     hear("event: alerts\ndata: {\"change\":1}\n\n").await;
+    // What it is, is asked for in the order of arrival.
+    let (_, page) = json(admin.get("/api/v1/alerts?after=0&limit=2")).await;
+    assert_eq!(
+        (&page["alerts"][0]["id"], &page["alerts"][1]["id"], &page["place"]),
+        (&json!("a1"), &json!("a2"), &json!(2))
+    );
+    let (_, page) = json(admin.get("/api/v1/alerts?after=2")).await;
+    assert_eq!((&page["alerts"][0]["id"], &page["place"]), (&json!("a3"), &json!(3)));
+    assert_eq!(json(admin.get("/api/v1/alerts?after=3")).await, (200, json!({"alerts": [], "place": 3})));
     assert_eq!(
         admin.client.head(format!("http://{}/api/v1/stream", admin.address)).send().await.unwrap().status(),
         405

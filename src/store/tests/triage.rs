@@ -100,6 +100,32 @@ async fn an_empty_store_has_figures_too() {
 }
 
 #[tokio::test]
+async fn alerts_come_in_the_order_of_arrival_whatever_their_times() {
+    let (_dir, store) = open();
+    filled(&store, 5).await;
+    let start = store.arrival().await.unwrap();
+    assert_eq!(start, 5);
+    let ids = |arrived: &Arrived| arrived.alerts.iter().map(|alert| alert.id.clone()).collect::<Vec<_>>();
+    let after = |place| AlertQuery { after: Some(place), limit: 2, ..AlertQuery::default() };
+    assert_eq!(store.arrived(after(start)).await.unwrap(), Arrived { alerts: Vec::new(), place: 5 });
+    // The older one comes later; then one that is known grows, which makes no new one of it.
+    let late = [varied(9), varied(8), varied(7)];
+    for alert in &late {
+        store.commit(commit(vec![change(alert, Kind::Firing, &[])])).await.unwrap();
+    }
+    store.commit(commit(vec![change(&grown(&varied(1), 9), Kind::Update, &[])])).await.unwrap();
+    let page = store.arrived(after(start)).await.unwrap();
+    assert_eq!((ids(&page), page.place), (vec![late[0].id.clone(), late[1].id.clone()], 7));
+    let page = store.arrived(after(page.place)).await.unwrap();
+    assert_eq!((ids(&page), page.place), (vec![late[2].id.clone()], 8));
+    // What a filter leaves out need not be looked at again.
+    let nobody = AlertQuery { user: Some("nobody".to_owned()), ..after(start) };
+    assert_eq!(store.arrived(nobody).await.unwrap(), Arrived { alerts: Vec::new(), place: 8 });
+    // A place that this database has not come to is one of another: here everything is new.
+    assert_eq!(ids(&store.arrived(after(99)).await.unwrap()), [varied(0).id, varied(1).id]);
+}
+
+#[tokio::test]
 async fn what_people_do_is_kept_with_who_did_it() {
     let (dir, store) = open();
     filled(&store, 3).await;
