@@ -44,6 +44,7 @@ use self::access::Caller;
 pub use self::access::Proxy;
 use self::answer::Answer;
 pub use self::health::{Health, Unready};
+pub use self::page::STYLE;
 use self::routes::Route;
 use crate::clock::{self, Timestamp};
 use crate::metrics::{Metrics, OPENMETRICS, PLAIN_TEXT};

@@ -10,6 +10,9 @@ use http::request::Parts;
 
 use super::answer::{Answer, gzip, takes_gzip};
 
+/// How the page looks, for what is to look like it.
+pub const STYLE: &str = include_str!("page/style.css");
+
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";

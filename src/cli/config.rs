@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use serde_json::json;
 
-use super::{Outcome, out};
+use super::output::{Words, json_line};
+use super::{Failure, Outcome, out};
 use crate::config::{self, Config, DEFAULT_YAML, Depth};
 use crate::text::counted;
 
@@ -44,30 +46,53 @@ pub struct CheckArgs {
     /// Look at the text alone: open no file, look up no host.
     #[arg(long)]
     pub offline: bool,
+    /// In words, or one object for each mistake and one for the whole.
+    #[command(flatten)]
+    pub output: Words,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
     match &args.command {
-        ConfigCommand::Check(args) => check(args)?,
+        ConfigCommand::Check(args) => return check(args),
         ConfigCommand::Default => out::stdout().write_all(DEFAULT_YAML.as_bytes())?,
         ConfigCommand::Schema => writeln!(out::stdout(), "{}", serde_json::to_string_pretty(&config::schema())?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(args: &CheckArgs) -> Result<(), super::Failure> {
+fn check(args: &CheckArgs) -> Outcome {
+    let read = read(args);
+    if !args.output.is_json() {
+        writeln!(out::stdout(), "{} is fine: {}", args.file.display(), summary(&read?))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut verdict = json!({"file": args.file, "fine": read.is_ok()});
+    match read {
+        Ok(config) => {
+            for (name, count) in
+                [("sources", config.sources.len()), ("sinks", config.sinks.len()), ("routes", config.routes.len())]
+            {
+                verdict[name] = count.into();
+            }
+        }
+        Err(Failure::Findings(findings)) => out::json_findings(&findings)?,
+        Err(failure) => return Err(failure),
+    }
+    let code = if verdict["fine"] == true { ExitCode::SUCCESS } else { ExitCode::from(2) };
+    json_line(&mut out::stdout(), &verdict)?;
+    Ok(code)
+}
+
+fn read(args: &CheckArgs) -> Result<Config, Failure> {
     let depth = if args.offline { Depth::Text } else { Depth::Hosts };
     let environment = super::environment();
-    let config = if args.file.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text)?;
-        config::parse(Path::new("<stdin>"), &text, &environment, depth)?
-    } else {
-        config::load(Some(&args.file), &environment, depth)?
-    };
-    writeln!(out::stdout(), "{} is fine: {}", args.file.display(), summary(&config))?;
-    Ok(())
+    if args.file.as_os_str() != "-" {
+        return Ok(config::load(Some(&args.file), &environment, depth)?);
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text)?;
+    Ok(config::parse(Path::new("<stdin>"), &text, &environment, depth)?)
 }
 
 fn summary(config: &Config) -> String {

@@ -2,6 +2,8 @@
 //!
 //! Each command is one file: an `Args` struct and `run`, which answers the exit code. [`Failure`] is exit code 2.
 
+pub mod alerts;
+pub mod client;
 pub mod completions;
 pub mod config;
 pub mod demo;
@@ -9,12 +11,17 @@ pub mod logging;
 pub mod man;
 pub mod out;
 pub mod outbox;
+pub mod output;
 pub mod policy;
 pub mod replay;
+mod report;
 pub mod rules;
 pub mod run;
 pub mod scan;
+pub mod silence;
 pub mod sinks;
+pub mod tail;
+pub mod top;
 
 use std::process::ExitCode;
 
@@ -90,6 +97,14 @@ pub enum Command {
     Run(run::Args),
     /// Find alerts in audit logs and exit.
     Scan(scan::Args),
+    /// Look at what a running daemon found; acknowledge it, close it.
+    Alerts(alerts::Args),
+    /// Show alerts of a running daemon as they are found.
+    Tail(Box<tail::Args>),
+    /// Watch a running daemon: what comes in, what is found, what goes out.
+    Top(top::Args),
+    /// Keep alerts that are known from the sinks for a while.
+    Silence(silence::Args),
     /// Send recorded events to a webhook or a topic.
     Replay(replay::Args),
     /// Try a sink.
@@ -161,6 +176,10 @@ fn dispatch(cli: &Cli) -> Outcome {
         Command::Run(args) => run::run(args, cli.globals),
         Command::Sinks(args) => sinks::run(args),
         Command::Scan(args) => scan::run(args, cli.globals),
+        Command::Alerts(args) => alerts::run(args, cli.globals),
+        Command::Tail(args) => tail::run(args, cli.globals),
+        Command::Top(args) => top::run(args),
+        Command::Silence(args) => silence::run(args, cli.globals),
         Command::Replay(args) => replay::run(args),
         Command::Outbox(args) => outbox::run(args, cli.globals),
         Command::Config(args) => config::run(args),
@@ -223,6 +242,10 @@ mod tests {
             ("scan", <scan::Args as clap::Args>::augment_args),
             ("sinks", <sinks::Args as clap::Args>::augment_args),
             ("outbox", <outbox::Args as clap::Args>::augment_args),
+            ("alerts", <alerts::Args as clap::Args>::augment_args),
+            ("tail", <tail::Args as clap::Args>::augment_args),
+            ("top", <top::Args as clap::Args>::augment_args),
+            ("silence", <silence::Args as clap::Args>::augment_args),
         ] {
             leaves(&with(clap::Command::new(name)), &mut found);
         }

@@ -1,6 +1,6 @@
 //! `kubesiren outbox`: what the sinks were not told, and what to do about it.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::scan::Format;
+use super::output::{Format, Output, json_line};
 use super::{Failure, Globals, Outcome, out};
 use crate::alert::{Alert, Kind};
 use crate::clock::{self, Timestamp};
@@ -72,9 +72,9 @@ pub struct ListArgs {
     /// At most so many, the oldest first.
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     pub limit: usize,
-    /// A table on a terminal, JSON lines otherwise.
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub format: Option<Format>,
+    /// How.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// `kubesiren outbox retry`
@@ -184,14 +184,9 @@ fn list(args: &ListArgs, globals: Globals) -> Outcome {
     if count == 0 {
         return args.selection.nothing(globals);
     }
-    let usual = if std::io::stdout().is_terminal() { Format::Table } else { Format::Json };
     let mut out = out::stdout();
-    match args.format.unwrap_or(usual) {
-        Format::Json => {
-            for one in &unsent {
-                writeln!(out, "{}", serde_json::to_string(&line(one))?)?;
-            }
-        }
+    match args.output.format() {
+        Format::Json => unsent.iter().try_for_each(|one| json_line(&mut out, &line(one)))?,
         Format::Table => table(&mut out, &unsent)?,
     }
     out.flush()?;

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::rules::{Format, PlaceholderArgs};
+use super::output::{Format, Output};
+use super::rules::PlaceholderArgs;
 use super::{Failure, Globals, Outcome};
 use crate::config::{self, Depth};
 use crate::rule::{self, Profile, Rules};
@@ -55,7 +56,7 @@ pub struct Selection {
     #[arg(long, value_name = "PROFILE")]
     pub profile: Option<Profile>,
     /// Leave this rule out, by id or title; may be given several times.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "RULE")]
     pub disable: Vec<String>,
     /// What stands for the placeholders in them.
     #[command(flatten)]
@@ -85,9 +86,9 @@ pub struct CheckArgs {
     /// Which rules.
     #[command(flatten)]
     pub selection: Selection,
-    /// Tables on a terminal, JSON lines otherwise.
-    #[arg(long, short = 'o', visible_alias = "output", value_enum, value_name = "FORMAT")]
-    pub format: Option<Format>,
+    /// How.
+    #[command(flatten)]
+    pub output: Output,
     /// Tell too what it would write of the events in this log; may be given several times.
     #[arg(long, value_name = "FILE")]
     pub estimate: Vec<PathBuf>,

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use clap::Subcommand;
 
-pub use super::scan::Format;
+pub use super::output::Format;
+use super::output::{Output, Words};
 use super::{Failure, Globals, Outcome};
 use crate::alert::{Level, RuleInfo};
 use crate::diagnose::closest;
@@ -40,7 +41,7 @@ pub enum RulesCommand {
     Show(ShowArgs),
     /// List every mistake in rule files.
     #[command(after_help = "Example:\n  kubesiren rules check detections/")]
-    Check(PathsArgs),
+    Check(CheckArgs),
     /// Run the *.test.yml beside the rules.
     #[command(after_help = "Example:\n  kubesiren rules test detections/\n  kubesiren rules test --mutate detections/")]
     Test(TestArgs),
@@ -155,20 +156,26 @@ pub struct ListArgs {
     /// List the named lists that rules use instead, with what is in them and where it comes from.
     #[arg(long = "lists", conflicts_with_all = ["min_level", "profile"])]
     pub show_lists: bool,
-    /// A table on a terminal, JSON lines otherwise.
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub format: Option<Format>,
+    /// Ids and titles alone, for shells that complete them.
+    #[arg(long, hide = true, conflicts_with = "show_lists")]
+    pub ids: bool,
+    /// How.
+    #[command(flatten)]
+    pub output: Output,
 }
 
-/// `kubesiren rules show ID`
+/// `kubesiren rules show RULE`
 #[derive(Debug, clap::Args)]
 pub struct ShowArgs {
     /// The rule's id, or the first characters of it, or its title.
-    #[arg(value_name = "ID")]
+    #[arg(id = "RULE", value_name = "RULE")]
     pub id: String,
     /// Which rules.
     #[command(flatten)]
     pub selection: Selection,
+    /// As it is written, or with what is known of it.
+    #[command(flatten)]
+    pub output: Words,
 }
 
 /// `kubesiren rules test PATH…`
@@ -182,7 +189,18 @@ pub struct TestArgs {
     pub paths: PathsArgs,
 }
 
-/// `kubesiren rules check|test PATH…`
+/// `kubesiren rules check PATH…`
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// Which rules.
+    #[command(flatten)]
+    pub paths: PathsArgs,
+    /// Drawn where they are, or one object for each mistake.
+    #[command(flatten)]
+    pub output: Words,
+}
+
+/// Rules by their files.
 #[derive(Debug, clap::Args)]
 pub struct PathsArgs {
     /// Files and folders of rules.
@@ -200,7 +218,7 @@ pub struct TuneArgs {
     #[arg(long, value_name = "FILE")]
     pub alerts: PathBuf,
     /// Only those of this rule: id, first characters of it, or title.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "RULE")]
     pub rule: Option<String>,
     /// Take the rules, filters and lists of this configuration of the daemon.
     #[arg(long, value_name = "FILE")]
@@ -208,6 +226,9 @@ pub struct TuneArgs {
     /// Which rules.
     #[command(flatten)]
     pub selection: Selection,
+    /// As files to keep, or with the proof.
+    #[command(flatten)]
+    pub output: Words,
 }
 
 /// `kubesiren rules explain`
@@ -217,7 +238,7 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "FILE")]
     pub event: PathBuf,
     /// Only this rule: id, first characters of it, or title.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "RULE")]
     pub rule: Option<String>,
     /// Which rules.
     #[command(flatten)]
@@ -231,7 +252,7 @@ pub struct CoverageArgs {
     #[arg(long, value_enum, value_name = "NAME")]
     pub framework: Option<Framework>,
     /// A table on a terminal, JSON lines otherwise; or a layer for the ATT&CK Navigator.
-    #[arg(long, value_enum, value_name = "FORMAT")]
+    #[arg(long = "output", short = 'o', visible_alias = "format", value_enum, value_name = "FORMAT")]
     pub format: Option<CoverageFormat>,
     /// Which rules.
     #[command(flatten)]

@@ -11,14 +11,21 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 
+pub use super::output::Format;
+use super::output::Output;
+use super::report::{self, Report, Target};
 use super::rules::PlaceholderArgs;
 use super::{Failure, Globals, Outcome, out};
 use crate::alert::{Alert, Level, Status};
+use crate::clock;
 use crate::correlate::{self, Limits};
 use crate::engine::RuleSet;
 use crate::rule::{self, Options, Profile};
 use crate::scan::{Input, Scan, Scanned, Stats};
 use crate::text::{counted, visible, visible_json};
+
+/// What standard input is called.
+const STDIN: &str = "standard input";
 
 /// `kubesiren scan`
 #[derive(Debug, clap::Args)]
@@ -42,9 +49,12 @@ pub struct Args {
     /// The cluster label of events that name none.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub cluster: String,
-    /// How alerts are written: a table on a terminal, JSON lines otherwise.
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub format: Option<Format>,
+    /// How.
+    #[command(flatten)]
+    pub output: Output,
+    /// Write a report for people into this file too: HTML that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
     /// Show alerts of this level and above only.
     #[arg(long, value_name = "LEVEL")]
     pub min_level: Option<Level>,
@@ -59,15 +69,6 @@ pub struct Args {
     pub stats: Option<StatsFormat>,
 }
 
-/// How alerts are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// One object a line.
-    Json,
-    /// For people.
-    Table,
-}
-
 /// How statistics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum StatsFormat {
@@ -79,6 +80,7 @@ pub enum StatsFormat {
 pub fn run(args: &Args, globals: Globals) -> Outcome {
     let started = Instant::now();
     let rules = rules(args)?;
+    let target = args.report.as_deref().map(Target::open).transpose()?;
     let threads = args.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let scan = Scan { rules, cluster: args.cluster.as_str().into(), limits: limits(args), threads };
     let bar = progress_bar(globals);
@@ -90,14 +92,16 @@ pub fn run(args: &Args, globals: Globals) -> Outcome {
     }
     scanned.stats.alerts = scanned.alerts.len() as u64;
     scanned.stats.seconds = started.elapsed().as_secs_f64();
+    if let Some(target) = target {
+        target.write(&report::render(&to_report(args, &scan, &scanned)))?;
+    }
     let mut out = out::stdout();
-    let terminal = std::io::stdout().is_terminal();
-    match args.format.unwrap_or(if terminal { Format::Table } else { Format::Json }) {
+    match args.output.format() {
         Format::Json => json(&mut out, &scanned.alerts)?,
         Format::Table => table(&mut out, &scanned.alerts)?,
     }
     out.flush()?;
-    report(args, globals, &scanned)?;
+    tell(args, globals, &scanned)?;
     // The process ends: taking thousands of rules apart first would only cost time.
     std::mem::forget(scan);
     Ok(if !scanned.failures.is_empty() {
@@ -107,6 +111,17 @@ pub fn run(args: &Args, globals: Globals) -> Outcome {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+fn to_report<'s>(args: &Args, scan: &Scan, scanned: &'s Scanned) -> Report<'s> {
+    let names = args.files.iter().map(|file| file.display().to_string());
+    let inputs = names.map(|name| if name == "-" { STDIN.to_owned() } else { name });
+    let mut inputs: Vec<String> = inputs.collect();
+    if inputs.is_empty() {
+        inputs.push(STDIN.to_owned());
+    }
+    let rules = scan.rules.loaded().alerting().values().filter(|alerts| **alerts).count();
+    Report { scanned, inputs, rules, min_level: args.min_level, made: clock::now() }
 }
 
 /// A log is all in the past, so that there is time to wait for what comes out of order. Several logs (of the apiservers of
@@ -156,7 +171,7 @@ pub(super) fn inputs(files: &[PathBuf]) -> Result<Vec<Input>, Failure> {
 }
 
 fn stdin() -> Input {
-    Input { name: "standard input".to_owned(), reader: Box::new(std::io::stdin()) }
+    Input { name: STDIN.to_owned(), reader: Box::new(std::io::stdin()) }
 }
 
 /// A bar where somebody looks at it. Inputs are packed, so that only what was read can be told, not how much is left.
@@ -197,10 +212,10 @@ pub(super) fn row(out: &mut impl Write, alert: &Alert) -> std::io::Result<()> {
         alert.rule.level,
         visible(&alert.rule.title)
     )?;
-    writeln!(out, "                     {}", visible(&alert.summary))?;
+    out::indented(out, "", 21, &alert.summary)?;
     for step in &alert.timeline {
-        let (time, title, times) = (step.time_of_day(), visible(&step.rule.title), step.times());
-        writeln!(out, "                       {time}  {title}{times}: {}", visible(&step.summary))?;
+        let words = format!("{}{}: {}", step.rule.title, step.times(), step.summary);
+        out::indented(out, &format!("                       {}", step.time_of_day()), 33, &words)?;
     }
     Ok(())
 }
@@ -217,7 +232,7 @@ pub(super) fn colors(level: Level) -> (&'static str, &'static str) {
 }
 
 /// What was wrong with the input, a closing line for people, and the statistics.
-fn report(args: &Args, globals: Globals, scanned: &Scanned) -> Result<(), Failure> {
+fn tell(args: &Args, globals: Globals, scanned: &Scanned) -> Result<(), Failure> {
     let mut err = out::stderr();
     for (name, reason) in &scanned.failures {
         // The reason speaks of a request's body where it is the whole input.
@@ -240,6 +255,9 @@ fn report(args: &Args, globals: Globals, scanned: &Scanned) -> Result<(), Failur
         let also = [(rejected, "rejected"), (truncated, "cut off"), (skipped, "other records skipped")];
         let also = also.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!(", {n} {what}"));
         let also: String = also.collect();
+        if let Some(report) = &args.report {
+            writeln!(err, "the report is in {}", report.display())?;
+        }
         writeln!(err, "{} in {}{also}, {seconds:.2} s", counted(alerts, "alert"), counted(events, "event"))?;
     }
     if args.stats.is_some() {

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use serde_json::json;
 
+use super::output::{Words, json_line};
 use super::{Outcome, out};
 use crate::app::Origin;
 use crate::clock;
@@ -38,6 +40,9 @@ pub struct TestArgs {
     /// The configuration.
     #[arg(long, value_name = "FILE", env = "KUBESIREN_CONFIG")]
     pub config: Option<PathBuf>,
+    /// How.
+    #[command(flatten)]
+    pub output: Words,
 }
 
 /// Runs a command below `sinks`.
@@ -56,7 +61,13 @@ fn test(args: &TestArgs) -> Outcome {
     };
     let built = Sink::build(sink).map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match runtime.block_on(notify::send_test(&built, &sink.name, clock::now())) {
+    let sent = runtime.block_on(notify::send_test(&built, &sink.name, clock::now()));
+    if args.output.is_json() {
+        let error = sent.as_ref().err().map(ToString::to_string);
+        json_line(&mut out::stdout(), &json!({"sink": sink.name, "taken": sent.is_ok(), "error": error}))?;
+        return Ok(ExitCode::from(u8::from(sent.is_err())));
+    }
+    match sent {
         Ok(()) => {
             writeln!(out::stderr(), "the test alert was taken by {}", sink.name)?;
             Ok(ExitCode::SUCCESS)

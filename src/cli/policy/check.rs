@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::fs::File;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -35,8 +35,7 @@ pub(super) fn run(args: &CheckArgs, globals: Globals) -> Outcome {
     checked.sort_by(|a, b| (a.sight, Reverse(a.level), &a.title).cmp(&(b.sight, Reverse(b.level), &b.title)));
     let estimate = if args.estimate.is_empty() { None } else { Some(volume::estimate(&policy, &args.estimate)?) };
     let mut out = out::stdout();
-    let usual = if std::io::stdout().is_terminal() { Format::Table } else { Format::Json };
-    match args.format.unwrap_or(usual) {
+    match args.output.format() {
         Format::Json => {
             for checked in &checked {
                 writeln!(out, "{}", serde_json::to_string(checked)?)?;

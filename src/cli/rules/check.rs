@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::PathsArgs;
+use super::CheckArgs;
 use crate::cases;
 use crate::cli::{Globals, Outcome, out};
 use crate::diagnose::{Diagnostic, Severity};
@@ -13,16 +13,21 @@ use crate::rule::load::BUILTIN;
 use crate::rule::{self, Loaded, Rules};
 use crate::text::counted;
 
-pub(super) fn run(args: &PathsArgs, globals: &Globals) -> Outcome {
-    let mut options = rule::Options { paths: args.paths.clone(), ..rule::Options::default() };
-    args.placeholders.apply(&mut options)?;
+pub(super) fn run(args: &CheckArgs, globals: &Globals) -> Outcome {
+    let mut options = rule::Options { paths: args.paths.paths.clone(), ..rule::Options::default() };
+    args.paths.placeholders.apply(&mut options)?;
     let loaded = load(options);
+    let verdict = if loaded.has_errors() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+    if args.output.is_json() {
+        out::json_findings(&loaded.findings)?;
+        return Ok(verdict);
+    }
     out::findings(&loaded.findings);
     if globals.verbose > 0 {
         untested(&loaded.rules);
     }
     writeln!(out::stdout(), "{}", summary(&loaded.rules, &loaded.findings))?;
-    Ok(if loaded.has_errors() { ExitCode::from(2) } else { ExitCode::SUCCESS })
+    Ok(verdict)
 }
 
 /// Loads the files by themselves or, where that is what they were written for, beside the built-in detections, which

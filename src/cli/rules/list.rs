@@ -2,18 +2,21 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::anyhow;
 use serde::Serialize;
 
 use super::{Format, ListArgs, ShowArgs, find, load, load_with};
 use crate::alert::{Level, RuleInfo};
+use crate::cli::output::json_line;
 use crate::cli::{Outcome, out};
 use crate::rule::lists::{self, Changes};
 use crate::rule::{Profile, Rules};
+use crate::text::visible;
 
 /// What is listed of a rule.
 #[derive(Serialize)]
@@ -62,20 +65,20 @@ pub(super) fn list(args: &ListArgs) -> Outcome {
     rows.retain(|row| args.min_level.is_none_or(|least| row.level >= least));
     rows.sort_by_key(|row| (Reverse(row.level), row.title));
     let mut out = out::stdout();
-    match format(args) {
-        Format::Json => {
-            for row in &rows {
-                writeln!(out, "{}", serde_json::to_string(row)?)?;
-            }
-        }
+    if args.ids {
+        return Ok(ids(&mut out, &rows).map(|()| ExitCode::SUCCESS)?);
+    }
+    match args.output.format() {
+        Format::Json => rows.iter().try_for_each(|row| json_line(&mut out, row))?,
         Format::Table => table(&mut out, &rows)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn format(args: &ListArgs) -> Format {
-    let usual = if std::io::stdout().is_terminal() { Format::Table } else { Format::Json };
-    args.format.unwrap_or(usual)
+/// What shells complete: ids and titles. They look into words for more than words, so what is no plain one is left out.
+fn ids(out: &mut impl Write, rows: &[Row<'_>]) -> std::io::Result<()> {
+    let is_plain = |id: &str| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    rows.iter().filter(|row| is_plain(row.id)).try_for_each(|row| writeln!(out, "{}\t{}", row.id, visible(row.title)))
 }
 
 fn show_lists(args: &ListArgs, changes: &Changes) -> Outcome {
@@ -86,8 +89,8 @@ fn show_lists(args: &ListArgs, changes: &Changes) -> Outcome {
         let own = list.entries.iter().filter(|_| !replaced).map(|(value, origin)| Entry { value, origin });
         let added = change.into_iter().flat_map(|change| &change.values).map(|value| Entry { value, origin: YOURS });
         let row = ListRow { name: &list.name, about: &list.about, replaced, entries: own.chain(added).collect() };
-        match format(args) {
-            Format::Json => writeln!(out, "{}", serde_json::to_string(&row)?)?,
+        match args.output.format() {
+            Format::Json => json_line(&mut out, &row)?,
             Format::Table => list_table(&mut out, &row)?,
         }
     }
@@ -147,10 +150,28 @@ fn table(out: &mut impl Write, rows: &[Row<'_>]) -> std::io::Result<()> {
 
 pub(super) fn show(args: &ShowArgs) -> Outcome {
     let rules = load(&args.selection)?;
-    let info = find(&rules, &args.id)?;
+    let id = &find(&rules, &args.id)?.id;
     let singles = rules.rules.iter().map(|rule| (&rule.info, &rule.text));
     let mut texts = singles.chain(rules.correlations.iter().map(|c| (&c.info, &c.text)));
-    let text = texts.find(|(known, _)| known.id == info.id).map_or("", |(_, text)| text);
-    writeln!(out::stdout(), "{}", text.trim_end())?;
+    let (info, text) = texts.find(|(known, _)| known.id == *id).ok_or_else(|| anyhow!("rule {id} has no text"))?;
+    let mut out = out::stdout();
+    if !args.output.is_json() {
+        writeln!(out, "{}", text.trim_end())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    #[derive(Serialize)]
+    struct Shown<'r> {
+        #[serde(flatten)]
+        row: &'r Row<'r>,
+        references: &'r [String],
+        runbook: Option<&'r str>,
+        text: &'r str,
+    }
+    let alerting = rules.alerting();
+    let rows = rows(&rules, &alerting);
+    for row in rows.iter().filter(|row| row.id == *id) {
+        let (references, runbook) = (&info.references, info.runbook.as_deref());
+        json_line(&mut out, &Shown { row, references, runbook, text: text.trim_end() })?;
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,9 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::{TuneArgs, find};
 use crate::alert::Alert;
+use crate::cli::output::{Words, json_line};
 use crate::cli::{Failure, Outcome, environment, out};
 use crate::config::{self, Depth};
 use crate::rule::{self, Rules};
@@ -40,21 +42,42 @@ pub(super) fn run(args: &TuneArgs) -> Outcome {
     for of_rule in by_rule(&alerts) {
         match one(&mut options, &of_rule) {
             Ok((text, proof)) => {
-                let mut out = out::stdout();
-                write!(out, "{}{text}", if written > 0 { "---\n" } else { "" })?;
-                out.flush()?;
+                proposed(args.output, &of_rule, &text, &proof, written == 0)?;
                 written += 1;
-                tell(&of_rule, &proof)?;
             }
             Err(Refused::Because(reason)) => {
                 refused += 1;
-                let title = visible(&of_rule[0].rule.title);
-                writeln!(out::stderr(), "\x1b[31mrefused\x1b[0m {title}: {reason}")?;
+                refuse(args.output, &of_rule, &reason)?;
             }
             Err(Refused::Failed(failure)) => return Err(failure),
         }
     }
     Ok(if refused > 0 { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+/// A filter that is right, and how that is known.
+fn proposed(output: Words, alerts: &[&Alert], text: &str, proof: &Proof, first: bool) -> Result<(), Failure> {
+    let mut out = out::stdout();
+    if output.is_json() {
+        let object = json!({
+            "rule": alerts[0].rule.id, "title": alerts[0].rule.title, "filter": text, "alerts_gone": proof.gone,
+            "cases_firing": proof.firing,
+        });
+        return Ok(json_line(&mut out, &object)?);
+    }
+    write!(out, "{}{text}", if first { "" } else { "---\n" })?;
+    out.flush()?;
+    tell(alerts, proof)
+}
+
+fn refuse(output: Words, alerts: &[&Alert], reason: &str) -> Result<(), Failure> {
+    let rule = &alerts[0].rule;
+    if output.is_json() {
+        json_line(&mut out::stdout(), &json!({"rule": rule.id, "title": rule.title, "refused": reason}))?;
+    } else {
+        writeln!(out::stderr(), "\x1b[31mrefused\x1b[0m {}: {reason}", visible(&rule.title))?;
+    }
+    Ok(())
 }
 
 fn options(args: &TuneArgs) -> Result<rule::Options, Failure> {
