@@ -79,6 +79,8 @@ mod random;
 mod reload;
 #[path = "it/replay.rs"]
 mod replay;
+#[path = "it/report.rs"]
+mod report;
 #[path = "it/rules.rs"]
 mod rules;
 #[path = "it/scan.rs"]
@@ -91,6 +93,8 @@ mod semantics;
 mod silence;
 #[path = "it/support.rs"]
 mod support;
+#[path = "it/tools.rs"]
+mod tools;
 #[path = "it/tuning.rs"]
 mod tuning;
 #[path = "it/unwrap.rs"]

@@ -77,3 +77,74 @@ fn what_cannot_be_scanned_is_said_in_one_line() {
         assert!(shown.contains(words) && shown.lines().count() == 1, "{shown}");
     }
 }
+
+/// Lines of JSON, and the exit code.
+fn objects(output: &Output) -> (Vec<serde_json::Value>, Option<i32>) {
+    let lines = text(&output.stdout);
+    let objects =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
+    (objects.collect(), output.status.code())
+}
+
+#[test]
+fn json_is_asked_for_alike_everywhere_and_the_older_name_of_the_option_stays() {
+    const RULE: &str = "Interactive shell opened in a container";
+    for args in [
+        &["scan", "-q", "samples/attack.jsonl"][..],
+        &["rules", "list", "--min-level", "high"],
+        &["rules", "coverage", "--framework", "cis"],
+        &["policy", "check", "deploy/audit-policy.yaml"],
+    ] {
+        let json = |option: &[&str]| kubesiren(&[args, option].concat()).stdout;
+        let (output, code) = objects(&kubesiren(&[args, &["--output", "json"]].concat()));
+        assert!(output.len() > 1 && code != Some(2), "{args:?}");
+        assert!(
+            json(&["-o", "json"]) == json(&["--format", "json"])
+                && json(&["-o", "json"]) == json(&["--output", "json"])
+        );
+        assert!(
+            json(&["-o", "table"]) != json(&["-o", "json"]) && json(&["-o", "table"]) == json(&["--format", "table"])
+        );
+    }
+    let (shown, _) = objects(&kubesiren(&["rules", "show", RULE, "--output", "json"]));
+    let written = text(&kubesiren(&["rules", "show", RULE]).stdout);
+    assert_eq!((shown[0]["title"].as_str(), shown[0]["text"].as_str()), (Some(RULE), Some(written.trim_end())));
+
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("bad.yml");
+    let path = file.to_str().expect("UTF-8");
+    std::fs::write(
+        &file,
+        "title: x\nlogsource: {product: kubernetes, service: audit}\ndetection: {s: {verb: get}, condition: t}\n",
+    )
+    .expect("written");
+    let (mistakes, code) = objects(&kubesiren(&["rules", "check", path, "-o", "json"]));
+    assert_eq!(
+        (mistakes[0]["severity"].as_str(), mistakes[0]["line"].as_u64(), code),
+        (Some("error"), Some(3), Some(2))
+    );
+    assert_eq!(mistakes[0]["file"], path);
+
+    std::fs::write(&file, "clutser: a\n").expect("written");
+    let (mistakes, code) = objects(&kubesiren(&["config", "check", "--offline", path, "-o", "json"]));
+    let last = mistakes.last().expect("a verdict");
+    assert_eq!((mistakes[0]["column"].as_u64(), last["fine"].as_bool(), code), (Some(1), Some(false), Some(2)));
+    std::fs::write(&file, "sinks: [{name: soc, type: webhook, url: 'http://127.0.0.1:1/'}]\n").expect("written");
+    let (verdict, code) = objects(&kubesiren(&["config", "check", "--offline", path, "-o", "json"]));
+    assert_eq!((verdict[0]["fine"].as_bool(), verdict[0]["sinks"].as_u64(), code), (Some(true), Some(1), Some(0)));
+    let (sent, code) = objects(&kubesiren(&["sinks", "test", "soc", "--config", path, "-o", "json"]));
+    assert_eq!((sent[0]["sink"].as_str(), sent[0]["taken"].as_bool(), code), (Some("soc"), Some(false), Some(1)));
+    assert!(sent[0]["error"].is_string());
+
+    let false_ones = dir.path().join("false.jsonl");
+    std::fs::write(&false_ones, kubesiren(&["scan", "-q", "samples/attack.jsonl"]).stdout).expect("written");
+    let tune = ["rules", "tune", "--alerts", false_ones.to_str().expect("UTF-8"), "--rule", RULE];
+    let (filters, code) = objects(&kubesiren(&[&tune[..], &["--output", "json"]].concat()));
+    let plain = kubesiren(&tune);
+    assert_eq!((filters.len(), code), (1, plain.status.code()));
+    if plain.status.success() {
+        assert_eq!(filters[0]["filter"].as_str(), Some(text(&plain.stdout).as_str()));
+    } else {
+        assert!(text(&plain.stderr).contains(filters[0]["refused"].as_str().expect("a reason")));
+    }
+}

@@ -229,6 +229,41 @@ fn the_page_on_deployment_shows_files_that_are_right() {
     }
 }
 
+/// Every command of the page on tools, beside a daemon with an alert; those that go on are ended once they run.
+#[tokio::test]
+async fn the_commands_of_the_page_on_tools_work() {
+    let home = tempfile::tempdir().expect("a folder");
+    let daemon = super::support::Daemon::start(home.path(), super::support::WEBHOOK).await;
+    daemon.feed(&super::support::attack(), 100).await;
+    let id = super::support::until("an alert", async || {
+        daemon.alerts().await.into_keys().next().ok_or_else(|| "none".to_owned())
+    })
+    .await;
+    let bin = Path::new(env!("CARGO_BIN_EXE_kubesiren")).parent().expect("a folder");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
+    let text = read("docs/tools.md");
+    let mut ran = 0;
+    for line in blocks(&text, "sh").into_iter().flat_map(str::lines) {
+        let line = line.replace("e71f3c2a", &id[..8]).replace("samples/", &format!("{}/", sample.display()));
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec {line}")]).current_dir(home.path());
+        shell.env("PATH", &path).env("KUBESIREN_ADMIN_URL", format!("http://{}", daemon.admin)).env("NO_COLOR", "1");
+        if line.contains(" tail ") {
+            let mut tail = super::support::Running::start(&mut shell);
+            tail.logged(&line, |said| said.contains("waiting for alerts").then_some(())).await;
+        } else {
+            let output = shell.output().expect("a shell can be run");
+            assert!(output.status.success(), "{line}: {}", said(&output));
+        }
+        ran += 1;
+    }
+    assert!(ran >= 17, "{ran}");
+    for file in ["report.html", "kubesiren.bash", "kubesiren-alerts-list.1", "kubesiren-top.1"] {
+        assert!(home.path().join(file).exists(), "{file}");
+    }
+}
+
 /// The function for Lambda, run as it is there, with what CloudWatch hands to it.
 #[tokio::test]
 async fn the_function_for_lambda_passes_events_on() {
