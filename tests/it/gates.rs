@@ -188,6 +188,7 @@ const DOMAINS: [&str; 61] = [
     "microsoft.com",
     "mitre.org",
     "ngrok-free.app",
+    "nginx.org",
     "nip.io",
     "nvcr.io",
     "nvidia.com",
