@@ -163,7 +163,7 @@ sinks:
         "c.yml:5:5: `api_key` is missing here (name the file that holds it: `api_key_file`)",
         "c.yml:6:5: `address` is missing here",
         "c.yml:7:5: `to` is missing here",
-        "c.yml:15:50: `ocfs` is none of: alert, ocsf, cloudevents",
+        "c.yml:15:56: `ocfs` is none of: alert, ocsf, cloudevents",
     ];
     for line in expected {
         assert!(found.iter().any(|found| found == line), "{line}\nis not in\n{}", found.join("\n"));
@@ -198,7 +198,7 @@ sinks:
     for part in [
         "c.yml:2:5: routing_key is no integration key".to_owned(),
         format!("{template}:2: syntax error"),
-        "c.yml:4:72: framing: newline is for `transport: tcp` only".to_owned(),
+        "c.yml:4:80: framing: newline is for `transport: tcp` only".to_owned(),
         "labels: `a-b` is no label name".to_owned(),
         "holds no certificate".to_owned(),
         "to: `nobody` is no mail address".to_owned(),
