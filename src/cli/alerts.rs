@@ -54,6 +54,9 @@ pub enum AlertsCommand {
 /// `kubesiren alerts list`
 #[derive(Debug, clap::Args)]
 pub struct ListArgs {
+    /// How.
+    #[command(flatten)]
+    pub output: Output,
     /// When.
     #[command(flatten)]
     pub times: Times,
@@ -63,9 +66,6 @@ pub struct ListArgs {
     /// At most so many.
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: usize,
-    /// How.
-    #[command(flatten)]
-    pub output: Output,
     /// Whose.
     #[command(flatten)]
     pub connection: Connection,

@@ -28,15 +28,15 @@ const PAUSES: [Duration; 4] =
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  kubesiren tail --level high --namespace payments")]
 pub struct Args {
+    /// How.
+    #[command(flatten)]
+    pub output: Output,
     /// Show first what there is since this time, or a span before now.
     #[arg(long, value_name = "TIME", value_parser = super::alerts::time, help_heading = "Which alerts")]
     pub since: Option<String>,
     /// Which.
     #[command(flatten)]
     pub filter: Filter,
-    /// How.
-    #[command(flatten)]
-    pub output: Output,
     /// Whose.
     #[command(flatten)]
     pub connection: Connection,
