@@ -222,7 +222,7 @@ async fn free_text_looks_into_no_more_alerts_than_it_must() {
     assert_eq!(looked(&AlertQuery { min_level: Some(Level::Critical), ..common.clone() }), (100, 100, 400, 400));
     assert_eq!(looked(&AlertQuery { user: text("nobody"), ..common.clone() }), (0, 0, 0, 0));
     assert_eq!(looked(&AlertQuery { handling: Some(Handling::Closed), ..common.clone() }), (0, 0, 0, 0));
-    assert_eq!(looked(&AlertQuery { since: Some(varied(ALL - 50).time), ..common.clone() }), (50, 50, 50, 50));
+    assert_eq!(looked(&AlertQuery { since: Some(varied(ALL - 50).time), ..common }), (50, 50, 50, 50));
     let rare = AlertQuery { text: text("number 42 "), ..AlertQuery::default() };
     assert_eq!(looked(&rare), (1, ALL, 1, ALL));
     assert_eq!(looked(&AlertQuery { text: text(""), ..AlertQuery::default() }), (100, 0, ALL, 0));
