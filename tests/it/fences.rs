@@ -248,7 +248,7 @@ impl Page {
     async fn look(&mut self, block: &Block, next: Option<&Block>) -> Result<Done, String> {
         let before = self.said.take();
         if let Some((_, needs)) = NEEDS.iter().find(|(marker, _)| block.info == format!("sh {marker}")) {
-            return self.scratch.parses(&block.text).map(|_| Done::Parsed(*needs));
+            return self.scratch.parses(&block.text).map(|_| Done::Parsed(needs));
         }
         match block.info.as_str() {
             "sh" => {
@@ -266,8 +266,9 @@ impl Page {
             "yaml config" => self.program(block, &["config", "check", "--offline"]),
             "yaml rules" => self.rules(),
             "yaml values" => {
-                super::helm::values_are_taken(&block.text);
-                Ok(Done::Checked)
+                parsed(&block.place(), block.text.clone());
+                super::helm::values_are_taken(&block.text); // Says that it skips where there is no Helm.
+                Ok(if installed("helm") { Done::Checked } else { Done::Parsed("helm") })
             }
             "yaml alertmanager" => self.alertmanager(block),
             "yaml manifest" => {
