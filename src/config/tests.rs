@@ -163,7 +163,7 @@ sinks:
         "c.yml:5:5: `api_key` is missing here (name the file that holds it: `api_key_file`)",
         "c.yml:6:5: `address` is missing here",
         "c.yml:7:5: `to` is missing here",
-        "c.yml:15:56: `ocfs` is none of: alert, ocsf, cloudevents",
+        "c.yml:15:56: `ocfs` is none of: alert, ocsf, cloudevents (did you mean `ocsf`?)",
     ];
     for line in expected {
         assert!(found.iter().any(|found| found == line), "{line}\nis not in\n{}", found.join("\n"));

@@ -230,7 +230,7 @@ fn bare() -> Alert {
         time,
         cluster: "default".to_owned(),
         rule: Arc::default(),
-        summary: String::new(),
+        summary: "nothing else is known".to_owned(),
         count: 1,
         first_seen: time,
         last_seen: time,
@@ -295,7 +295,7 @@ mod tests {
     fn mistakes_are_found_before_an_alert_is_lost_to_them() {
         for (source, line, said) in [
             ("{\n  \"a\": {{ alert.sumary }}\n}", Some(2), "does not exist"),
-            ("{\n\n  \"a\": \"{{ alert.summary \"\n}", Some(3), "syntax error"),
+            ("{\n\n  \"a\": \"{{ alert.summary \"\n}", Some(4), "syntax error"),
             ("{% if %}", Some(1), "syntax error"),
             ("{\"a\": \"{{ alert.summary | shout }}\"}", Some(1), "unknown filter"),
             ("{% include \"/etc/passwd\" %}", Some(1), ""),
