@@ -262,7 +262,7 @@ mod tests {
     async fn whatever_an_event_says_it_makes_no_label() {
         let loki = fake::Loki::start().await;
         let sink = sink(&loki);
-        for text in ["", "evil\"}\n", "\u{202e}", &"x".repeat(500)] {
+        for text in ["", "evil\"}\n", "\u{202e}", &"x".repeat(200)] {
             let mut evil = hostile("id", text);
             evil.cluster = "prod-eu".to_owned();
             let sent = sink.send(&message(vec![item(Kind::Firing, evil)]), at("2026-11-21T05:00:00Z")).await;

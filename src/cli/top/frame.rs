@@ -116,10 +116,11 @@ fn head(figures: &Figures, columns: usize, away: Option<&(String, Duration)>) ->
         let (on, off) = if count > 0.0 { scan::colors(level) } else { (HEAD, OFF) };
         format!("{on}{} {level}{off}", number(count))
     });
-    let firing: Vec<String> = firing.collect();
+    let mut firing: Vec<String> = firing.collect();
+    firing[0].insert_str(0, "firing: ");
     let mut lines = joined(&first, columns);
     lines.extend(joined(&second, columns));
-    lines.extend(joined(&[format!("firing: {}", firing.join("  "))], columns));
+    lines.extend(joined(&firing, columns));
     for reason in &figures.reasons {
         lines.push(format!("{BAD}{}{OFF}", fitted(reason, columns).trim_end()));
     }
