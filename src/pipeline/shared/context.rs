@@ -10,6 +10,7 @@ use rdkafka::error::KafkaResult;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
+use tokio_util::sync::CancellationToken;
 
 use super::group;
 use super::partition::{Partition, Start};
@@ -44,10 +45,12 @@ pub(super) struct Context {
     pub(super) broken: AtomicBool,
     /// Records that are not taken yet.
     pub(super) lag: AtomicI64,
+    /// It leaves its group: whoever asks the coordinator something then waits in vain, and so does the end.
+    pub(super) leaving: CancellationToken,
 }
 
 impl Context {
-    pub(super) fn new(teller: Teller, topic: String, partitions: u32) -> Self {
+    pub(super) fn new(teller: Teller, topic: String, partitions: u32, leaving: CancellationToken) -> Self {
         Self {
             teller,
             topic,
@@ -57,6 +60,7 @@ impl Context {
             joined: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             lag: AtomicI64::new(0),
+            leaving,
         }
     }
 
@@ -71,6 +75,9 @@ impl Context {
     /// Where partitions were assigned, each asks the coordinator for its start; `None` if it does not say.
     fn starts(&self, consumer: &Client, list: &TopicPartitionList) -> Option<BTreeMap<i32, Start>> {
         for _ in 0..ASKED_MAX {
+            if self.leaving.is_cancelled() {
+                break;
+            }
             match group::committed(consumer, list) {
                 Ok(found) => {
                     let start = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
@@ -86,6 +93,10 @@ impl Context {
 
     fn assign(&self, consumer: &Client, list: &mut TopicPartitionList) -> KafkaResult<()> {
         let Some(starts) = self.starts(consumer, list) else {
+            if self.leaving.is_cancelled() {
+                // They go again at once, and nothing of them is looked at.
+                return group::take(consumer, list);
+            }
             self.broken.store(true, Ordering::Relaxed);
             return Ok(());
         };

@@ -66,7 +66,11 @@ impl Thread {
         while !self.stop.is_cancelled() {
             let files = Files::now(self.journal.config().connection());
             let ended = match self.connect() {
-                Ok(client) => self.consume(&client, files, &mut ready, &mut times),
+                Ok(client) => {
+                    let ended = self.consume(&client, files, &mut ready, &mut times);
+                    client.context().leaving.cancel();
+                    ended
+                }
                 Err(_) if self.stop.is_cancelled() => return,
                 Err(words) => {
                     tracing::warn!("Kafka: the journal: {words}; trying again");
@@ -84,7 +88,8 @@ impl Thread {
     fn connect(&self) -> Result<Client, String> {
         let config = self.journal.config();
         let settings = config.consumer_settings(&config.correlating_group())?;
-        let context = Context::new(Teller::new("journal", settings.clone()), config.matches(), config.partitions);
+        let teller = Teller::new("journal", settings.clone());
+        let context = Context::new(teller, config.matches(), config.partitions, self.stop.child_token());
         let client: Client = client::config(&settings)
             .create_with_context(Called(context))
             .map_err(|error| client::of_creation(&settings, error))?;

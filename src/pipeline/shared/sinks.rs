@@ -59,6 +59,8 @@ struct Context {
     runtime: Handle,
     /// Partitions of ours, and how far the sink has been told of each as far as the group knows.
     ours: Mutex<BTreeMap<i32, i64>>,
+    /// It leaves its group: whoever asks the coordinator something then waits in vain, and so does the end.
+    leaving: CancellationToken,
 }
 
 impl Member {
@@ -82,6 +84,7 @@ impl Member {
             sink: self.sink.clone(),
             runtime: self.runtime.clone(),
             ours: Mutex::default(),
+            leaving: self.stop.child_token(),
         };
         let client: Client = client::config(&settings)
             .create_with_context(Called(context))
@@ -102,6 +105,7 @@ impl Member {
                 break;
             }
         }
+        client.context().leaving.cancel();
         let all: Vec<i32> = client.context().ours().keys().copied().collect();
         client.context().commit(&client, &all, CommitMode::Sync);
         client.context().release(&all);
@@ -115,6 +119,10 @@ impl Context {
     }
 
     fn assign(&self, consumer: &Client, list: &mut TopicPartitionList) -> KafkaResult<()> {
+        if self.leaving.is_cancelled() {
+            // They go again at once, and nothing of them is delivered.
+            return group::take(consumer, list);
+        }
         let topic = self.config.alerts();
         let committed = group::committed(consumer, list)?;
         for element in committed.elements() {
