@@ -93,6 +93,8 @@ async fn draw(watch: &mut Watch) -> Outcome {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut problem: Option<Problem> = None;
     loop {
+        let away = problem.as_ref().map(|problem| (problem.to_string(), watch.age()));
+        screen.draw(&frame::lines(&watch.figures(), screen::size(), away.as_ref()))?;
         let heard = tokio::select! {
             heard = screen.hear() => heard,
             _ = ticks.tick() => Heard::Nothing,
@@ -114,8 +116,6 @@ async fn draw(watch: &mut Watch) -> Outcome {
                 looked => looked.err(),
             };
         }
-        let away = problem.as_ref().map(|problem| (problem.to_string(), watch.age()));
-        screen.draw(&frame::lines(&watch.figures(), screen::size(), away.as_ref()))?;
     }
 }
 
