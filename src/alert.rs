@@ -79,6 +79,17 @@ pub enum Status {
     Resolved,
 }
 
+impl Status {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Firing => "firing",
+            Self::Resolved => "resolved",
+        }
+    }
+}
+
 /// The JSON Schema of an alert, for whoever reads it: `required` is what is always written.
 #[must_use]
 pub fn schema() -> schemars::Schema {
@@ -117,6 +128,17 @@ pub struct Alert {
     /// Of a correlation of several rules: which were true, in order. At most twenty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub timeline: Vec<Step>,
+}
+
+impl Alert {
+    /// Event time of what the status tells: when it began, or when it was last seen before it ended.
+    #[must_use]
+    pub fn told_of(&self) -> Timestamp {
+        match self.status {
+            Status::Firing => self.time,
+            Status::Resolved => self.last_seen,
+        }
+    }
 }
 
 /// What a timeline says of one rule.

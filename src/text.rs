@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write as _};
 
 use percent_encoding::percent_decode_str;
+use serde_json::Value;
 
 /// Shows what would not be seen, or would change how its neighbours are seen: control characters, bidirectional
 /// overrides and invisible characters, as `\n` or `\u{202e}`.
@@ -13,6 +14,12 @@ pub fn visible(text: &str) -> String {
         push_visible(&mut out, c);
     }
     out
+}
+
+/// A value of JSON for people: a text as it is, anything else as it is written.
+#[must_use]
+pub fn of_value(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// So many of something, in words: `1 rule`, `2 rules`.

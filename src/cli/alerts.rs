@@ -11,12 +11,12 @@ use anyhow::anyhow;
 use clap::Subcommand;
 use serde_json::json;
 
-pub use self::ask::{Handled, Page, listing, one, rule_id};
+pub use self::ask::{Handled, Page, listing, one, rule_id, rules};
 pub(super) use self::ask::{line, read};
 pub(super) use self::filter::time;
-pub use self::filter::{Filter, Times};
+pub use self::filter::{About, Filter, Times};
 pub use self::show::row;
-pub(super) use self::show::{deed, moment, result, span, value, when};
+pub(super) use self::show::{deed, groups, person, result, span, when};
 use super::client::{Client, Connection, block_on};
 use super::output::{Format, Output};
 use super::{Failure, Globals, Outcome, out};

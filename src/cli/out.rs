@@ -8,6 +8,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::output::json_line;
 use crate::cli::Color;
+use crate::clock::Timestamp;
 use crate::diagnose::{Diagnostic, Severity};
 use crate::text::{counted, visible};
 
@@ -21,6 +22,13 @@ pub fn stdout() -> anstream::AutoStream<std::io::StdoutLock<'static>> {
 #[must_use]
 pub fn stderr() -> anstream::AutoStream<std::io::StderrLock<'static>> {
     anstream::stderr().lock()
+}
+
+/// `2026-11-21 04:44:20`: to the second, UTC.
+#[must_use]
+pub fn moment(time: Timestamp) -> String {
+    let time = time.to_string();
+    time.split('.').next().unwrap_or(&time).replace('T', " ")
 }
 
 /// Columns of the terminal that standard output is; `None` where it is none.

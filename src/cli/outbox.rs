@@ -216,8 +216,7 @@ fn line(unsent: &Unsent) -> Line<'_> {
 fn table(out: &mut impl Write, unsent: &[Unsent]) -> std::io::Result<()> {
     let sinks = unsent.iter().map(|one| one.sink.chars().count()).max().unwrap_or(0);
     for one in unsent {
-        let queued = one.queued.to_string();
-        let queued = queued.split('.').next().unwrap_or(&queued).replace('T', " ");
+        let queued = out::moment(one.queued);
         let on = if one.state == State::Dead { "\x1b[1;31m" } else { "\x1b[33m" };
         let kind = match one.kind {
             Kind::Firing => "firing",

@@ -18,12 +18,13 @@ use ring::digest::{SHA256, digest};
 use tempfile::NamedTempFile;
 
 use self::html::Html;
-use super::alerts::{deed, moment, result, value, when};
+use super::alerts::{deed, groups, person, result, when};
+use super::out::moment;
 use crate::admin;
 use crate::alert::{Alert, Level, Status};
 use crate::clock::Timestamp;
 use crate::scan::Scanned;
-use crate::text::{counted, shorten};
+use crate::text::{counted, of_value, shorten};
 
 /// Alerts that are told in full, the worst first.
 const ALERTS_MAX: usize = 1_000;
@@ -237,10 +238,7 @@ fn article(html: &mut Html, alert: &Alert) {
 
 fn facts(html: &mut Html, alert: &Alert) {
     let event = &alert.event;
-    let person = |user: &crate::alert::User| {
-        let groups = if user.groups.is_empty() { String::new() } else { format!(" ({})", user.groups.join(", ")) };
-        shorten(&format!("{}{groups}", user.username.as_deref().unwrap_or("nobody who was known")), VALUE_MAX)
-    };
+    let person = |user| shorten(&person(user), VALUE_MAX);
     let namespace = event.object_ref.as_ref().and_then(|object| object.namespace.as_deref());
     let place = namespace.map(|namespace| format!(", namespace {namespace}")).unwrap_or_default();
     let agent = event.user_agent.as_deref().map(|agent| format!(", {agent}")).unwrap_or_default();
@@ -281,7 +279,7 @@ fn why(html: &mut Html, alert: &Alert) {
         for (name, matched) in alert.matched.iter().take(VALUES_MAX) {
             html.raw("<tr>");
             html.element("td", "mono", &shorten(name, VALUE_MAX));
-            html.element("td", "mono", &shorten(&value(matched), VALUE_MAX));
+            html.element("td", "mono", &shorten(&of_value(matched), VALUE_MAX));
             html.raw("</tr>\n");
         }
         html.raw("</tbody></table>\n");
@@ -289,10 +287,8 @@ fn why(html: &mut Html, alert: &Alert) {
     if alert.matched.len() > VALUES_MAX {
         html.element("p", "soft small", &format!("and {} more values", alert.matched.len() - VALUES_MAX));
     }
-    let group = alert.group.iter().filter(|(_, value)| !value.is_null());
-    let group: Vec<String> = group.map(|(name, grouped)| format!("{name} = {}", value(grouped))).collect();
-    if !group.is_empty() {
-        html.element("p", "soft small", &shorten(&format!("One alert for each {}", group.join(", ")), VALUE_MAX));
+    if let Some(groups) = groups(alert) {
+        html.element("p", "soft small", &shorten(&groups, VALUE_MAX));
     }
     html.element(
         "p",

@@ -199,19 +199,18 @@ fn table(out: &mut impl Write, alerts: &[Alert]) -> Result<(), Failure> {
     Ok(alerts.iter().try_for_each(|alert| row(out, alert))?)
 }
 
-/// One alert in two lines: when, how bad, how often, which rule; then who did what. A line more for each of its steps.
-pub(super) fn row(out: &mut impl Write, alert: &Alert) -> std::io::Result<()> {
+/// When, how bad, which rule, how often, whether it is over; then `marks`.
+pub(super) fn head(out: &mut impl Write, alert: &Alert, marks: &str) -> std::io::Result<()> {
     let (on, off) = colors(alert.rule.level);
-    let time = alert.time.to_string();
-    let time = time.split('.').next().unwrap_or(&time).replace('T', " ");
     let times = if alert.count > 1 { format!("  ×{}", alert.count) } else { String::new() };
-    let status = if alert.status == Status::Firing { "" } else { "\x1b[2m  over\x1b[0m" };
-    writeln!(
-        out,
-        "{time}  {on}{:<13}{off} \x1b[1m{}\x1b[0m{times}{status}",
-        alert.rule.level,
-        visible(&alert.rule.title)
-    )?;
+    let over = if alert.status == Status::Firing { "" } else { "  \x1b[2mover\x1b[0m" };
+    let (time, title) = (out::moment(alert.time), visible(&alert.rule.title));
+    writeln!(out, "{time}  {on}{:<13}{off} \x1b[1m{title}\x1b[0m{times}{over}{marks}", alert.rule.level)
+}
+
+/// One alert in two lines: its head; then who did what. A line more for each of its steps.
+pub(super) fn row(out: &mut impl Write, alert: &Alert) -> std::io::Result<()> {
+    head(out, alert, "")?;
     out::indented(out, "", 21, &alert.summary)?;
     for step in &alert.timeline {
         let words = format!("{}{}: {}", step.rule.title, step.times(), step.summary);

@@ -8,11 +8,11 @@ use clap::Subcommand;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::alerts::{self, rule_id};
+use super::alerts::{self, About, rule_id, rules};
 use super::client::{Client, Connection, block_on};
 use super::output::{Format, Output, json_line};
 use super::{Failure, Globals, Outcome, out};
-use crate::alert::Level;
+use crate::alert::{Level, RuleName};
 use crate::clock::{self, Timestamp};
 use crate::store::{Conditions, Figures, Silence};
 use crate::text::{counted, visible};
@@ -62,24 +62,9 @@ pub struct AddArgs {
     /// What they have in common with it; rule,user,namespace if not given.
     #[arg(long, value_enum, value_name = "FIELD[,FIELD…]", value_delimiter = ',', requires = "from")]
     pub by: Vec<Field>,
-    /// Of this rule: id, first characters of it, or title.
-    #[arg(long, value_name = "RULE")]
-    pub rule: Option<String>,
-    /// Of this cluster.
-    #[arg(long, value_name = "NAME")]
-    pub cluster: Option<String>,
-    /// Of this user, or whoever acts as this user.
-    #[arg(long, value_name = "NAME")]
-    pub user: Option<String>,
-    /// About objects in this namespace.
-    #[arg(long, short = 'n', value_name = "NAME")]
-    pub namespace: Option<String>,
-    /// About requests of this verb.
-    #[arg(long, value_name = "VERB")]
-    pub verb: Option<String>,
-    /// About this object: pods/web-0.
-    #[arg(long, value_name = "OBJECT")]
-    pub object: Option<String>,
+    /// What about.
+    #[command(flatten)]
+    pub about: About,
     /// How long: 30m, 2h, 7d; at most 90d.
     #[arg(long = "for", value_name = "SPAN")]
     pub lasts: Span,
@@ -182,7 +167,7 @@ async fn add(args: &AddArgs, globals: Globals) -> Outcome {
     match args.output.format() {
         Format::Json => json_line(&mut out::stdout(), &json!({"id": made.id, "expires": made.expires}))?,
         Format::Table => {
-            let until = alerts::moment(made.expires);
+            let until = out::moment(made.expires);
             writeln!(
                 out::stdout(),
                 "silence {} until {until} UTC; `kubesiren silence rm {}` ends it",
@@ -228,15 +213,15 @@ async fn conditions(args: &AddArgs, client: &Client) -> Result<Conditions, Failu
             *place = value;
         }
     }
-    if let Some(rule) = &args.rule {
+    if let Some(rule) = &args.about.rule {
         conditions.rule = Some(rule_id(client, rule).await?);
     }
     let given = [
-        (&mut conditions.cluster, &args.cluster),
-        (&mut conditions.user, &args.user),
-        (&mut conditions.namespace, &args.namespace),
-        (&mut conditions.verb, &args.verb),
-        (&mut conditions.object, &args.object),
+        (&mut conditions.cluster, &args.about.cluster),
+        (&mut conditions.user, &args.about.user),
+        (&mut conditions.namespace, &args.about.namespace),
+        (&mut conditions.verb, &args.about.verb),
+        (&mut conditions.object, &args.about.object),
     ];
     for (place, value) in given {
         if value.is_some() {
@@ -252,10 +237,11 @@ async fn preview(client: &Client, conditions: &Conditions) -> Result<(), Failure
     query.push(("since", BEFORE.to_owned()));
     let figures: Figures = client.get("/api/v1/figures", &[&query[..], &[("bars", "1".to_owned())]].concat()).await?;
     let page = alerts::listing(client, &query, SHOWN, None).await?;
-    let titles = titles(client).await;
+    // Where they are not known, ids are shown.
+    let rules = rules(client).await.unwrap_or_default();
     let mut err = out::stderr();
     writeln!(err, "Alerts for which all of this holds:")?;
-    about(&mut err, conditions, &titles)?;
+    about(&mut err, conditions, &rules)?;
     let worst = Level::ALL.into_iter().zip(figures.levels).rev().find(|(_, count)| *count > 0).map(|(level, _)| level);
     let bad = worst.filter(|level| *level >= Level::High);
     let bad = bad.map(|level| format!(", \x1b[1;31msome of them {level}\x1b[0m")).unwrap_or_default();
@@ -269,16 +255,9 @@ async fn preview(client: &Client, conditions: &Conditions) -> Result<(), Failure
     Ok(())
 }
 
-/// Rules by their ids, as far as they are known. Without them ids are shown.
-async fn titles(client: &Client) -> Vec<(String, String)> {
-    let rules: Value = client.get("/api/v1/rules", &[]).await.unwrap_or_default();
-    let text = |rule: &Value, name: &str| rule[name].as_str().unwrap_or_default().to_owned();
-    rules["rules"].as_array().into_iter().flatten().map(|rule| (text(rule, "id"), text(rule, "title"))).collect()
-}
-
-fn about(out: &mut impl Write, conditions: &Conditions, titles: &[(String, String)]) -> std::io::Result<()> {
+fn about(out: &mut impl Write, conditions: &Conditions, rules: &[RuleName]) -> std::io::Result<()> {
     for (name, text) in conditions.set() {
-        let title = titles.iter().find(|(id, _)| name == "rule" && id == text).map(|(_, title)| title.as_str());
+        let title = rules.iter().find(|rule| name == "rule" && rule.id == *text).map(|rule| rule.title.as_str());
         out::indented(out, &format!("    {name}"), 15, title.unwrap_or(text))?;
     }
     Ok(())
@@ -296,8 +275,8 @@ async fn list(args: &ListArgs, globals: Globals) -> Outcome {
     match args.output.format() {
         Format::Json => silences.iter().try_for_each(|silence| json_line(&mut out, silence))?,
         Format::Table => {
-            let titles = titles(&client).await;
-            silences.iter().try_for_each(|silence| row(&mut out, silence, &titles))?;
+            let rules = rules(&client).await.unwrap_or_default();
+            silences.iter().try_for_each(|silence| row(&mut out, silence, &rules))?;
         }
     }
     if silences.is_empty() && globals.quiet == 0 {
@@ -308,20 +287,20 @@ async fn list(args: &ListArgs, globals: Globals) -> Outcome {
 }
 
 /// Its number, until when, how much it hid; then what, why and who.
-fn row(out: &mut impl Write, one: &Silence, titles: &[(String, String)]) -> std::io::Result<()> {
+fn row(out: &mut impl Write, one: &Silence, rules: &[RuleName]) -> std::io::Result<()> {
     let silence = &one.silence;
     let left = || alerts::span(silence.expires.since(clock::now()).as_secs());
     let until = match (&one.ended, one.lasts) {
-        (_, true) => format!("\x1b[33muntil {} UTC\x1b[0m, {} left", alerts::moment(silence.expires), left()),
+        (_, true) => format!("\x1b[33muntil {} UTC\x1b[0m, {} left", out::moment(silence.expires), left()),
         (Some(ended), false) => {
             let by = one.ended_by.as_deref().map(visible).unwrap_or_default();
-            format!("\x1b[2mended {} UTC by {by}\x1b[0m", alerts::moment(*ended))
+            format!("\x1b[2mended {} UTC by {by}\x1b[0m", out::moment(*ended))
         }
-        (None, false) => format!("\x1b[2mran out {} UTC\x1b[0m", alerts::moment(silence.expires)),
+        (None, false) => format!("\x1b[2mran out {} UTC\x1b[0m", out::moment(silence.expires)),
     };
     writeln!(out, "{:>3}  {until}, {} hidden", one.id, counted(one.hidden, "alert"))?;
-    about(out, &silence.conditions, titles)?;
-    let said = format!("{} ({}, {})", silence.reason, silence.who, alerts::moment(silence.created));
+    about(out, &silence.conditions, rules)?;
+    let said = format!("{} ({}, {})", silence.reason, silence.who, out::moment(silence.created));
     out::indented(out, "    why", 15, &said)
 }
 

@@ -76,16 +76,10 @@ impl Elasticsearch {
         check_index(&config.index)?;
         let password = Secret::load(config.password.as_ref(), config.password_file.as_ref())?;
         let api_key = Secret::load(config.api_key.as_ref(), config.api_key_file.as_ref())?;
-        let authorization = match (&config.username, &password, &api_key) {
-            (None, None, None) => None,
-            (Some(user), Some(password), None) => Some(http::basic(user, password)?),
-            (None, None, Some(key)) => Some(http::scheme("ApiKey", key, "api_key")?),
-            (_, _, Some(_)) => return Err("give api_key_file, or username and password_file, not both".to_owned()),
-            _ => return Err("username and password_file go together: give both".to_owned()),
-        };
+        let (authorization, secret) =
+            http::authorization(config.username.as_deref(), password, "api_key", "ApiKey", api_key)?;
         let mut url = http::below(&base, "_bulk");
         url.set_query(Some(ASKED));
-        let secret = api_key.or(password).map(|secret| secret.expose().to_owned()).unwrap_or_default();
         let client = http::client_for(&base, &config.tls)?;
         Ok(Self { client, url, index: config.index.clone(), data_stream: config.data_stream, authorization, secret })
     }

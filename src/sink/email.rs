@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::facts::{LINES_MAX, PLAIN, headline, line, report, rest, this_machine};
+use super::http::{REASON_MAX, with_causes, without};
 use super::tls::{Loaded, TlsConfig};
 use super::{Medium, Message, Rate, SendError, Sending, Sent, Traits};
 use crate::clock::Timestamp;
@@ -163,19 +164,8 @@ impl Email {
     /// The few codes that are about this mail are final. Whatever else is wrong somebody can mend: an address, a
     /// password, a full box.
     fn judge(&self, error: &lettre::transport::smtp::Error) -> SendError {
-        let mut reason = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(inner) = cause {
-            let inner_text = inner.to_string();
-            if !reason.contains(&inner_text) {
-                reason = format!("{reason}: {inner_text}");
-            }
-            cause = inner.source();
-        }
-        if let Some(secret) = self.secret.as_ref().filter(|secret| secret.len() > 3) {
-            reason = reason.replace(secret, "[redacted]");
-        }
-        let reason = shorten(&reason, 300);
+        let reason = without(&with_causes(error), &[self.secret.as_deref().unwrap_or_default()]);
+        let reason = shorten(&reason, REASON_MAX);
         let code = error.status().map(u16::from);
         if matches!(code, Some(552 | 554)) { SendError::reject(reason) } else { SendError::retry(reason) }
     }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{Item, Message};
 use crate::alert::{Alert, EventExcerpt, Level, Status, User};
 use crate::clock::Timestamp;
-use crate::text::{counted, shorten, width};
+use crate::text::{counted, of_value, shorten, width};
 
 /// Alerts that a message names one by one.
 pub(super) const LINES_MAX: usize = 20;
@@ -171,7 +171,7 @@ fn result(event: &EventExcerpt, style: Style) -> String {
 fn group(alert: &Alert, style: Style) -> String {
     let shown = alert.group.iter().filter(|(_, value)| !value.is_null()).take(5);
     let line = |(field, value): (&String, &Value)| {
-        format!("{} {}", (style.text)(field, 50), (style.value)(&text_of(value), 100))
+        format!("{} {}", (style.text)(field, 50), (style.value)(&of_value(value), 100))
     };
     shown.map(line).collect::<Vec<_>>().join("\n")
 }
@@ -218,7 +218,7 @@ pub(super) fn timeline(alert: &Alert, style: Style) -> Vec<String> {
 pub(super) fn evidence(alert: &Alert, style: Style) -> Vec<String> {
     let shown = alert.matched.iter().take(EVIDENCE_MAX);
     let line = |(field, value): (&String, &Value)| {
-        format!("{} = {}", (style.text)(field, 100), (style.value)(&text_of(value), 250))
+        format!("{} = {}", (style.text)(field, 100), (style.value)(&of_value(value), 250))
     };
     let mut lines: Vec<String> = shown.map(line).collect();
     if alert.matched.len() > lines.len() {
@@ -227,9 +227,42 @@ pub(super) fn evidence(alert: &Alert, style: Style) -> Vec<String> {
     lines
 }
 
-/// A text as it is, anything else as JSON.
-pub(super) fn text_of(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+/// By what an alert is known: its id, its status and its level, under the names by which they are searched.
+pub(super) fn identity(alert: &Alert) -> [(&'static str, String); 3] {
+    [
+        ("alert_id", alert.id.clone()),
+        ("status", alert.status.as_str().to_owned()),
+        ("level", alert.rule.level.to_string()),
+    ]
+}
+
+/// What else alerts are searched by, where there is something: which rule, where, how often, who, what.
+pub(super) fn names(alert: &Alert) -> impl Iterator<Item = (&'static str, String)> {
+    let event = &alert.event;
+    let object = event.object_ref.clone().unwrap_or_default();
+    let names = [
+        ("rule_id", Some(alert.rule.id.clone())),
+        ("rule", Some(alert.rule.title.clone())),
+        ("cluster", Some(alert.cluster.clone())),
+        ("count", Some(alert.count.to_string())),
+        ("user", event.user.username.clone()),
+        ("source_ip", event.source_ips.first().cloned()),
+        ("verb", Some(event.verb.clone())),
+        ("resource", object.resource),
+        ("namespace", object.namespace),
+        ("name", object.name),
+    ];
+    names.into_iter().filter_map(|(name, text)| Some((name, text.filter(|text| !text.is_empty())?)))
+}
+
+/// The techniques of ATT&CK among a rule's tags: `attack.t1552.007` is `T1552.007`.
+pub(super) fn techniques(tags: &[String]) -> impl Iterator<Item = String> {
+    let technique = |tag: &String| {
+        let id = tag.strip_prefix("attack.")?.to_ascii_uppercase();
+        id.strip_prefix('T').filter(|number| number.starts_with(|c: char| c.is_ascii_digit()))?;
+        Some(id)
+    };
+    tags.iter().filter_map(technique)
 }
 
 /// The links of a rule that are links: its runbook and its references.
@@ -376,6 +409,14 @@ See: https://example.com/why";
                 assert!(width(&report) <= max && !report.contains("\nWho: root"), "{max}: {report}");
             }
         }
+    }
+
+    #[test]
+    fn techniques_are_told_from_tactics_and_other_lists() {
+        let tags =
+            ["attack.t1552.007", "attack.credential-access", "attack.ta0006", "microsoft.ms-ta9025", "attack.T1552"];
+        let found: Vec<String> = techniques(&tags.map(str::to_owned)).collect();
+        assert_eq!(found, ["T1552.007", "T1552"]);
     }
 
     #[test]

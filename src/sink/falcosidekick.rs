@@ -8,13 +8,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::facts::{Style, UNPINGED, evidence, mentions, text_of, times};
+use super::facts::{Style, UNPINGED, evidence, mentions, times};
 use super::http::{self, exchange};
 use super::tls::TlsConfig;
 use super::{Medium, Message, SendError, Sending, Sent, Traits};
 use crate::alert::{Alert, Level, Status};
 use crate::clock::Timestamp;
-use crate::text::fit;
+use crate::text::{fit, of_value};
 
 /// Of a value in `output_fields`.
 const VALUE_MAX: usize = 500;
@@ -109,7 +109,7 @@ fn fields(alert: &Alert) -> BTreeMap<String, String> {
 }
 
 fn group(alert: &Alert) -> String {
-    let pairs = alert.group.iter().take(FIELDS_MAX).map(|(field, value)| format!("{field}={}", text_of(value)));
+    let pairs = alert.group.iter().take(FIELDS_MAX).map(|(field, value)| format!("{field}={}", of_value(value)));
     pairs.collect::<Vec<_>>().join(", ")
 }
 

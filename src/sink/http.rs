@@ -18,6 +18,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const TOTAL: Duration = Duration::from_secs(15);
 /// Enough of an answer to understand it, in bytes.
 const ANSWER_MAX: usize = 64 << 10;
+/// Characters of a reason for people.
+pub(super) const REASON_MAX: usize = 300;
 
 /// A client with the system's proxy settings and trust store; `plain` as in [`https::builder`].
 pub(super) fn client(plain: bool) -> Result<Client, String> {
@@ -70,10 +72,28 @@ pub(super) fn basic(username: &str, password: &Secret) -> Result<HeaderValue, St
     scheme("Basic", &Secret::new(pair), "username and password")
 }
 
+/// The header of a user and a password, or of the secret that may be given instead of them as `key`, behind its scheme's name; and
+/// what no answer may be quoted with. No header where nothing is given.
+pub(super) fn authorization(
+    username: Option<&str>,
+    password: Option<Secret>,
+    key: &str,
+    name: &str,
+    secret: Option<Secret>,
+) -> Result<(Option<HeaderValue>, String), String> {
+    let header = match (username, &password, &secret) {
+        (None, None, None) => None,
+        (Some(user), Some(password), None) => Some(basic(user, password)?),
+        (None, None, Some(secret)) => Some(scheme(name, secret, key)?),
+        (_, _, Some(_)) => return Err(format!("give {key}_file, or username and password_file, not both")),
+        _ => return Err("username and password_file go together: give both".to_owned()),
+    };
+    Ok((header, secret.or(password).map(|secret| secret.expose().to_owned()).unwrap_or_default()))
+}
+
 /// Loads the bearer token as the header that carries it.
 pub(super) fn bearer(inline: Option<&Secret>, file: Option<&PathBuf>) -> Result<Option<HeaderValue>, String> {
-    let Some(token) = Secret::load(inline, file)? else { return Ok(None) };
-    header(&format!("Bearer {}", token.expose())).map(Some).map_err(|()| "the bearer token is no header value".into())
+    Secret::load(inline, file)?.map(|token| scheme("Bearer", &token, "the bearer token")).transpose()
 }
 
 /// A header value that is not printed.
@@ -126,16 +146,20 @@ impl Answer {
 
     /// The status and the beginning of the body, for people.
     pub(super) fn quote(&self, secrets: &[&str]) -> String {
-        let mut body = self.body.trim().to_owned();
-        for secret in secrets.iter().filter(|secret| secret.len() > 3) {
-            body = body.replace(secret, "[redacted]");
-        }
+        let body = without(self.body.trim(), secrets);
         if body.is_empty() {
             format!("answered {}", self.status)
         } else {
             format!("answered {}: {}", self.status, shorten(&body, 200))
         }
     }
+}
+
+/// What a server said, without the secrets that it may have repeated.
+pub(super) fn without(text: &str, secrets: &[&str]) -> String {
+    // What is shorter stands in any text.
+    let secrets = secrets.iter().filter(|secret| secret.len() > 3);
+    secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "[redacted]"))
 }
 
 /// `Retry-After`, as seconds or as an HTTP date.
@@ -153,9 +177,13 @@ pub(super) fn describe(error: reqwest::Error) -> String {
     if error.is_timeout() && !error.is_connect() {
         return format!("no answer within {} s", TOTAL.as_secs());
     }
-    let error = error.without_url();
+    shorten(&with_causes(&error.without_url()), REASON_MAX)
+}
+
+/// An error and its causes in one line, each said once.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
+    let mut cause = error.source();
     while let Some(inner) = cause {
         let inner_text = inner.to_string();
         if !text.contains(&inner_text) {
@@ -163,7 +191,7 @@ pub(super) fn describe(error: reqwest::Error) -> String {
         }
         cause = inner.source();
     }
-    shorten(&text, 300)
+    text
 }
 
 #[cfg(test)]

@@ -10,15 +10,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::facts::{identity, names};
 use super::http::{self, exchange};
 use super::tls::TlsConfig;
 use super::{Item, Medium, Message, SendError, Sending, Sent, Traits};
-use crate::alert::{Alert, Status};
+use crate::alert::Alert;
 use crate::clock::Timestamp;
 use crate::text::{shorten, visible_json};
 use crate::units::Secret;
 
 const BATCH_MAX: usize = 100;
+/// What metadata need not say: two are labels, and how often it was stands in the line.
+const ELSEWHERE: [&str; 3] = ["level", "cluster", "count"];
 /// Of a label's or metadata's value.
 const VALUE_MAX: usize = 256;
 /// Loki refuses lines that are older than others of their stream by an hour, or than a week, and those that an outage
@@ -80,13 +83,8 @@ impl Loki {
         }
         let password = Secret::load(config.password.as_ref(), config.password_file.as_ref())?;
         let bearer = Secret::load(config.bearer_token.as_ref(), config.bearer_token_file.as_ref())?;
-        let authorization = match (&config.username, &password, &bearer) {
-            (None, None, None) => None,
-            (Some(user), Some(password), None) => Some(http::basic(user, password)?),
-            (None, None, Some(token)) => Some(http::scheme("Bearer", token, "bearer_token")?),
-            (_, _, Some(_)) => return Err("give bearer_token_file, or username and password_file, not both".to_owned()),
-            _ => return Err("username and password_file go together: give both".to_owned()),
-        };
+        let (authorization, secret) =
+            http::authorization(config.username.as_deref(), password, "bearer_token", "Bearer", bearer)?;
         let tenant = config.tenant.as_deref().map(HeaderValue::from_str).transpose();
         Ok(Self {
             client: http::client_for(&base, &config.tls)?,
@@ -94,7 +92,7 @@ impl Loki {
             labels: config.labels.clone(),
             tenant: tenant.map_err(|_| "tenant is no header value")?,
             authorization,
-            secret: bearer.or(password).map(|secret| secret.expose().to_owned()).unwrap_or_default(),
+            secret,
         })
     }
 
@@ -127,29 +125,15 @@ impl Loki {
 
 /// When it happened, if that is not too long ago: then what is sent again is the same line, which Loki keeps once.
 fn time(alert: &Alert, now: Timestamp) -> Timestamp {
-    let happened = if alert.status == Status::Resolved { alert.last_seen } else { alert.time };
+    let happened = alert.told_of();
     if happened <= now && now.since(happened) <= OLD { happened } else { now }
 }
 
 /// What is searched for: who, what, which alert.
 fn metadata(alert: &Alert) -> Value {
-    let event = &alert.event;
-    let object = event.object_ref.clone().unwrap_or_default();
-    let status = if alert.status == Status::Firing { "firing" } else { "resolved" };
-    let texts = [
-        ("alert_id", Some(alert.id.clone())),
-        ("status", Some(status.to_owned())),
-        ("rule_id", Some(alert.rule.id.clone())),
-        ("rule", Some(alert.rule.title.clone())),
-        ("user", event.user.username.clone()),
-        ("source_ip", event.source_ips.first().cloned()),
-        ("verb", Some(event.verb.clone())),
-        ("resource", object.resource),
-        ("namespace", object.namespace),
-        ("name", object.name),
-    ];
-    let filled = texts.into_iter().filter_map(|(name, text)| Some((name, shorten(&text?, VALUE_MAX))));
-    filled.filter(|(_, text)| !text.is_empty()).map(|(name, text)| (name.to_owned(), Value::String(text))).collect()
+    let names = identity(alert).into_iter().chain(names(alert));
+    let names = names.filter(|(name, _)| !ELSEWHERE.contains(name));
+    names.map(|(name, text)| (name.to_owned(), Value::from(shorten(&text, VALUE_MAX)))).collect()
 }
 
 fn is_label(name: &str) -> bool {

@@ -14,7 +14,6 @@ use tokio::time::sleep;
 use super::http::{self, Answer, exchange};
 use super::tls::TlsConfig;
 use super::{Item, Medium, Message, SendError, Sending, Sent, Traits};
-use crate::alert::Status;
 use crate::clock::Timestamp;
 use crate::text::visible_json;
 use crate::units::Secret;
@@ -106,9 +105,8 @@ impl Splunk {
     fn event(&self, item: &Item) -> Result<String, SendError> {
         let alert = &item.alert;
         let event = serde_json::to_value(alert).map_err(|error| SendError::reject(error.to_string()))?;
-        let time = if alert.status == Status::Resolved { alert.last_seen } else { alert.time };
         let mut event = json!({
-            "time": time.as_seconds(),
+            "time": alert.told_of().as_seconds(),
             "host": alert.cluster,
             "source": self.config.source,
             "sourcetype": self.config.sourcetype,

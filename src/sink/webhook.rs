@@ -20,7 +20,7 @@ use super::http::{self, exchange};
 use super::tls::TlsConfig;
 use super::watchdog::WatchdogConfig;
 use super::{Medium, Message, SendError, Sending, Sent, Traits};
-use crate::alert::{Alert, Status};
+use crate::alert::Alert;
 use crate::clock::Timestamp;
 use crate::units::Secret;
 
@@ -143,10 +143,7 @@ impl Body {
 
 /// The alert as a CloudEvent: its beginning and its end are two events of one subject.
 fn cloud_event(alert: &Alert) -> Value {
-    let (status, time) = match alert.status {
-        Status::Firing => ("firing", alert.time),
-        Status::Resolved => ("resolved", alert.last_seen),
-    };
+    let status = alert.status.as_str();
     let cluster = utf8_percent_encode(&alert.cluster, NON_ALPHANUMERIC);
     json!({
         "specversion": "1.0",
@@ -154,7 +151,7 @@ fn cloud_event(alert: &Alert) -> Value {
         "source": format!("/kubesiren/clusters/{cluster}"),
         "type": format!("io.kubesiren.alert.{status}"),
         "subject": alert.id,
-        "time": time,
+        "time": alert.told_of(),
         "datacontenttype": "application/json",
         "data": alert,
     })

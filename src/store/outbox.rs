@@ -61,13 +61,6 @@ fn row(change: Change) -> Result<Row, StoreError> {
     Ok(Row { alert, body, kind, sinks })
 }
 
-fn status_name(status: Status) -> &'static str {
-    match status {
-        Status::Firing => "firing",
-        Status::Resolved => "resolved",
-    }
-}
-
 pub(super) fn kind_of(name: &str) -> Kind {
     match name {
         "firing" => Kind::Firing,
@@ -192,7 +185,7 @@ fn open(writing: &mut Writing<'_>, change: &Row, waiting: &mut Waiting) -> Resul
     )?;
     let new = insert.execute(params![
         alert.id,
-        status_name(alert.status),
+        alert.status.as_str(),
         alert.rule.level.as_str(),
         alert.rule.id,
         alert.cluster,
@@ -289,7 +282,7 @@ fn rewrite(writing: &Writing<'_>, change: &Row) -> rusqlite::Result<Option<i64>>
         "UPDATE alerts SET status = ?2, level = ?3, last_seen = ?4, body = ?5, changed = ?6, revision = revision + 1
          WHERE id = ?1 AND (status = 'firing' OR ?2 = 'resolved') RETURNING revision",
     )?;
-    let status = status_name(alert.status);
+    let status = alert.status.as_str();
     let level = alert.rule.level.as_str();
     update
         .query_row(params![alert.id, status, level, alert.last_seen.0, change.body, writing.now.0], |row| row.get(0))

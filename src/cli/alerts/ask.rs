@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::alert::Alert;
+use crate::alert::{Alert, RuleName};
 use crate::cli::Failure;
 use crate::cli::client::{Client, Problem};
 use crate::store::{Deed, Handling};
@@ -133,23 +133,24 @@ async fn begins(client: &Client, id: &str) -> Result<Box<RawValue>, Failure> {
     }
 }
 
+/// The rules that the daemon uses.
+pub async fn rules(client: &Client) -> Result<Vec<RuleName>, Problem> {
+    #[derive(Deserialize)]
+    struct Rules {
+        rules: Vec<RuleName>,
+    }
+    let Rules { rules } = client.get("/api/v1/rules", &[]).await?;
+    Ok(rules)
+}
+
 /// The id of the rule that a user means: by id or title, or by the first characters of the id. What is none of a rule in use
 /// is taken as it is, since alerts outlive rules.
 pub async fn rule_id(client: &Client, wanted: &str) -> Result<String, Failure> {
-    #[derive(Deserialize)]
-    struct Rules {
-        rules: Vec<Rule>,
-    }
-    #[derive(Deserialize)]
-    struct Rule {
-        id: String,
-        title: String,
-    }
-    let Rules { rules } = client.get("/api/v1/rules", &[]).await?;
+    let rules = rules(client).await?;
     if let Some(rule) = rules.iter().find(|rule| rule.id == wanted || rule.title.eq_ignore_ascii_case(wanted)) {
         return Ok(rule.id.clone());
     }
-    let found: Vec<&Rule> = rules.iter().filter(|rule| !wanted.is_empty() && rule.id.starts_with(wanted)).collect();
+    let found: Vec<&RuleName> = rules.iter().filter(|rule| !wanted.is_empty() && rule.id.starts_with(wanted)).collect();
     match found.as_slice() {
         [] => Ok(wanted.to_owned()),
         [rule] => Ok(rule.id.clone()),

@@ -39,20 +39,16 @@ pub(in crate::cli) fn time(text: &str) -> Result<String, String> {
     }
 }
 
-/// What alerts are about. Everything that is given must hold.
+/// Rule, user and object of alerts: what can be searched for, and silenced. Everything that is given must hold.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Which alerts")]
-pub struct Filter {
-    /// This level and above.
-    #[arg(long, value_name = "LEVEL", visible_alias = "min-level")]
-    pub level: Option<Level>,
+pub struct About {
     /// Of this rule: id, first characters of it, or title.
     #[arg(long, value_name = "RULE")]
     pub rule: Option<String>,
     /// Of this cluster.
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
-    /// Of this user, or whoever acted as this user.
+    /// Of this user, or whoever acts as this user.
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
     /// About objects in this namespace.
@@ -64,6 +60,18 @@ pub struct Filter {
     /// About this object: pods/web-0.
     #[arg(long, value_name = "OBJECT")]
     pub object: Option<String>,
+}
+
+/// Which alerts. Everything that is given must hold.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Which alerts")]
+pub struct Filter {
+    /// This level and above.
+    #[arg(long, value_name = "LEVEL", visible_alias = "min-level")]
+    pub level: Option<Level>,
+    /// What about.
+    #[command(flatten)]
+    pub about: About,
     /// With which people are as far as this.
     #[arg(long, value_enum, value_name = "STATE")]
     pub handling: Option<State>,
@@ -99,7 +107,7 @@ impl State {
 impl Filter {
     /// The parameters of a question; the daemon knows which rule is meant.
     pub async fn query(&self, client: &Client) -> Result<Vec<(&'static str, String)>, Failure> {
-        let rule = match &self.rule {
+        let rule = match &self.about.rule {
             Some(rule) => Some(rule_id(client, rule).await?),
             None => None,
         };
@@ -108,15 +116,16 @@ impl Filter {
     }
 
     fn given<'f>(&'f self, rule: Option<&'f str>) -> Vec<(&'static str, Cow<'f, str>)> {
+        let about = &self.about;
         let borrowed = |value: &'f Option<String>| value.as_deref().map(Cow::from);
         [
             ("level", self.level.map(|level| level.as_str().into())),
             ("rule", rule.map(Cow::from)),
-            ("cluster", borrowed(&self.cluster)),
-            ("user", borrowed(&self.user)),
-            ("namespace", borrowed(&self.namespace)),
-            ("verb", borrowed(&self.verb)),
-            ("object", borrowed(&self.object)),
+            ("cluster", borrowed(&about.cluster)),
+            ("user", borrowed(&about.user)),
+            ("namespace", borrowed(&about.namespace)),
+            ("verb", borrowed(&about.verb)),
+            ("object", borrowed(&about.object)),
             ("handling", self.handling.map(|state| state.as_str().into())),
             ("silenced", self.silenced.map(|silenced| silenced.to_string().into())),
             ("q", borrowed(&self.text)),
@@ -131,7 +140,7 @@ impl Filter {
     pub fn words(&self, times: &Times) -> String {
         let times = [("since", &times.since), ("until", &times.until)];
         let times = times.into_iter().filter_map(|(name, time)| Some(format!("{name} {}", time.as_deref()?)));
-        let given = self.given(self.rule.as_deref());
+        let given = self.given(self.about.rule.as_deref());
         let given = given.iter().map(|(name, value)| format!("{name} {}", crate::text::visible(value)));
         let all: Vec<String> = times.chain(given).collect();
         if all.is_empty() { "so far".to_owned() } else { format!("with {}", all.join(", ")) }

@@ -2,25 +2,16 @@
 
 use std::io::Write;
 
-use serde_json::Value;
-
 use super::Handled;
 use crate::alert::{Alert, Status, User};
-use crate::cli::out::{self, indented};
+use crate::cli::out::{self, indented, moment};
 use crate::cli::scan;
-use crate::clock::Timestamp;
-use crate::text::visible;
+use crate::text::{of_value, visible};
 
 /// The width of names in front of what is said of them.
 const NAMES: usize = 11;
 /// Characters of an id that tell it apart from the others on a page.
 const SHORT: usize = 8;
-
-/// `2026-11-21 04:44:20`: to the second, UTC.
-pub(in crate::cli) fn moment(time: Timestamp) -> String {
-    let time = time.to_string();
-    time.split('.').next().unwrap_or(&time).replace('T', " ")
-}
 
 /// `2 h`, in the largest unit.
 pub(in crate::cli) fn span(seconds: u64) -> String {
@@ -40,17 +31,7 @@ fn marks(alert: &Handled) -> String {
 /// One alert in two lines: when, how bad, which rule, how often; then its id and who did what.
 pub fn row(out: &mut impl Write, handled: &Handled) -> std::io::Result<()> {
     let alert = &handled.alert;
-    let (on, off) = scan::colors(alert.rule.level);
-    let times = if alert.count > 1 { format!("  ×{}", alert.count) } else { String::new() };
-    let over = if alert.status == Status::Firing { "" } else { "  \x1b[2mover\x1b[0m" };
-    let title = visible(&alert.rule.title);
-    writeln!(
-        out,
-        "{}  {on}{:<13}{off} \x1b[1m{title}\x1b[0m{times}{over}{}",
-        moment(alert.time),
-        alert.rule.level,
-        marks(handled)
-    )?;
+    scan::head(out, alert, &marks(handled))?;
     let id = visible(&alert.id);
     indented(out, id.get(..SHORT).unwrap_or(&id), 21, &alert.summary)
 }
@@ -73,7 +54,8 @@ fn pair(out: &mut impl Write, name: &str, text: &str) -> std::io::Result<()> {
     if text.is_empty() { Ok(()) } else { indented(out, name, NAMES, text) }
 }
 
-fn person(user: &User) -> String {
+/// Who, and in which groups.
+pub(in crate::cli) fn person(user: &User) -> String {
     let name = user.username.as_deref().unwrap_or("nobody who was known");
     if user.groups.is_empty() { name.to_owned() } else { format!("{name} ({})", user.groups.join(", ")) }
 }
@@ -149,9 +131,11 @@ fn todo(out: &mut impl Write, alert: &Alert) -> std::io::Result<()> {
     rule.references.iter().try_for_each(|reference| indented(out, "", 2, reference))
 }
 
-/// A value as the page shows it: texts without quotes.
-pub(in crate::cli) fn value(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+/// What the rule groups by, or nothing.
+pub(in crate::cli) fn groups(alert: &Alert) -> Option<String> {
+    let group = alert.group.iter().filter(|(_, value)| !value.is_null());
+    let group: Vec<String> = group.map(|(name, value)| format!("{name} = {}", of_value(value))).collect();
+    (!group.is_empty()).then(|| format!("One alert for each {}", group.join(", ")))
 }
 
 fn why(out: &mut impl Write, alert: &Alert) -> std::io::Result<()> {
@@ -160,16 +144,10 @@ fn why(out: &mut impl Write, alert: &Alert) -> std::io::Result<()> {
         let width = alert.matched.keys().map(|name| visible(name).chars().count()).max().unwrap_or(0).min(44) + 4;
         for (name, matched) in &alert.matched {
             let name = format!("  {}", out::fitted(name, width - 4));
-            indented(out, &name, width, &value(matched))?;
+            indented(out, &name, width, &of_value(matched))?;
         }
     }
-    let group: Vec<String> = alert
-        .group
-        .iter()
-        .filter(|(_, value)| !value.is_null())
-        .map(|(name, grouped)| format!("{name} = {}", value(grouped)))
-        .collect();
-    if group.is_empty() { Ok(()) } else { indented(out, "", 2, &format!("One alert for each {}", group.join(", "))) }
+    groups(alert).map_or(Ok(()), |groups| indented(out, "", 2, &groups))
 }
 
 fn steps(out: &mut impl Write, alert: &Alert) -> std::io::Result<()> {

@@ -2,7 +2,7 @@
 
 use super::html::Html;
 use crate::alert::{Alert, Level};
-use crate::cli::alerts::moment;
+use crate::cli::out::moment;
 use crate::clock::Timestamp;
 use crate::text::counted;
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::alert::Level;
+use crate::cli::alerts::rules;
 use crate::cli::client::{Client, Problem};
 use crate::clock::Timestamp;
 
@@ -178,20 +179,9 @@ pub(super) struct Titles {
 impl Titles {
     /// Asks where the daemon may have others than the last time.
     pub(super) async fn learn(&mut self, client: &Client, sample: &Sample) -> Result<(), Problem> {
-        #[derive(Deserialize)]
-        struct Rules {
-            rules: Vec<Rule>,
-        }
-        #[derive(Deserialize)]
-        struct Rule {
-            id: String,
-            title: String,
-            level: Level,
-        }
         let now = Some((sample.status.started, sample.status.rules, sample.status.correlations));
         if self.rules != now {
-            let Rules { rules } = client.get("/api/v1/rules", &[]).await?;
-            self.known = rules.into_iter().map(|rule| (rule.id, (rule.title, rule.level))).collect();
+            self.known = rules(client).await?.into_iter().map(|rule| (rule.id, (rule.title, rule.level))).collect();
             self.rules = now;
         }
         Ok(())

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::super::facts::{is_link, prune, text_of};
+use super::super::facts::{is_link, prune, techniques};
 use crate::alert::{Alert, EventExcerpt, Level, ObjectRef};
+use crate::text::of_value;
 
 /// The version of the schema.
 const ECS: &str = "8.17.0";
@@ -27,7 +28,7 @@ pub(super) fn document(alert: &Alert) -> Value {
             "name": alert.rule.title,
             "reference": alert.rule.references.first(),
         },
-        "threat": {"framework": "MITRE ATT&CK", "technique": {"id": techniques(&alert.rule.tags)}},
+        "threat": {"framework": "MITRE ATT&CK", "technique": {"id": techniques(&alert.rule.tags).collect::<Vec<_>>()}},
         "user": {
             "name": event.user.username,
             "roles": event.user.groups,
@@ -76,7 +77,7 @@ fn event_fields(alert: &Alert, object: &ObjectRef) -> Value {
 /// What no field of the schema says.
 fn own(alert: &Alert) -> Value {
     let pairs = |map: &std::collections::BTreeMap<String, Value>| {
-        map.iter().map(|(field, value)| format!("{field}={}", text_of(value))).collect::<Vec<_>>()
+        map.iter().map(|(field, value)| format!("{field}={}", of_value(value))).collect::<Vec<_>>()
     };
     let timeline: Vec<_> = alert
         .timeline
@@ -151,16 +152,6 @@ fn verdict(code: Option<i64>) -> Option<&'static str> {
 /// Those that are addresses: anything else would make the whole document be refused.
 fn addresses(event: &EventExcerpt) -> Vec<IpAddr> {
     event.source_ips.iter().filter_map(|text| text.parse().ok()).collect()
-}
-
-/// `attack.t1552.007` is `T1552.007`.
-fn techniques(tags: &[String]) -> Vec<String> {
-    let technique = |tag: &String| {
-        let id = tag.strip_prefix("attack.")?.to_ascii_uppercase();
-        id.strip_prefix('T').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))?;
-        Some(id)
-    };
-    tags.iter().filter_map(technique).collect()
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@
 use serde_json::{Value, json};
 
 use super::super::facts::{
-    self, EVIDENCE_MAX, LINES_MAX, Style, UNPINGED, facts, headline, is_link, mentions, rest, text_of, title,
+    self, EVIDENCE_MAX, LINES_MAX, Style, UNPINGED, facts, headline, is_link, mentions, rest, title,
 };
 use super::super::{Item, Message};
 use crate::alert::Alert;
 use crate::store::Kind;
-use crate::text::{counted, fit, width};
+use crate::text::{counted, fit, of_value, width};
 
 /// Below Slack's 150.
 const HEADER_MAX: usize = 140;
@@ -163,7 +163,7 @@ fn evidence(alert: &Alert) -> Option<String> {
     let mut text = "*Matched*".to_owned();
     let mut shown = 0;
     for (field, value) in alert.matched.iter().take(EVIDENCE_MAX) {
-        let line = format!("\n• {} = {}", esc(field, 100), code(&text_of(value), 250));
+        let line = format!("\n• {} = {}", esc(field, 100), code(&of_value(value), 250));
         if width(&text) + width(&line) > SECTION_MAX - 50 {
             break;
         }

@@ -3,11 +3,13 @@
 use serde_json::json;
 
 use super::super::SendError;
-use super::super::facts::{this_machine, times, word};
+use super::super::facts::{identity, names, this_machine, times, word};
 use super::{Format, SyslogConfig};
 use crate::alert::{Alert, Level, Status};
 use crate::text::shorten;
 
+/// Characters of what identifies an alert.
+const ID_MAX: usize = 64;
 /// How much of an alert is told: as much as fits.
 const DETAILS: [Detail; 4] = [
     Detail { parameter: 200, summary: None },
@@ -73,10 +75,7 @@ impl Form {
     }
 
     fn render(&self, alert: &Alert, detail: Detail) -> Result<String, SendError> {
-        let (status, time) = match alert.status {
-            Status::Firing => ("firing", alert.time),
-            Status::Resolved => ("resolved", alert.last_seen),
-        };
+        let (status, time) = (alert.status.as_str(), alert.told_of());
         let priority = u32::from(self.facility) * 8 + severity(alert.rule.level);
         let said = match self.format {
             Format::Text => sentence(alert, detail.summary.unwrap_or(2_000)),
@@ -84,36 +83,17 @@ impl Form {
         };
         // What is not ASCII has to say that it is UTF-8.
         let mark = if said.is_ascii() { "" } else { "\u{feff}" };
-        let data = self.data(alert, status, detail.parameter);
+        let data = self.data(alert, detail.parameter);
         Ok(format!("<{priority}>1 {time} {} kubesiren {} {status} {data} {mark}{said}", self.hostname, self.process))
     }
 
     /// What receivers can search without reading the message.
-    fn data(&self, alert: &Alert, status: &str, max: usize) -> String {
-        let event = &alert.event;
-        let object = event.object_ref.clone().unwrap_or_default();
-        let mut texts = vec![
-            ("alert_id", Some(shorten(&alert.id, 64))),
-            ("status", Some(status.to_owned())),
-            ("level", Some(alert.rule.level.to_string())),
-        ];
+    fn data(&self, alert: &Alert, max: usize) -> String {
+        let parameter = |(name, text): (&str, String), max| format!(" {name}=\"{}\"", escaped(&shorten(&text, max)));
+        let mut parameters: String = identity(alert).into_iter().map(|pair| parameter(pair, ID_MAX)).collect();
         if max > 0 {
-            let more = [
-                ("rule_id", Some(alert.rule.id.clone())),
-                ("rule", Some(alert.rule.title.clone())),
-                ("cluster", Some(alert.cluster.clone())),
-                ("count", Some(alert.count.to_string())),
-                ("user", event.user.username.clone()),
-                ("source_ip", event.source_ips.first().cloned()),
-                ("verb", Some(event.verb.clone())),
-                ("resource", object.resource),
-                ("namespace", object.namespace),
-                ("name", object.name),
-            ];
-            texts.extend(more.into_iter().map(|(name, text)| (name, text.map(|text| shorten(&text, max)))));
+            parameters.extend(names(alert).map(|pair| parameter(pair, max)));
         }
-        let filled = texts.into_iter().filter_map(|(name, text)| Some((name, text.filter(|text| !text.is_empty())?)));
-        let parameters: String = filled.map(|(name, text)| format!(" {name}=\"{}\"", escaped(&text))).collect();
         format!("[{}{parameters}]", self.id)
     }
 }

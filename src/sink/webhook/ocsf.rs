@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::facts::{is_link, prune, word};
+use super::super::facts::{is_link, prune, techniques, word};
 use crate::alert::{Alert, Level, Status};
 use crate::clock::Timestamp;
 
@@ -60,9 +60,7 @@ pub(super) fn finding(alert: &Alert) -> Value {
 
 fn finding_info(alert: &Alert) -> Value {
     let rule = &alert.rule;
-    let techniques = rule.tags.iter().filter_map(|tag| tag.strip_prefix("attack.t"));
-    let attacks: Vec<_> =
-        techniques.map(|id| json!({"technique": {"uid": format!("T{}", id.to_ascii_uppercase())}})).collect();
+    let attacks: Vec<_> = techniques(&rule.tags).map(|id| json!({"technique": {"uid": id}})).collect();
     json!({
         "uid": alert.id,
         "title": rule.title,
