@@ -25,8 +25,9 @@ use std::time::{Duration, Instant};
 
 use measure::{children, median, process};
 
-/// Partitions of the topics: one instance, as many lanes as it has cores.
-const PARTITIONS: i32 = 2;
+/// Partitions of the topics: as a topic of many clusters has them, so that an instance has others to go on with while it waits for
+/// one of them.
+const PARTITIONS: i32 = 12;
 
 fn main() {
     let smoke = std::env::args().any(|arg| arg == "--test");
@@ -37,7 +38,7 @@ fn main() {
     let home = tempfile::tempdir().unwrap();
     let log = home.path().join("audit.log");
     // Larger than what starting takes, smaller than what the machine caches.
-    fs::write(&log, corpus::synthetic(if smoke { 4_000 } else { 400_000 })).unwrap();
+    fs::write(&log, corpus::synthetic(if smoke { 4_000 } else { 1_200_000 })).unwrap();
     let events = fs::read(&log).unwrap().iter().filter(|byte| **byte == b'\n').count();
     let turns = if smoke { 1 } else { 3 };
     let rate = throughput(&broker, home.path(), &log, events, turns);

@@ -7,6 +7,7 @@ mod familiar;
 mod inside;
 mod memo;
 mod regexes;
+mod shape;
 mod witness;
 
 use std::collections::{BTreeSet, HashMap};

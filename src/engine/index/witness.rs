@@ -9,11 +9,12 @@ use ipnet::IpNet;
 use regex_syntax::hir::{Hir, HirKind};
 
 use super::regexes::{Matching, Regexes};
+use super::shape::Shape;
 use super::{Bits, VALUE_MAX};
 use crate::engine::predicate::{longest_literal, number};
 use crate::event::project::fold;
 use crate::event::{Projection, Scratch, Slot, Val};
-use crate::rule::ir::{Expr, Op, Ordering, Regex, Relation, Text, address};
+use crate::rule::ir::{Expr, Op, Ordering, Quantifier, Regex, Relation, Test, Text, address};
 use crate::rule::number::Number;
 
 /// Alternatives that a witness may consist of.
@@ -44,6 +45,8 @@ enum Asks {
     Number(Ordering, Number),
     /// A value matches this regular expression.
     Matches(String),
+    /// A value is of another shape.
+    Lacks(Shape),
     /// There is a value, or the body that it would be in.
     Present,
 }
@@ -56,7 +59,7 @@ impl Asks {
             Self::Net(_) => 3,
             Self::Has(..) => 4,
             Self::Number(..) => 6,
-            Self::Matches(_) => 7,
+            Self::Matches(_) | Self::Lacks(_) => 7,
             Self::Present => 8,
         }
     }
@@ -88,6 +91,7 @@ pub(super) struct OfField {
     networks: Vec<(bool, u8, ByBits)>,
     numbers: Vec<(Ordering, Number, Box<[u32]>)>,
     regexes: Option<Regexes>,
+    shapes: Vec<(Shape, Vec<u32>)>,
     present: Box<[u32]>,
 }
 
@@ -158,8 +162,8 @@ fn grouped<K: Ord>(atoms: impl Iterator<Item = (K, u32)>) -> BTreeMap<K, Vec<u32
 impl OfField {
     fn new(slot: Slot, atoms: Vec<(Asks, u32)>, words: usize) -> Self {
         let mut rules = vec![0_u64; words].into_boxed_slice();
-        let (mut equal, mut literals, mut nets, mut numbers, mut regexes, mut present) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut equal, mut literals, mut nets, mut numbers, mut regexes, mut shapes, mut present) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (asks, rule) in atoms {
             rules[rule as usize / 64] |= 1 << (rule % 64);
             match asks {
@@ -168,6 +172,7 @@ impl OfField {
                 Asks::Net(net) => nets.push((net, rule)),
                 Asks::Number(ordering, bound) => numbers.push((ordering, bound, rule)),
                 Asks::Matches(pattern) => regexes.push((pattern, rule)),
+                Asks::Lacks(shape) => shapes.push((shape, rule)),
                 Asks::Present => present.push(rule),
             }
         }
@@ -187,6 +192,7 @@ impl OfField {
             networks: networks(nets),
             numbers: numbers_of(numbers),
             regexes: together,
+            shapes: grouped(shapes.into_iter()).into_iter().collect(),
             present: present.into(),
         }
     }
@@ -234,6 +240,11 @@ impl OfField {
             match scratch.at(at, event) {
                 Val::Str(text) => regexes.look(text, matching).for_each(|rules| set(found, rules)),
                 _ => regexes.rules().for_each(|rules| set(found, rules)),
+            }
+        }
+        for (shape, rules) in &self.shapes {
+            if !matches!(scratch.at(at, event), Val::Str(text) if shape.is_of(text)) {
+                set(found, rules);
             }
         }
         if !self.numbers.is_empty()
@@ -356,7 +367,10 @@ impl Search<'_> {
     /// What must be true of an event somewhere if the expression is: one of these.
     pub(super) fn witness(&self, expr: &Expr) -> Option<Vec<Atom>> {
         match expr {
-            Expr::All(parts) => parts.iter().filter_map(|part| self.witness(part)).min_by_key(|atoms| cost(atoms)),
+            Expr::All(parts) => {
+                let other_shapes = parts.iter().filter_map(|part| self.other_shape(part, parts));
+                parts.iter().filter_map(|part| self.witness(part)).chain(other_shapes).min_by_key(|atoms| cost(atoms))
+            }
             Expr::Any(parts) => {
                 let mut atoms = Vec::new();
                 for part in parts {
@@ -379,6 +393,21 @@ impl Search<'_> {
                 (!known && !is_null).then(|| asks.into_iter().map(|asks| Atom { slot, asks }).collect())
             }
         }
+    }
+
+    /// Where a value must be there that an expression does not match: of an expression that is a [`Shape`], and if all of
+    /// `parts` hold, of which `part` is one.
+    fn other_shape(&self, part: &Expr, parts: &[Expr]) -> Option<Vec<Atom>> {
+        let Expr::Not(part) = part else { return None };
+        let Expr::Test(Test { field, op: Op::Regex(Regex(regex)), of: Quantifier::Any }) = &**part else { return None };
+        let is_there =
+            |part: &Expr| matches!(part, Expr::Test(Test { field: other, op: Op::Exists, .. }) if other == field);
+        let slot = self.projection.slot(field.plain()?.path())?;
+        let looked_at = !self.inside && !self.projection.is_lazy(slot) && !self.indexed.contains(&slot);
+        if !looked_at || !parts.iter().any(is_there) {
+            return None;
+        }
+        Some(vec![Atom { slot, asks: Asks::Lacks(Shape::of(regex.as_str())?) }])
     }
 }
 
