@@ -18,6 +18,8 @@
 mod broker;
 #[path = "../tests/faults/chance.rs"]
 mod chance;
+#[path = "../tests/fake/mod.rs"]
+mod fake;
 #[path = "../tests/kafka/story.rs"]
 mod story;
 
@@ -60,11 +62,13 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (events, faults) = (number("--events", 200_000), number("--faults", 0));
     let instances = number("--instances", if number("--rebuild", 0) > 0 { 2 } else { 3 });
-    let harness = Harness::new(events, instances, number("--seed", 1));
-    match number("--rebuild", 0) {
-        0 => runtime.block_on(harness.run(faults)),
-        seconds => runtime.block_on(harness.rebuild(seconds)),
-    }
+    runtime.block_on(async {
+        let harness = Harness::new(events, instances, number("--seed", 1)).await;
+        match number("--rebuild", 0) {
+            0 => harness.run(faults).await,
+            seconds => harness.rebuild(seconds).await,
+        }
+    })
 }
 
 struct Instance {
@@ -73,6 +77,9 @@ struct Instance {
     admin: Arc<Mutex<Option<String>>>,
     errors: Arc<Mutex<Vec<String>>>,
 }
+
+/// By status and id.
+type Told = Arc<Mutex<BTreeMap<(String, String), usize>>>;
 
 struct Harness {
     folder: tempfile::TempDir,
@@ -89,12 +96,15 @@ struct Harness {
     errors: Arc<Mutex<Vec<String>>>,
     /// What the logs say of windows that were rebuilt.
     rebuilt: Arc<Mutex<Vec<String>>>,
+    /// How often the sink was told of each alert, as firing and as resolved.
+    told: Told,
+    sink: fake::Receiver,
     lateness: &'static str,
     client: reqwest::Client,
 }
 
 impl Harness {
-    fn new(events: u64, wanted: u64, seed: u64) -> Self {
+    async fn new(events: u64, wanted: u64, seed: u64) -> Self {
         let broker = Broker::start();
         let (topic, prefix) = (broker.name("audit"), broker.name("several"));
         broker.topic(&topic, PARTITIONS);
@@ -102,7 +112,15 @@ impl Harness {
         std::fs::write(folder.path().join("rules.yml"), story::RULES).unwrap();
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().tls_certs_only(std::iter::empty()).build().unwrap();
-        let (instances, errors) = (Vec::new(), Arc::default());
+        let (instances, errors, told) = (Vec::new(), Arc::default(), Told::default());
+        let heard = Arc::clone(&told);
+        let sink = fake::Receiver::forgetful(move |request| {
+            let alert = request.json();
+            let text = |name: &str| alert[name].as_str().unwrap().to_owned();
+            *heard.lock().unwrap().entry((text("status"), text("id"))).or_default() += 1;
+            fake::Reply::new(200, "")
+        })
+        .await;
         Self {
             folder,
             broker,
@@ -116,6 +134,8 @@ impl Harness {
             errors,
             client,
             rebuilt: Arc::default(),
+            told,
+            sink,
             // Longer than the story: whichever instance is ahead, its matches are in time.
             lateness: "12h",
         }
@@ -128,11 +148,11 @@ admin: {{listen: 127.0.0.1:0}}
 sources: [{{type: kafka, brokers: [{broker}], topics: [{topic}], group: '{prefix}-in', properties: {{session.timeout.ms: 3000, heartbeat.interval.ms: 500, reconnect.backoff.max.ms: 500}}}}]
 detections: {{builtin: false, paths: ['{rules}']}}
 correlation: {{lateness: {lateness}}}
-sinks: [{{name: none, type: webhook, url: 'http://127.0.0.1:9/'}}]
-routes: [{{min_level: critical, sinks: [none]}}]
+sinks: [{{name: soc, type: webhook, url: '{sink}'}}]
 journal: {{type: kafka, brokers: [{broker}], topic_prefix: {prefix}, partitions: {PARTITIONS}, replication_factor: {copies}, properties: {{session.timeout.ms: 3000, heartbeat.interval.ms: 500, reconnect.backoff.max.ms: 500}}}}
 ",
             home.path().join("state").display(),
+            sink = self.sink.url("/alerts"),
             broker = self.broker.address(),
             copies = self.broker.brokers(),
             topic = self.topic,
@@ -352,7 +372,8 @@ journal: {{type: kafka, brokers: [{broker}], topic_prefix: {prefix}, partitions:
             let found = self.found().await;
             let episodes: BTreeSet<String> = found.values().map(episode).collect();
             let resolved = found.values().filter(|alert| alert["status"] == "resolved").count();
-            let whole = episodes == *expected && found.len() == expected.len();
+            let untold = ["firing", "resolved"].map(|status| self.untold(status, &found));
+            let whole = episodes == *expected && found.len() == expected.len() && untold == [0, 0];
             if resolved != last {
                 (last, moved) = (resolved, Instant::now());
             }
@@ -372,9 +393,23 @@ journal: {{type: kafka, brokers: [{broker}], topic_prefix: {prefix}, partitions:
             more.take(LISTED).for_each(|episode| println!("+ {episode}"));
             let two = found.len() - episodes.len();
             println!("{two} episodes under two ids; {} errors in the logs", self.errors.lock().unwrap().len());
+            let (told, [firing, ended]) = (self.told.lock().unwrap(), untold);
+            let twice = told.values().filter(|times| **times > 1).count();
+            let strange = told.keys().filter(|(_, id)| !found.contains_key(id)).count();
+            println!(
+                "of all, the sink was not told of {firing} that began and {ended} that ended; {twice} of {} were told again; {strange} that nobody knows",
+                told.len()
+            );
             self.errors.lock().unwrap().iter().take(5).for_each(|line| println!("! {line}"));
-            return ExitCode::from(u8::from(!whole));
+            return ExitCode::from(u8::from(!whole || strange > 0));
         }
+    }
+
+    /// Of how many alerts the sink was not told so.
+    fn untold(&self, status: &str, found: &BTreeMap<String, Value>) -> usize {
+        let told = self.told.lock().unwrap();
+        let wanted = found.iter().filter(|(_, alert)| status == "firing" || alert["status"] == status);
+        wanted.filter(|(id, _)| !told.contains_key(&(status.to_owned(), (*id).clone()))).count()
     }
 
     /// The alerts of an instance that answers.
