@@ -265,7 +265,7 @@ journal: {{type: kafka, brokers: [{broker}], topic_prefix: {prefix}, partitions:
         let killed = Instant::now();
         drop(kill(self.instances.swap_remove(0)));
         let wanted = usize::try_from(PARTITIONS).unwrap() / usize::try_from(self.wanted).unwrap();
-        while self.rebuilt.lock().unwrap().len() < before + wanted && killed.elapsed() < PATIENCE {
+        while self.rebuilt.lock().unwrap().len() < before + wanted && killed.elapsed() < PATIENCE * 5 {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let lines: Vec<Value> =
