@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::http::{self, Answer, exchange};
+use super::tls::TlsConfig;
 use super::watchdog::WatchdogConfig;
 use super::{Item, Medium, Message, SendError, Sending, Sent, Traits};
 use crate::alert::{Alert, Status, Step, WATCHDOG};
@@ -48,12 +49,24 @@ pub struct AlertmanagerConfig {
     /// Whether it is told all the time that all is well, so that somebody behind it notices when it is not.
     #[serde(default, skip_serializing_if = "WatchdogConfig::is_off")]
     pub watchdog: WatchdogConfig,
-    /// Bearer token.
+    /// User name, with a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// The user's password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// File that holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// Bearer token, instead of a user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bearer_token: Option<Secret>,
     /// File that holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bearer_token_file: Option<PathBuf>,
+    /// Whom it trusts, and how it shows who it is, at every peer.
+    #[serde(default, skip_serializing_if = "TlsConfig::is_default")]
+    pub tls: TlsConfig,
 }
 
 fn resend() -> Span {
@@ -67,7 +80,9 @@ fn resend() -> Span {
 pub struct Alertmanager {
     client: Client,
     peers: Vec<Peer>,
-    bearer: Option<HeaderValue>,
+    authorization: Option<HeaderValue>,
+    /// What must not be quoted from an answer.
+    secret: String,
     labels: BTreeMap<String, String>,
     resend: Duration,
     watchdog: Option<Duration>,
@@ -106,11 +121,16 @@ impl Alertmanager {
             ));
         }
         let peers = config.urls.iter().enumerate().map(|(n, url)| peer(n, url)).collect::<Result<Vec<_>, _>>()?;
+        let password = Secret::load(config.password.as_ref(), config.password_file.as_ref())?;
+        let bearer = Secret::load(config.bearer_token.as_ref(), config.bearer_token_file.as_ref())?;
+        let (authorization, secret) =
+            http::authorization(config.username.as_deref(), password, "bearer_token", "Bearer", bearer)?;
         let plain = peers.iter().all(|peer| peer.url.scheme() == "http");
         Ok(Self {
-            client: http::client(plain)?,
+            client: http::client_with(plain, &config.tls)?,
             peers,
-            bearer: http::bearer(config.bearer_token.as_ref(), config.bearer_token_file.as_ref())?,
+            authorization,
+            secret,
             labels: config.labels.clone(),
             resend: config.resend.0,
             watchdog: config.watchdog.every(),
@@ -139,12 +159,12 @@ impl Alertmanager {
         let mut tasks = JoinSet::new();
         for (n, peer) in peers.iter().enumerate() {
             let mut request = self.client.post(peer.url.clone()).header(CONTENT_TYPE, "application/json");
-            if let Some(bearer) = &self.bearer {
-                request = request.header(AUTHORIZATION, bearer.clone());
+            if let Some(authorization) = &self.authorization {
+                request = request.header(AUTHORIZATION, authorization.clone());
             }
             let request = request.body(body.to_owned());
-            let name = peer.name.clone();
-            tasks.spawn(async move { (n, judge(exchange(request, now).await, &name)) });
+            let (name, secret) = (peer.name.clone(), self.secret.clone());
+            tasks.spawn(async move { (n, judge(exchange(request, now).await, &name, &secret)) });
         }
         let mut results: Vec<_> =
             peers.iter().map(|_| Some(SendError::retry("the task that sends it failed"))).collect();
@@ -179,8 +199,8 @@ fn peer(n: usize, url: &str) -> Result<Peer, String> {
 }
 
 /// What a peer's answer means. A 400 names what was invalid, and the valid alerts of the batch are stored all the same.
-fn judge(answer: Result<Answer, SendError>, name: &str) -> Result<(), SendError> {
-    answer.and_then(|answer| answer.usual(&[])).map_err(|error| match error {
+fn judge(answer: Result<Answer, SendError>, name: &str, secret: &str) -> Result<(), SendError> {
+    answer.and_then(|answer| answer.usual(&[secret])).map_err(|error| match error {
         SendError::Retry { after, reason } => SendError::Retry { after, reason: format!("{name}: {reason}") },
         SendError::Reject { reason } => SendError::reject(format!("{name}: {reason}")),
     })
@@ -337,6 +357,9 @@ fn describe(alert: &Alert) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::fake::tls::Authority;
     use super::super::fake::{Receiver, Reply, Request};
     use super::super::samples::{alert, at, hostile, incident, item, message};
     use super::*;
@@ -344,15 +367,11 @@ mod tests {
     use crate::store::Kind;
 
     fn sink(urls: &[String]) -> Alertmanager {
-        Alertmanager::build(&AlertmanagerConfig {
-            urls: urls.to_vec(),
-            resend: resend(),
-            labels: BTreeMap::from([("team".to_owned(), "sec".to_owned())]),
-            watchdog: WatchdogConfig::default(),
-            bearer_token: None,
-            bearer_token_file: None,
-        })
-        .unwrap()
+        build(json!({"urls": urls, "labels": {"team": "sec"}})).unwrap()
+    }
+
+    fn build(config: Value) -> Result<Alertmanager, String> {
+        Alertmanager::build(&serde_json::from_value(config).unwrap())
     }
 
     fn now() -> Timestamp {
@@ -444,6 +463,42 @@ mod tests {
         assert_eq!(body[0]["startsAt"], "2026-11-21T04:00:00.123456Z");
         assert_eq!(body[0]["endsAt"], "2026-11-21T05:04:00.000000Z");
         assert_eq!(body[1]["endsAt"], "2026-11-21T05:00:00.000000Z");
+    }
+
+    #[tokio::test]
+    async fn peers_are_told_by_tls_and_know_who_tells_them() {
+        let authority = Authority::new();
+        let answer = |request: &Request| match request.header("authorization") {
+            "Basic dTpzM2NyM3Q=" => Reply::new(200, ""),
+            other => Reply::new(401, format!("not {other}: s3cr3t")),
+        };
+        let one = Receiver::start_tls(authority.acceptor("localhost", true), answer).await;
+        let other = Receiver::start_tls(authority.acceptor("localhost", true), answer).await;
+        let (cert, key) = authority.identity("client");
+        let tls = json!({"ca": authority.ca(), "cert": cert, "key": key});
+        let urls = [one.url("/"), other.url("/")];
+        let config = json!({"urls": urls, "username": "u", "password": "s3cr3t", "tls": tls});
+        assert_eq!(build(config).unwrap().send(&two(), now()).await, Ok(Sent::default()));
+        assert_eq!((one.requests().len(), other.requests().len()), (1, 1));
+        let nobody = build(json!({"urls": urls, "bearer_token": "s3cr3t", "tls": tls})).unwrap();
+        let error = nobody.send(&two(), now()).await.unwrap_err();
+        assert!(matches!(error, SendError::Retry { .. }) && !error.to_string().contains("s3cr3t"), "{error:?}");
+        let stranger =
+            build(json!({"urls": urls, "username": "u", "password": "s3cr3t", "tls": {"ca": authority.ca()}}));
+        assert!(matches!(stranger.unwrap().send(&two(), now()).await, Err(SendError::Retry { .. })));
+        assert_eq!(one.requests().len(), 2);
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_said() {
+        for (given, said) in [
+            (json!({"urls": ["https://a"], "username": "u"}), "go together"),
+            (json!({"urls": ["https://a"], "username": "u", "password": "p", "bearer_token": "t"}), "not both"),
+            (json!({"urls": ["http://a", "http://b"], "tls": {"ca": "/x"}}), "tls is of no use"),
+        ] {
+            let error = build(given).err().unwrap();
+            assert!(error.contains(said), "{said}: {error}");
+        }
     }
 
     #[tokio::test]

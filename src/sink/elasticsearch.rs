@@ -97,7 +97,9 @@ impl Elasticsearch {
                 json!({"create": {"_index": self.index, "_id": format!("{}-resolved", alert.id)}})
             }
         };
-        format!("{action}\n{}\n", visible_json(ecs::document(alert).to_string()))
+        // A document that is brought up to date stays where it is; one that tells of the end stands at the end.
+        let time = if self.data_stream { alert.told_of() } else { alert.time };
+        format!("{action}\n{}\n", visible_json(ecs::document(alert, time).to_string()))
     }
 
     /// What the answer says of each item: all are taken but those that are listed.
@@ -219,6 +221,7 @@ mod tests {
         let documents = search.documents();
         assert_eq!(documents.keys().map(String::as_str).collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!(documents["a"]["kubesiren"]["status"], "resolved");
+        assert_eq!(documents["a"]["@timestamp"], documents["b"]["@timestamp"], "a document stays where it is");
         assert_eq!(documents["b"]["kubesiren"]["status"], "firing");
     }
 
@@ -233,6 +236,8 @@ mod tests {
         let documents = search.documents();
         assert_eq!(documents.keys().map(String::as_str).collect::<Vec<_>>(), ["a", "a-resolved"]);
         assert_eq!(documents["a-resolved"]["event"]["id"], "a");
+        let times = ["a", "a-resolved"].map(|id| documents[id]["@timestamp"].clone());
+        assert_eq!(times, ["2026-11-21T04:00:00.123456Z", "2026-11-21T04:04:12.000000Z"]);
     }
 
     #[tokio::test]

@@ -1,10 +1,14 @@
 //! Mail, handed to a server by SMTP: one for the alerts of a rule and cluster, and their end as its answer.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
+use lettre::address::{Address, Envelope};
 use lettre::message::header::ContentType;
 use lettre::message::{Mailbox, Message as Mail};
+use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, Identity, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
@@ -28,6 +32,8 @@ const BATCH_MAX: usize = 100;
 /// For all of a mail, from the connection to the server's last word.
 const TOTAL: Duration = Duration::from_secs(45);
 const CONNECT: Duration = Duration::from_secs(10);
+/// A receiver whom the server does not want for now holds the others up for so many attempts, about half a minute.
+const PATIENCE: u32 = 4;
 const SUBJECT_MAX: usize = 150;
 /// Of the text, in characters.
 const TEXT_MAX: usize = 20_000;
@@ -83,6 +89,8 @@ pub struct Email {
     to: Vec<Mailbox>,
     /// What must not be quoted from an answer.
     secret: Option<String>,
+    /// Receivers whom the server refused when it was asked last: said once, not with every mail.
+    refused: Mutex<BTreeSet<Address>>,
 }
 
 impl Email {
@@ -113,7 +121,7 @@ impl Email {
             _ => return Err("username and password_file go together: give both".to_owned()),
         };
         let secret = password.map(|password| password.expose().to_owned());
-        Ok(Self { transport: builder.build(), from, to, secret })
+        Ok(Self { transport: builder.build(), from, to, secret, refused: Mutex::default() })
     }
 
     fn mail(&self, message: &Message, now: Timestamp) -> Result<(Mail, String), SendError> {
@@ -150,24 +158,83 @@ impl Email {
 
     async fn deliver(&self, message: &Message, now: Timestamp) -> Result<Sent, SendError> {
         let (mail, id) = self.mail(message, now)?;
-        match timeout(TOTAL, self.transport.send(mail)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(self.judge(&error)),
-            Err(_) => return Err(SendError::retry(format!("no answer within {} s", TOTAL.as_secs()))),
-        }
+        let attempts = message.items.iter().map(|item| item.attempts).max().unwrap_or_default();
+        timeout(TOTAL, self.hand_over(&mail, attempts))
+            .await
+            .unwrap_or_else(|_| Err(SendError::retry(format!("no answer within {} s", TOTAL.as_secs()))))?;
         // A digest is about too much for an end to be its answer.
         let opened = message.items.iter().filter(|item| item.kind == Kind::Firing && message.digest.is_none());
         let remember = opened.map(|item| (item.alert.id.clone(), id.clone())).collect();
         Ok(Sent { remember, ..Sent::default() })
     }
 
+    /// To all at once, or, where one of them may be why the server does not want it, to each on its own.
+    async fn hand_over(&self, mail: &Mail, attempts: u32) -> Result<(), SendError> {
+        let text = mail.formatted();
+        match self.transport.send_raw(mail.envelope(), &text).await {
+            Ok(_) => {
+                self.note(mail.envelope().to(), None);
+                Ok(())
+            }
+            Err(error) if self.to.len() > 1 && may_be_of_one(&error, attempts) => self.to_each(mail, &text).await,
+            Err(error) => Err(self.judge(&error)),
+        }
+    }
+
+    /// The same mail in an envelope for each receiver: one dead address keeps it from nobody else.
+    async fn to_each(&self, mail: &Mail, text: &[u8]) -> Result<(), SendError> {
+        let mut refusals = Vec::new();
+        for to in mail.envelope().to() {
+            let one = Envelope::new(mail.envelope().from().cloned(), vec![to.clone()]);
+            let one = one.map_err(|error| SendError::reject(error.to_string()))?;
+            match self.transport.send_raw(&one, text).await {
+                Ok(_) => self.note(std::slice::from_ref(to), None),
+                Err(error) => refusals.push((to, self.judge(&error))),
+            }
+        }
+        if refusals.len() < mail.envelope().to().len() {
+            refusals.iter().for_each(|(to, error)| self.note(std::slice::from_ref(to), Some(error)));
+            return Ok(());
+        }
+        // Nobody got it. It is given up only if it is so for all.
+        let lasts = refusals.iter().position(|(_, error)| matches!(error, SendError::Retry { .. }));
+        Err(refusals.swap_remove(lasts.unwrap_or_default()).1)
+    }
+
+    /// Remembers whom the server takes mail for, and says what changed.
+    fn note(&self, receivers: &[Address], refusal: Option<&SendError>) {
+        let Ok(mut refused) = self.refused.lock() else { return };
+        for receiver in receivers {
+            match refusal {
+                Some(error) if refused.insert(receiver.clone()) => {
+                    tracing::error!(%receiver, %error, "the mail server takes no mail for one receiver; the others get theirs");
+                }
+                None if refused.remove(receiver) => {
+                    tracing::info!(%receiver, "the mail server takes mail for a receiver again")
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// The few codes that are about this mail are final. Whatever else is wrong somebody can mend: an address, a
     /// password, a full box.
-    fn judge(&self, error: &lettre::transport::smtp::Error) -> SendError {
+    fn judge(&self, error: &Error) -> SendError {
         let reason = without(&with_causes(error), &[self.secret.as_deref().unwrap_or_default()]);
         let reason = shorten(&reason, REASON_MAX);
         let code = error.status().map(u16::from);
         if matches!(code, Some(552 | 554)) { SendError::reject(reason) } else { SendError::retry(reason) }
+    }
+}
+
+/// Whether one of several receivers may be the cause: an answer that is final and not about who we are, an address that
+/// the server cannot write, or one that has been put off for a while.
+fn may_be_of_one(error: &Error, attempts: u32) -> bool {
+    match error.status().map(u16::from) {
+        Some(530..=538) => false,
+        Some(500..) => true,
+        Some(421) | None => error.is_client(),
+        Some(_) => attempts >= PATIENCE,
     }
 }
 
@@ -183,7 +250,7 @@ fn security(config: &EmailConfig) -> Result<(Tls, u16), String> {
         }
         return Ok((Tls::None, 25));
     }
-    let wrong = |error: lettre::transport::smtp::Error| format!("tls: {error}");
+    let wrong = |error: Error| format!("tls: {error}");
     let Loaded { ca, identity } = config.tls.load()?;
     let mut parameters = TlsParameters::builder(config.host.clone());
     if let Some(pem) = ca {
@@ -340,7 +407,8 @@ mod tests {
 
     #[tokio::test]
     async fn codes_decide_between_waiting_and_giving_up() {
-        let (smtp, authority, sink) = started().await;
+        let (smtp, authority, _) = started().await;
+        let sink = Email::build(&config(&smtp, &authority, &json!({"to": ["soc@example.com"]}))).unwrap();
         for (command, reply, retried) in [
             ("MAIL", "451 4.7.1 try again later", true),
             ("RCPT", "450 4.2.1 the mailbox is busy", true),
@@ -359,6 +427,40 @@ mod tests {
         let error = wrong.send(&message(vec![firing("a")]), now()).await.unwrap_err();
         assert!(matches!(&error, SendError::Retry { reason, .. } if reason.contains("535")), "{error:?}");
         assert!(sink.send(&message(vec![firing("a")]), now()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_dead_address_keeps_mail_from_nobody_else() {
+        let (smtp, authority, _) = started().await;
+        let to = ["soc@example.com", "gone@example.com", "ann@example.com"];
+        let sink = Email::build(&config(&smtp, &authority, &json!({"to": to}))).unwrap();
+        smtp.refuse_receiver(to[1], Some("550 5.1.1 no such user"));
+        let sent = sink.send(&message(vec![firing("a1")]), now()).await.unwrap();
+        assert_eq!(sent.remember.len(), 1);
+        let mails = smtp.mails();
+        assert_eq!(mails.iter().map(|mail| mail.to.join(" ")).collect::<Vec<_>>(), [to[0], to[2]]);
+        assert!(mails.iter().all(|mail| mail.headers == mails[0].headers && mail.headers["to"].contains(to[1])));
+        assert!(sink.refused.lock().unwrap().iter().eq([&to[1].parse::<Address>().unwrap()]));
+        // Somebody mends it.
+        smtp.refuse_receiver(to[1], None);
+        assert!(sink.send(&message(vec![firing("a2")]), now()).await.is_ok());
+        assert_eq!((smtp.mails()[2].to.len(), sink.refused.lock().unwrap().len()), (3, 0));
+    }
+
+    #[tokio::test]
+    async fn a_full_box_is_waited_for_but_not_for_ever() {
+        let (smtp, _authority, sink) = started().await;
+        smtp.refuse_receiver("ann@example.com", Some("452 4.2.2 mailbox full"));
+        let mut item = firing("a1");
+        assert!(matches!(sink.send(&message(vec![item.clone()]), now()).await, Err(SendError::Retry { .. })));
+        assert!(smtp.mails().is_empty());
+        item.attempts = PATIENCE;
+        assert!(sink.send(&message(vec![item.clone()]), now()).await.is_ok());
+        assert_eq!(smtp.mails()[0].to, ["soc@example.com"]);
+        // Where nobody can be reached, all wait.
+        smtp.refuse_receiver("soc@example.com", Some("550 5.1.1 no such user"));
+        assert!(matches!(sink.send(&message(vec![item]), now()).await, Err(SendError::Retry { .. })));
+        assert_eq!(smtp.mails().len(), 1);
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //!
 //! Everything that comes from an event goes through the [`Style`] of the medium: escaped, visible and bounded.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Item, Message};
 use crate::alert::{Alert, EventExcerpt, Level, Status, User};
@@ -322,6 +322,21 @@ pub(super) fn report(alert: &Alert, style: Style, max: usize) -> String {
         }
     }
     within(lines, max)
+}
+
+/// What matters most of an alert, its texts at most `max` wide, for where the whole is too long: `cut` says that it is not.
+pub(super) fn in_short(alert: &Alert, max: usize) -> Value {
+    let rule = &alert.rule;
+    json!({
+        "id": shorten(&alert.id, 64),
+        "status": alert.status,
+        "time": alert.time,
+        "cluster": shorten(&alert.cluster, max.min(100)),
+        "rule": {"id": shorten(&rule.id, 40), "title": shorten(&rule.title, max.min(150)), "level": rule.level},
+        "summary": shorten(&alert.summary, max),
+        "count": alert.count,
+        "cut": true,
+    })
 }
 
 /// As many of the lines as fit into `max`.

@@ -28,7 +28,11 @@ pub(super) fn client(plain: bool) -> Result<Client, String> {
 
 /// A client for one server, which trusts and shows what `tls` says.
 pub(super) fn client_for(url: &Url, tls: &TlsConfig) -> Result<Client, String> {
-    let plain = url.scheme() == "http";
+    client_with(url.scheme() == "http", tls)
+}
+
+/// A client for servers of which, with `plain`, none speaks TLS.
+pub(super) fn client_with(plain: bool, tls: &TlsConfig) -> Result<Client, String> {
     if plain && !tls.is_default() {
         return Err("tls is of no use with an http:// URL: write https://, or leave it out".to_owned());
     }

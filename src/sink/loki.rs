@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::facts::{identity, names};
+use super::facts::{identity, in_short, names};
 use super::http::{self, exchange};
 use super::tls::TlsConfig;
 use super::{Item, Medium, Message, SendError, Sending, Sent, Traits};
@@ -19,7 +19,16 @@ use crate::clock::Timestamp;
 use crate::text::{shorten, visible_json};
 use crate::units::Secret;
 
-const BATCH_MAX: usize = 100;
+/// Loki takes 4 MB at once by default, and so many lines of the longest kind are less.
+const BATCH_MAX: usize = 15;
+/// Of a line, in bytes: Loki refuses those of more than 256 KiB for ever.
+const LINE_MAX: usize = 250 << 10;
+/// Of the summary, where the line tells of the alert in short.
+const SUMMARY_MAX: usize = 800;
+/// Labels that every line has.
+const OURS: [&str; 3] = ["job", "cluster", "level"];
+/// Labels beside those: Loki takes 15 in all by default.
+const LABELS_MAX: usize = 12;
 /// What metadata need not say: two are labels, and how often it was stands in the line.
 const ELSEWHERE: [&str; 3] = ["level", "cluster", "count"];
 /// Of a label's or metadata's value.
@@ -81,6 +90,10 @@ impl Loki {
                 "labels: `{name}` is no label name; use letters, digits and _, beginning with no digit"
             ));
         }
+        let others = config.labels.keys().filter(|name| !OURS.contains(&name.as_str())).count();
+        if others > LABELS_MAX {
+            return Err(format!("labels: {others} are too many; beside {} Loki takes {LABELS_MAX}", OURS.join(", ")));
+        }
         let password = Secret::load(config.password.as_ref(), config.password_file.as_ref())?;
         let bearer = Secret::load(config.bearer_token.as_ref(), config.bearer_token_file.as_ref())?;
         let (authorization, secret) =
@@ -99,9 +112,7 @@ impl Loki {
     /// What a stream is known by: each set of values is a stream of its own, which Loki keeps few of.
     fn labels(&self, alert: &Alert) -> BTreeMap<String, String> {
         let mut labels = self.labels.clone();
-        for (name, value) in
-            [("job", "kubesiren"), ("cluster", alert.cluster.as_str()), ("level", alert.rule.level.as_str())]
-        {
+        for (name, value) in OURS.into_iter().zip(["kubesiren", &alert.cluster, alert.rule.level.as_str()]) {
             labels.entry(name.to_owned()).or_insert_with(|| shorten(value, VALUE_MAX));
         }
         labels.retain(|_, value| !value.is_empty());
@@ -111,16 +122,23 @@ impl Loki {
     fn body(&self, items: &[Item], now: Timestamp) -> Result<String, SendError> {
         let mut streams: BTreeMap<BTreeMap<String, String>, Vec<Value>> = BTreeMap::new();
         for Item { alert, .. } in items {
-            let line = serde_json::to_string(alert).map_err(|error| SendError::reject(error.to_string()))?;
             // As text: Loki refuses numbers.
             let time = format!("{}000", time(alert, now).0);
-            let entry = json!([time, visible_json(line), metadata(alert)]);
+            let entry = json!([time, line(alert)?, metadata(alert)]);
             streams.entry(self.labels(alert)).or_default().push(entry);
         }
         let streams: Vec<_> =
             streams.into_iter().map(|(stream, values)| json!({"stream": stream, "values": values})).collect();
         Ok(json!({"streams": streams}).to_string())
     }
+}
+
+/// The alert's JSON, as far as a line may go. Who is watched decides how long it is: what is too long is told in short, not
+/// kept out of Loki.
+fn line(alert: &Alert) -> Result<String, SendError> {
+    let whole = serde_json::to_string(alert).map_err(|error| SendError::reject(error.to_string()))?;
+    let whole = visible_json(whole);
+    Ok(if whole.len() <= LINE_MAX { whole } else { visible_json(in_short(alert, SUMMARY_MAX).to_string()) })
 }
 
 /// When it happened, if that is not too long ago: then what is sent again is the same line, which Loki keeps once.
@@ -246,7 +264,7 @@ mod tests {
     async fn whatever_an_event_says_it_makes_no_label() {
         let loki = fake::Loki::start().await;
         let sink = sink(&loki);
-        for text in ["", "evil\"}\n", "\u{202e}", &"x".repeat(200)] {
+        for text in ["", "evil\"}\n", "\u{202e}", &"x".repeat(500), &"\u{e0041}".repeat(512)] {
             let mut evil = hostile("id", text);
             evil.cluster = "prod-eu".to_owned();
             let sent = sink.send(&message(vec![item(Kind::Firing, evil)]), at("2026-11-21T05:00:00Z")).await;
@@ -255,10 +273,28 @@ mod tests {
         assert_eq!(loki.streams().len(), 1);
     }
 
+    /// Hidden characters beyond the basic plane take twelve bytes each.
+    #[tokio::test]
+    async fn what_is_too_long_for_a_line_is_told_in_short() {
+        let loki = fake::Loki::start().await;
+        let mut long = alert("a", "r", Level::High);
+        long.event.user.groups = vec!["\u{e0041}".repeat(512); 64];
+        let sent = sink(&loki).send(&message(vec![item(Kind::Firing, long)]), at("2026-11-21T05:00:00Z")).await;
+        assert_eq!(sent, Ok(Sent::default()));
+        let line = loki.streams().into_values().next().unwrap().remove(0);
+        let told: Value = serde_json::from_str(&line.line).unwrap();
+        assert_eq!((&told["id"], &told["cut"], &told["count"]), (&"a".into(), &true.into(), &3.into()));
+        assert_eq!((&line.metadata["user"], &line.metadata["verb"]), (&"alice".into(), &"get".into()));
+    }
+
     #[test]
     fn what_is_wrong_is_said() {
+        let labels = |n| (0..n).map(|n| (format!("l{n}"), json!("v"))).chain([("job".to_owned(), json!("mine"))]);
+        let labels = |n| json!({"url": "http://l", "labels": labels(n).collect::<serde_json::Map<_, _>>()});
+        assert!(Loki::build(&serde_json::from_value(labels(12)).unwrap()).is_ok());
         for (given, said) in [
             (json!({"url": "http://l", "labels": {"a-b": "c"}}), "`a-b` is no label name"),
+            (labels(13), "13 are too many"),
             (json!({"url": "http://l", "username": "u"}), "go together"),
             (json!({"url": "http://l", "username": "u", "password": "p", "bearer_token": "t"}), "not both"),
         ] {

@@ -229,6 +229,14 @@ impl SendError {
     fn reject(reason: impl Into<String>) -> Self {
         Self::Reject { reason: reason.into() }
     }
+
+    /// The same, to be tried again: for what is not about the alerts.
+    fn later(self) -> Self {
+        match self {
+            Self::Reject { reason } => Self::retry(reason),
+            retry @ Self::Retry { .. } => retry,
+        }
+    }
 }
 
 #[cfg(test)]

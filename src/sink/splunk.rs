@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use super::facts::in_short;
 use super::http::{self, Answer, exchange};
 use super::tls::TlsConfig;
 use super::{Item, Medium, Message, SendError, Sending, Sent, Traits};
@@ -20,6 +21,10 @@ use crate::units::Secret;
 
 /// Alerts in one request; Splunk takes 1 MB of it by default, and an alert has a few KB.
 const BATCH_MAX: usize = 50;
+/// Of one event, in bytes: what is longer is told in short.
+const EVENT_MAX: usize = 900 << 10;
+/// Of its summary then.
+const SUMMARY_MAX: usize = 800;
 /// From one question for an acknowledgement to the next, at first; each waits twice as long as the one before.
 const ASK_AFTER: Duration = Duration::from_millis(250);
 /// Splunk acknowledges within seconds where it is well. What is sent again after that may be indexed twice.
@@ -115,6 +120,12 @@ impl Splunk {
         if let Some(index) = &self.config.index {
             event["index"] = index.as_str().into();
         }
+        let whole = visible_json(event.to_string());
+        if whole.len() <= EVENT_MAX {
+            return Ok(whole);
+        }
+        event["event"] = in_short(alert, SUMMARY_MAX);
+        event["host"] = event["event"]["cluster"].clone();
         Ok(visible_json(event.to_string()))
     }
 
@@ -162,7 +173,8 @@ impl Splunk {
         for n in 0..ASKED_MAX {
             sleep(self.ask_after * 2_u32.pow(n.min(5))).await;
             let answer = self.ask(&self.ack, json!({"acks": [id]}).to_string(), now).await?;
-            answer.usual(&[&self.secret])?;
+            // The alerts are taken: nothing that is said to this question is about them.
+            answer.usual(&[&self.secret]).map_err(SendError::later)?;
             let told: Value = serde_json::from_str(&answer.body).unwrap_or_default();
             if told["acks"][id.to_string()] == true {
                 return Ok(());
@@ -236,6 +248,29 @@ mod tests {
         splunk.index_after(u32::MAX);
         let error = send(&sink).await.unwrap_err();
         assert!(matches!(&error, SendError::Retry { reason, .. } if reason.contains("indexed")), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_said_to_the_question_whether_it_is_indexed_makes_no_dead_letter() {
+        let splunk = fake::Splunk::start(true).await;
+        let sink = sink(&splunk);
+        for (status, body) in [(400, r#"{"text":"ACK is disabled","code":14}"#), (400, ""), (413, "no"), (503, "")] {
+            splunk.script(Reply::new(200, r#"{"text":"Success","code":0,"ackId":0}"#));
+            splunk.script(Reply::new(status, body));
+            let error = send(&sink).await.unwrap_err();
+            assert!(matches!(error, SendError::Retry { .. }), "{status} {body}: {error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_for_a_request_is_told_in_short() {
+        let splunk = fake::Splunk::start(false).await;
+        let mut long = alert("a", "r", Level::High);
+        long.event.user.groups = vec!["\u{e0041}".repeat(512); 200];
+        let sent = sink(&splunk).send(&message(vec![item(Kind::Firing, long)]), at("2026-11-21T05:00:00Z")).await;
+        assert_eq!(sent, Ok(Sent::default()));
+        let event = &splunk.events()[0]["event"];
+        assert_eq!((&event["id"], &event["cut"]), (&"a".into(), &true.into()));
     }
 
     #[tokio::test]

@@ -25,6 +25,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -79,43 +80,65 @@ impl Reply {
 #[derive(Clone)]
 pub(crate) struct Receiver {
     address: SocketAddr,
+    secure: bool,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Receiver {
     /// Starts one that answers as `answer` says.
     pub(crate) async fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        Self::serving(answer, true).await
+        Self::serving(answer, true, None).await
+    }
+
+    /// Starts one that speaks TLS as `localhost`, or whatever the acceptor shows.
+    pub(crate) async fn start_tls(
+        acceptor: TlsAcceptor,
+        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::serving(answer, true, Some(acceptor)).await
     }
 
     /// Starts one that keeps no record: `answer` sees every request.
     pub(crate) async fn forgetful(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        Self::serving(answer, false).await
+        Self::serving(answer, false, None).await
     }
 
-    async fn serving(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static, keep: bool) -> Self {
+    async fn serving(
+        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+        keep: bool,
+        acceptor: Option<TlsAcceptor>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let (answer, seen) = (Arc::new(answer), Arc::clone(&requests));
+        let (answer, seen, secure) = (Arc::new(answer), Arc::clone(&requests), acceptor.is_some());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (answer, seen) = (Arc::clone(&answer), Arc::clone(&seen));
+                let (answer, seen, acceptor) = (Arc::clone(&answer), Arc::clone(&seen), acceptor.clone());
                 tokio::spawn(async move {
                     let service = service_fn(move |request| {
                         let (answer, seen) = (Arc::clone(&answer), Arc::clone(&seen));
                         async move { Ok::<_, Infallible>(serve(request, &*answer, keep.then_some(&*seen)).await) }
                     });
-                    let _ =
-                        auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+                    let builder = auto::Builder::new(TokioExecutor::new());
+                    let Some(acceptor) = acceptor else {
+                        let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+                        return;
+                    };
+                    // A client that does not like what it is shown is gone.
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
                 });
             }
         });
-        Self { address, requests }
+        Self { address, requests, secure }
     }
 
     /// A URL on this server.
     pub(crate) fn url(&self, path: &str) -> String {
+        if self.secure {
+            return format!("https://localhost:{}{path}", self.address.port());
+        }
         format!("http://{}{path}", self.address)
     }
 

@@ -39,6 +39,7 @@ struct State {
     mails: Vec<Mail>,
     heard: Vec<String>,
     refused: BTreeMap<String, String>,
+    dead: BTreeMap<String, String>,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -84,6 +85,13 @@ impl Smtp {
         self.lock().refused.insert(command.to_owned(), reply.to_owned());
     }
 
+    /// Answers with this whenever it is to take a mail for this address; with nothing, it takes them again.
+    pub(crate) fn refuse_receiver(&self, address: &str, reply: Option<&str>) {
+        let mut state = self.lock();
+        state.dead.remove(address);
+        state.dead.extend(reply.map(|reply| (address.to_owned(), reply.to_owned())));
+    }
+
     /// The mails it took.
     pub(crate) fn mails(&self) -> Vec<Mail> {
         self.lock().mails.clone()
@@ -113,7 +121,9 @@ impl Smtp {
             let refused = {
                 let mut state = self.lock();
                 state.heard.push(line.clone());
-                state.refused.remove(&command)
+                let dead = state.dead.iter().find(|(address, _)| line == format!("RCPT TO:<{address}>"));
+                let dead = dead.map(|(_, reply)| reply.clone());
+                dead.or_else(|| state.refused.remove(&command))
             };
             if let Some(reply) = refused {
                 say(&mut stream, &reply).await?;

@@ -6,8 +6,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use super::fake::tls::Authority;
 use super::support::{
-    Daemon, Running, WEBHOOK, answered, attack, client, end_of_story, free_port, installed, scan, text_at, until,
+    Daemon, Running, WEBHOOK, answered, attack, client, end_of_story, free_port, installed, run, scan, text_at, until,
 };
 
 const PROGRAM: &str = "prometheus-alertmanager";
@@ -99,8 +100,51 @@ sinks:
     .await;
 }
 
+/// As `--web.config.file` secures it: TLS, and a user with a password.
+#[tokio::test]
+async fn a_secured_alertmanager_takes_alerts() {
+    if !installed(PROGRAM) {
+        return;
+    }
+    let home = tempfile::tempdir().expect("a folder");
+    let authority = Authority::new();
+    let (cert, key) = authority.identity("localhost");
+    // What bcrypt makes of `s3cr3t`.
+    let hash = "$2b$05$aK7rUXwUJAI8vQcdCRFh/eKJiS6T1.U.h5P48LNnGr93Y9OtJfAmK";
+    let web = format!(
+        "tls_server_config: {{cert_file: '{}', key_file: '{}'}}\nbasic_auth_users: {{kubesiren: '{hash}'}}\n",
+        cert.display(),
+        key.display()
+    );
+    std::fs::write(home.path().join("web.yml"), web).expect("written");
+    let (_alertmanager, port) = start_with(home.path(), &["--web.config.file=web.yml"]).await;
+    for (password, code) in [("s3cr3t", 0), ("other", 1)] {
+        std::fs::write(home.path().join("password"), password).expect("written");
+        let config = format!(
+            "sinks: [{{name: am, type: alertmanager, urls: ['https://localhost:{port}'], username: kubesiren, \
+             password_file: '{}', tls: {{ca: '{}'}}}}]\n",
+            home.path().join("password").display(),
+            authority.ca().display()
+        );
+        let file = home.path().join("config.yaml");
+        std::fs::write(&file, config).expect("written");
+        let file = file.display().to_string();
+        until("it answers", async || {
+            let ran = run(&["sinks", "test", "am", "--config", &file], b"");
+            let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+            let refused = said.contains("401") && !said.contains(password);
+            if ran.status.code() == Some(code) && (code == 0 || refused) { Ok(()) } else { Err(said) }
+        })
+        .await;
+    }
+}
+
 /// Starts an Alertmanager on a free port.
 async fn start(home: &Path) -> (Running, u16) {
+    start_with(home, &[]).await
+}
+
+async fn start_with(home: &Path, more: &[&str]) -> (Running, u16) {
     let file = home.join("alertmanager.yml");
     std::fs::write(&file, "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n").expect("written");
     let start = |port: u16| {
@@ -110,7 +154,8 @@ async fn start(home: &Path) -> (Running, u16) {
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.path={}", home.join("am").display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .arg("--cluster.listen-address=");
+            .arg("--cluster.listen-address=")
+            .args(more);
         Running::start(&mut command)
     };
     let mut port = free_port();

@@ -99,7 +99,11 @@ impl Running {
             if ended && !text.contains("address already in use") {
                 panic!("the server does not run: {text}");
             }
-            if ended || text.contains("TLS is disabled") { Ok(ended) } else { Err(text) }
+            if ended || text.contains("TLS is disabled") || text.contains("TLS is enabled") {
+                Ok(ended)
+            } else {
+                Err(text)
+            }
         })
         .await
     }

@@ -7,18 +7,19 @@ use serde_json::{Value, json};
 
 use super::super::facts::{is_link, prune, techniques};
 use crate::alert::{Alert, EventExcerpt, Level, ObjectRef};
+use crate::clock::Timestamp;
 use crate::text::of_value;
 
 /// The version of the schema.
 const ECS: &str = "8.17.0";
 
-/// The document.
-pub(super) fn document(alert: &Alert) -> Value {
+/// The document, with the time under which it is found.
+pub(super) fn document(alert: &Alert, time: Timestamp) -> Value {
     let event = &alert.event;
     let object = event.object_ref.clone().unwrap_or_default();
     let acted_as = event.impersonated_user.as_ref().and_then(|user| user.username.as_deref());
     let mut document = json!({
-        "@timestamp": alert.time,
+        "@timestamp": time,
         "ecs": {"version": ECS},
         "message": alert.summary,
         "tags": alert.rule.tags,
@@ -161,7 +162,8 @@ mod tests {
 
     #[test]
     fn the_schemas_fields_hold_what_they_are_for() {
-        let document = document(&alert("a1", "r1", Level::High));
+        let alert = alert("a1", "r1", Level::High);
+        let document = document(&alert, alert.time);
         for (field, value) in [
             ("/@timestamp", json!("2026-11-21T04:00:00.123456Z")),
             ("/message", json!("alice read secret payments/db-creds from 10.0.0.1 (get, 200)")),
@@ -192,7 +194,7 @@ mod tests {
 
     #[test]
     fn an_incident_keeps_its_timeline() {
-        assert_eq!(document(&incident())["kubesiren"]["timeline"][1]["rule"], "Two");
+        assert_eq!(document(&incident(), incident().time)["kubesiren"]["timeline"][1]["rule"], "Two");
     }
 
     #[test]
@@ -200,10 +202,10 @@ mod tests {
         let mut bound = alert("a", "r", Level::High);
         let object = bound.event.object_ref.as_mut().unwrap();
         (object.resource, object.api_group) = (Some("roles".into()), Some("rbac.authorization.k8s.io".into()));
-        assert_eq!(document(&bound)["event"]["category"], json!(["iam"]));
+        assert_eq!(document(&bound, bound.time)["event"]["category"], json!(["iam"]));
         let mut shell = alert("a", "r", Level::High);
         shell.event.object_ref.as_mut().unwrap().subresource = Some("exec".into());
-        assert_eq!(document(&shell)["event"]["category"], json!(["process"]));
+        assert_eq!(document(&shell, shell.time)["event"]["category"], json!(["process"]));
     }
 
     /// An index knows as many fields as it is given: names from events must not be among them.
@@ -219,7 +221,7 @@ mod tests {
                 _ => {}
             }
         }
-        let document = document(&hostile("id", "evil"));
+        let document = document(&hostile("id", "evil"), Timestamp::MIN);
         let mut found = Vec::new();
         keys(&document, &mut found);
         assert!(!found.iter().any(|key| key.contains("evil")), "{found:?}");

@@ -1,9 +1,7 @@
 //! An alert as a syslog message, of RFC 5424 to the letter.
 
-use serde_json::json;
-
 use super::super::SendError;
-use super::super::facts::{identity, names, this_machine, times, word};
+use super::super::facts::{identity, in_short, names, this_machine, times, word};
 use super::{Format, SyslogConfig};
 use crate::alert::{Alert, Level, Status};
 use crate::text::shorten;
@@ -141,18 +139,7 @@ fn json_of(alert: &Alert, detail: Detail) -> Result<String, SendError> {
     let Some(max) = detail.summary else {
         return serde_json::to_string(alert).map_err(|error| SendError::reject(error.to_string()));
     };
-    let rule = &alert.rule;
-    let short = json!({
-        "id": shorten(&alert.id, 64),
-        "status": alert.status,
-        "time": alert.time,
-        "cluster": shorten(&alert.cluster, max.min(100)),
-        "rule": {"id": shorten(&rule.id, 40), "title": shorten(&rule.title, max.min(150)), "level": rule.level},
-        "summary": shorten(&alert.summary, max),
-        "count": alert.count,
-        "cut": true,
-    });
-    Ok(short.to_string())
+    Ok(in_short(alert, max).to_string())
 }
 
 /// JSON in ASCII, which every receiver reads the same.
@@ -175,6 +162,8 @@ fn is_printable(text: &str, max: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::super::fake::syslog::Received;
+    use serde_json::json;
+
     use super::super::super::samples::{alert, hostile};
     use super::*;
 

@@ -30,7 +30,7 @@ pub(super) fn finding(alert: &Alert) -> Value {
         "severity": word(alert.rule.level),
         "status_id": state,
         "status": state_name,
-        "time": millis(alert.time),
+        "time": millis(alert.told_of()),
         "start_time": millis(alert.first_seen),
         "end_time": millis(alert.last_seen),
         "count": alert.count,
@@ -156,6 +156,7 @@ mod tests {
         given.status = Status::Resolved;
         let closed = finding(&given);
         assert_eq!((&closed["activity_id"], &closed["type_uid"]), (&json!(3), &json!(200_403)));
+        assert_eq!(closed["time"], 1_795_233_852_000_i64, "an end has the time of the end");
         assert_eq!((&closed["status_id"], &closed["finding_info"]["uid"]), (&json!(4), &json!("a1")));
         assert_eq!(Level::ALL.map(severity), [1, 2, 3, 4, 5]);
     }
