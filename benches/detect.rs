@@ -69,7 +69,7 @@ fn detect(rules: &RuleSet, lines: &[u8]) -> u64 {
 fn scan(rules: &Arc<RuleSet>, lines: &Arc<[u8]>, threads: usize) -> u64 {
     let scan = Scan { rules: Arc::clone(rules), cluster: "bench".into(), limits: Limits::default(), threads };
     let reader = Box::new(Cursor::new(Arc::clone(lines)));
-    scan.run(vec![Input { name: "bench".to_owned(), reader }], &mut |_| {}).stats.events
+    scan.run(vec![Input { name: "bench".to_owned(), reader }]).stats.events
 }
 
 fn corpora() -> Vec<Corpus> {

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use clap::Subcommand;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 pub use self::ask::{Handled, Page, listing, one, rule_id, rules};
 pub(super) use self::ask::{line, read};
@@ -43,6 +44,9 @@ pub enum AlertsCommand {
     /// Say that somebody looks after alerts.
     #[command(after_help = "Example:\n  kubesiren alerts ack e71f3c2a --note \"asking alice\"")]
     Ack(HandleArgs),
+    /// Write something down about an alert, and change nothing else about it.
+    #[command(after_help = "Example:\n  kubesiren alerts note e71f3c2a \"alice is on leave\"")]
+    Note(NoteArgs),
     /// Say that alerts are done with.
     #[command(after_help = "Example:\n  kubesiren alerts close e71f3c2a --note \"alice's maintenance, ticket 4711\"")]
     Close(HandleArgs),
@@ -102,12 +106,30 @@ pub struct HandleArgs {
     pub connection: Connection,
 }
 
+/// `kubesiren alerts note ID TEXT`
+#[derive(Debug, clap::Args)]
+pub struct NoteArgs {
+    /// The alert's id, or the first characters of it.
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// What the others should know.
+    #[arg(value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub text: String,
+    /// How.
+    #[command(flatten)]
+    pub output: Output,
+    /// Whose.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
 /// Does what was asked.
 pub fn run(args: &Args, globals: Globals) -> Outcome {
     match &args.command {
         AlertsCommand::List(args) => block_on(list(args, globals)),
         AlertsCommand::Show(args) => block_on(show(args)),
         AlertsCommand::Ack(args) => block_on(handle(args, "acknowledge", globals)),
+        AlertsCommand::Note(args) => block_on(note(args, globals)),
         AlertsCommand::Close(args) => block_on(handle(args, "close", globals)),
         AlertsCommand::Reopen(args) => block_on(handle(args, "reopen", globals)),
     }
@@ -157,6 +179,29 @@ async fn show(args: &ShowArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+async fn note(args: &NoteArgs, globals: Globals) -> Outcome {
+    let client = Client::new(&args.connection)?;
+    let id = read(&one(&client, &args.id).await?)?.alert.id;
+    let body = json!({"action": "note", "note": args.text});
+    let changed: Box<RawValue> = client.post(&ask::path(&id, "/handling")?, &body).await?;
+    done(&changed, Some("noted"), args.output, globals)
+}
+
+/// Says what has become of an alert.
+fn done(changed: &RawValue, word: Option<&str>, output: Output, globals: Globals) -> Outcome {
+    let Handled { alert, handling, .. } = read(changed)?;
+    let state = word.unwrap_or_else(|| handling.map_or("open", |handling| handling.as_str()));
+    let short = &alert.id[..8.min(alert.id.len())];
+    match output.format() {
+        Format::Json => writeln!(out::stdout(), "{}", visible_json(line(changed)))?,
+        Format::Table if globals.quiet == 0 => {
+            writeln!(out::stderr(), "\x1b[32m{state}\x1b[0m  {short}  {}", visible(&alert.rule.title))?;
+        }
+        Format::Table => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// All ids are looked up before anything is changed: a slip in one of them changes nothing.
 async fn handle(args: &HandleArgs, action: &str, globals: Globals) -> Outcome {
     let client = Client::new(&args.connection)?;
@@ -168,27 +213,13 @@ async fn handle(args: &HandleArgs, action: &str, globals: Globals) -> Outcome {
         }
     }
     let body = json!({"action": action, "note": args.note});
-    for (done, id) in ids.iter().enumerate() {
-        let changed: Box<serde_json::value::RawValue> =
-            client.post(&ask::path(id, "/handling")?, &body).await.map_err(|problem| {
-                let words =
-                    if done == 0 { String::new() } else { format!(" ({} done before)", counted(done, "alert")) };
-                Failure::from(anyhow!("{id}: {problem}{words}"))
-            })?;
-        let alert = read(&changed)?;
-        match args.output.format() {
-            Format::Json => writeln!(out::stdout(), "{}", visible_json(line(&changed)))?,
-            Format::Table if globals.quiet == 0 => {
-                let state = alert.handling.map_or("open", |handling| handling.as_str());
-                writeln!(
-                    out::stderr(),
-                    "\x1b[32m{state}\x1b[0m  {}  {}",
-                    &id[..8.min(id.len())],
-                    visible(&alert.alert.rule.title)
-                )?;
-            }
-            Format::Table => {}
-        }
+    for (before, id) in ids.iter().enumerate() {
+        let changed: Box<RawValue> = client.post(&ask::path(id, "/handling")?, &body).await.map_err(|problem| {
+            let words =
+                if before == 0 { String::new() } else { format!(" ({} done before)", counted(before, "alert")) };
+            Failure::from(anyhow!("{id}: {problem}{words}"))
+        })?;
+        done(&changed, None, args.output, globals)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -13,12 +13,14 @@ use std::time::Duration;
 use anyhow::Context;
 use reqwest::Client;
 use serde::Deserialize;
+use serde_json::{Map, json};
 use tokio::signal::unix::SignalKind;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::story::{Scene, Story};
+use super::output::{Words, json_line};
 use super::replay::webhook::Webhook;
 use super::{Failure, Globals, Outcome, logging, out, replay, run, scan};
 use crate::alert::{Alert, Level};
@@ -38,6 +40,9 @@ pub struct Args {
     /// How many times as fast as it happened the story is told; 40 makes it about a minute.
     #[arg(long, value_name = "X", value_parser = replay::positive)]
     pub speed: Option<f64>,
+    /// Alerts in words, or one object for each of them and one for the whole.
+    #[command(flatten)]
+    pub output: Words,
 }
 
 /// Nothing that the demo does is to reach anybody else, and what comes late is not waited for.
@@ -110,7 +115,7 @@ fn configure(home: &Path) -> Result<(Origin, Config), Failure> {
 /// Sends the story and shows what comes of it, until it is over or somebody stops it.
 async fn tell(args: &Args, addresses: &Addresses, stop: &CancellationToken) -> anyhow::Result<()> {
     let webhook = *addresses.webhooks.first().context("the demo has a webhook")?;
-    let watcher = &mut Watcher::new(addresses.admin)?;
+    let watcher = &mut Watcher::new(addresses.admin, args.output)?;
     if stop.run_until_cancelled(watcher.ready()).await.transpose()?.is_none() {
         return Ok(());
     }
@@ -186,6 +191,7 @@ async fn hand(webhook: &mut Webhook, waiting: &mut Vec<Vec<u8>>) -> anyhow::Resu
 struct Watcher {
     client: Client,
     admin: SocketAddr,
+    output: Words,
     seen: HashSet<String>,
     levels: [usize; 5],
     /// When the newest of them came.
@@ -193,9 +199,9 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(admin: SocketAddr) -> anyhow::Result<Self> {
+    fn new(admin: SocketAddr, output: Words) -> anyhow::Result<Self> {
         let client = https::builder(true).timeout(Duration::from_secs(30)).build().context("cannot set up HTTP")?;
-        Ok(Self { client, admin, seen: HashSet::new(), levels: [0; 5], newest: Instant::now() })
+        Ok(Self { client, admin, output, seen: HashSet::new(), levels: [0; 5], newest: Instant::now() })
     }
 
     /// Waits for the daemon.
@@ -223,7 +229,11 @@ impl Watcher {
         for alert in page.alerts.iter().rev().filter(|alert| self.seen.insert(alert.id.clone())) {
             self.newest = Instant::now();
             self.levels[alert.rule.level as usize] += 1;
-            scan::row(&mut out, alert)?;
+            if self.output.is_json() {
+                json_line(&mut out, alert)?;
+            } else {
+                scan::row(&mut out, alert)?;
+            }
         }
         Ok(out.flush()?)
     }
@@ -240,6 +250,13 @@ impl Watcher {
 
     /// What was found, of how many events in which time.
     fn sum_up(&self, told: Option<(usize, Duration)>) -> anyhow::Result<()> {
+        if self.output.is_json() {
+            let levels = Level::ALL.into_iter().map(|level| (level.to_string(), json!(self.levels[level as usize])));
+            let (events, seconds) = told.unzip();
+            let seconds = seconds.map(|took| took.as_secs_f64());
+            let whole = json!({"alerts": self.seen.len(), "events": events, "seconds": seconds, "levels": levels.collect::<Map<_, _>>()});
+            return Ok(json_line(&mut out::stdout(), &whole)?);
+        }
         let mut err = out::stderr();
         let alerts = counted(self.seen.len(), "alert");
         match told {

@@ -13,6 +13,7 @@ pub mod out;
 pub mod outbox;
 pub mod output;
 pub mod policy;
+mod progress;
 pub mod replay;
 mod report;
 pub mod rules;
@@ -180,7 +181,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         Command::Tail(args) => tail::run(args, cli.globals),
         Command::Top(args) => top::run(args),
         Command::Silence(args) => silence::run(args, cli.globals),
-        Command::Replay(args) => replay::run(args),
+        Command::Replay(args) => replay::run(args, cli.globals),
         Command::Outbox(args) => outbox::run(args, cli.globals),
         Command::Config(args) => config::run(args),
         Command::Rules(args) => rules::run(args, &cli.globals),
@@ -264,6 +265,31 @@ mod tests {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.starts_with("Example:\n  kubesiren "), "{}: {help:?}", command.get_name());
         }
+    }
+
+    /// What prints something of another form, or nothing at all.
+    const NOT_JSON: [&str; 6] = ["run", "config default", "config schema", "policy generate", "completions", "man"];
+
+    #[test]
+    fn every_command_can_answer_with_json() {
+        fn look(command: &clap::Command, path: &str, without: &mut Vec<String>) {
+            let below: Vec<_> = command.get_subcommands().filter(|c| c.get_name() != "help").collect();
+            let json = |argument: &clap::Arg| {
+                argument.get_long() == Some("output")
+                    && argument.get_short() == Some('o')
+                    && argument.get_possible_values().iter().any(|value| value.get_name() == "json")
+            };
+            if below.is_empty() && !command.get_arguments().any(json) {
+                without.push(path.trim_start().to_owned());
+            }
+            below.into_iter().for_each(|c| look(c, &format!("{path} {}", c.get_name()), without));
+        }
+        let mut without = Vec::new();
+        look(&command(), "", &mut without);
+        let mut expected = NOT_JSON.map(str::to_owned);
+        expected.sort();
+        without.sort();
+        assert_eq!(without, expected);
     }
 
     #[test]

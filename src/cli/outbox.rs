@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Subcommand;
 use serde::Serialize;
+use serde_json::json;
 
-use super::output::{Format, Output, json_line};
+use super::output::{Format, Output, Words, json_line};
 use super::{Failure, Globals, Outcome, out};
 use crate::alert::{Alert, Kind};
 use crate::clock::{self, Timestamp};
@@ -83,6 +84,9 @@ pub struct RetryArgs {
     /// Which.
     #[command(flatten)]
     pub selection: SelectionArgs,
+    /// In words, or one object that counts.
+    #[command(flatten)]
+    pub output: Words,
 }
 
 /// `kubesiren outbox drop`
@@ -97,6 +101,9 @@ pub struct DropArgs {
     /// Without ids: yes, all of them.
     #[arg(long)]
     pub yes: bool,
+    /// In words, or one object that counts.
+    #[command(flatten)]
+    pub output: Words,
 }
 
 /// Whether a delivery is still to be sent.
@@ -241,10 +248,15 @@ fn table(out: &mut impl Write, unsent: &[Unsent]) -> std::io::Result<()> {
 fn retry(args: &RetryArgs, globals: Globals) -> Outcome {
     let selection = args.selection.selection(Some(StateArg::Dead));
     let retried = args.selection.open()?.retry(&selection, clock::now()).map_err(anyhow::Error::from)?;
+    if args.output.is_json() {
+        json_line(&mut out::stdout(), &json!({"put_back": retried.back, "no_room": retried.no_room}))?;
+    }
     if retried.back + retried.no_room == 0 {
         return args.selection.nothing(globals);
     }
-    say(globals, &format!("{} put back", deliveries(retried.back)))?;
+    if !args.output.is_json() {
+        say(globals, &format!("{} put back", deliveries(retried.back)))?;
+    }
     if retried.no_room > 0 {
         let left = deliveries(retried.no_room);
         out::error(&format!("{left} stay dead: too many wait for their sink already; try again when it has caught up"));
@@ -257,14 +269,19 @@ fn drop_deliveries(args: &DropArgs, globals: Globals) -> Outcome {
     let mut outbox = args.selection.open()?;
     let selection = args.selection.selection(Some(args.state));
     let (_, count) = outbox.list(&selection, 0).map_err(anyhow::Error::from)?;
-    if count == 0 {
-        return args.selection.nothing(globals);
-    }
-    if !args.yes && args.selection.id.is_empty() {
+    if count > 0 && !args.yes && args.selection.id.is_empty() {
         let words = format!("this forgets {}; say --yes, or name alerts with --id", deliveries(count));
         return Err(anyhow::anyhow!(words).into());
     }
-    let dropped = outbox.drop(&selection).map_err(anyhow::Error::from)?;
-    say(globals, &format!("{} forgotten", deliveries(dropped)))?;
+    let dropped = if count > 0 { outbox.drop(&selection).map_err(anyhow::Error::from)? } else { 0 };
+    if args.output.is_json() {
+        json_line(&mut out::stdout(), &json!({"forgotten": dropped}))?;
+    }
+    if count == 0 {
+        return args.selection.nothing(globals);
+    }
+    if !args.output.is_json() {
+        say(globals, &format!("{} forgotten", deliveries(dropped)))?;
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -11,10 +11,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::json;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Outcome, out};
+use super::output::{Words, json_line};
+use super::progress::Progress;
+use super::{Globals, Outcome, out};
 use crate::clock::Timestamp;
 use crate::scan;
 
@@ -46,6 +49,12 @@ pub struct Args {
     /// A file of certificates that the webhook's is to be signed by, instead of the system's.
     #[arg(long, value_name = "FILE", requires = "webhook")]
     pub ca_file: Option<PathBuf>,
+    /// The certificate that is shown to a webhook that demands one, in PEM.
+    #[arg(long, value_name = "FILE", requires_all = ["webhook", "client_key"])]
+    pub client_cert: Option<PathBuf>,
+    /// Its key, in PEM.
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    pub client_key: Option<PathBuf>,
     /// Events in a list; 400 for a webhook. Messages of a topic hold single events unless this is given.
     #[arg(long, value_name = "N")]
     pub batch: Option<NonZeroUsize>,
@@ -55,6 +64,9 @@ pub struct Args {
     /// Keep the distances of the recording, this many times as fast.
     #[arg(long, value_name = "X", value_parser = positive)]
     pub speed: Option<f64>,
+    /// In words, or one object that counts.
+    #[command(flatten)]
+    pub output: Words,
 }
 
 pub(super) fn positive(text: &str) -> Result<f64, String> {
@@ -105,8 +117,9 @@ impl Target {
 }
 
 /// Sends everything.
-pub fn run(args: &Args) -> Outcome {
-    let inputs = super::scan::inputs(&args.files)?;
+pub fn run(args: &Args, globals: Globals) -> Outcome {
+    let progress = Progress::new(&args.files, globals);
+    let inputs = progress.watch(super::scan::inputs(&args.files)?);
     let target = Target::new(args)?;
     let (events, coming) = channel(WAITING_MAX);
     let reading = std::thread::spawn(move || read(inputs, &events));
@@ -116,8 +129,14 @@ pub fn run(args: &Args) -> Outcome {
     let read = reading.join().map_err(|_| anyhow::anyhow!("reading broke down"))?;
     let rejected = read.map_err(|(name, error)| anyhow::anyhow!("{name}: {error}"))?;
     let seconds = started.elapsed().as_secs_f64();
+    drop(progress);
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     let rate = sent as f64 / seconds.max(1e-6);
+    if args.output.is_json() {
+        let said = json!({"events": sent, "seconds": seconds, "rate": rate.round(), "rejected": rejected});
+        json_line(&mut out::stdout(), &said)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let refused = if rejected > 0 { format!(", {rejected} pieces were no events") } else { String::new() };
     writeln!(out::stderr(), "{sent} events in {seconds:.2} s, {rate:.0} a second{refused}")?;
     Ok(ExitCode::SUCCESS)

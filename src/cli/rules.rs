@@ -187,6 +187,9 @@ pub struct TestArgs {
     /// Which rules.
     #[command(flatten)]
     pub paths: PathsArgs,
+    /// In words, or one object for each file and one for the whole.
+    #[command(flatten)]
+    pub output: Words,
 }
 
 /// `kubesiren rules check PATH…`
@@ -243,6 +246,9 @@ pub struct ExplainArgs {
     /// Which rules.
     #[command(flatten)]
     pub selection: Selection,
+    /// In words, or one object for each event.
+    #[command(flatten)]
+    pub output: Words,
 }
 
 /// `kubesiren rules coverage`

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
 
 pub use super::output::Format;
 use super::output::Output;
+use super::progress::Progress;
 use super::report::{self, Report, Target};
 use super::rules::PlaceholderArgs;
 use super::{Failure, Globals, Outcome, out};
@@ -83,9 +83,9 @@ pub fn run(args: &Args, globals: Globals) -> Outcome {
     let target = args.report.as_deref().map(Target::open).transpose()?;
     let threads = args.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let scan = Scan { rules, cluster: args.cluster.as_str().into(), limits: limits(args), threads };
-    let bar = progress_bar(globals);
-    let mut scanned = scan.run(inputs(&args.files)?, &mut |bytes| bar.inc(bytes));
-    bar.finish_and_clear();
+    let progress = Progress::new(&args.files, globals);
+    let mut scanned = scan.run(progress.watch(inputs(&args.files)?));
+    drop(progress);
     let reached = args.fail_on.is_some_and(|level| scanned.alerts.iter().any(|alert| alert.rule.level >= level));
     if let Some(min) = args.min_level {
         scanned.alerts.retain(|alert| alert.rule.level >= min);
@@ -172,19 +172,6 @@ pub(super) fn inputs(files: &[PathBuf]) -> Result<Vec<Input>, Failure> {
 
 fn stdin() -> Input {
     Input { name: STDIN.to_owned(), reader: Box::new(std::io::stdin()) }
-}
-
-/// A bar where somebody looks at it. Inputs are packed, so that only what was read can be told, not how much is left.
-fn progress_bar(globals: Globals) -> ProgressBar {
-    let wanted = std::io::stderr().is_terminal() && globals.quiet == 0;
-    if !wanted {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{spinner} {bytes} read, {bytes_per_sec}, {elapsed}");
-    let bar = ProgressBar::new_spinner();
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
 }
 
 fn json(out: &mut impl Write, alerts: &[Alert]) -> Result<(), Failure> {

@@ -119,6 +119,9 @@ pub struct RmArgs {
     /// Their numbers.
     #[arg(value_name = "NUMBER", required = true)]
     pub ids: Vec<i64>,
+    /// How.
+    #[command(flatten)]
+    pub output: Output,
     /// Whose.
     #[command(flatten)]
     pub connection: Connection,
@@ -308,12 +311,14 @@ async fn rm(args: &RmArgs, globals: Globals) -> Outcome {
     let client = Client::new(&args.connection)?;
     for id in &args.ids {
         let ended = client.post::<Value>(&format!("/api/v1/silences/{id}/end"), &json!({})).await;
-        ended.map_err(|problem| {
+        let ended = ended.map_err(|problem| {
             let remedy = if problem.is_not_found() { "; `kubesiren silence list` shows those that are" } else { "" };
             Failure::from(anyhow!("{id}: {problem}{remedy}"))
         })?;
-        if globals.quiet == 0 {
-            writeln!(out::stderr(), "silence {id} has ended")?;
+        match args.output.format() {
+            Format::Json => json_line(&mut out::stdout(), &ended)?,
+            Format::Table if globals.quiet == 0 => writeln!(out::stderr(), "silence {id} has ended")?,
+            Format::Table => {}
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::field::{Field, Got};
@@ -23,24 +24,26 @@ const VALUES_MAX: usize = 4;
 const BODIES: [&str; 3] = ["requestObject", "responseObject", "annotations"];
 
 /// What there is to say about one rule and one event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     /// Whether the rule is true of the event.
     pub holds: bool,
     /// Why the rule was not asked at all, if it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub not_asked: Option<String>,
     /// The rule's expression with its answers.
     pub node: Node,
 }
 
 /// A part of an expression and its answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Node {
     /// Whether it is true of the event.
     pub holds: bool,
     /// What is asked, and for a predicate what was found.
     pub text: String,
     /// What it is made of; a predicate has no parts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Self>,
 }
 

@@ -31,13 +31,10 @@ impl<'s> Gather<'s> {
         Self { scan, correlator, alerts: BTreeMap::new(), scanned, events: 0, nothing: None, current: None }
     }
 
-    /// Takes what came of the next block; `progress` is told how many bytes it had.
-    pub(super) fn take(&mut self, outcome: Outcome, progress: &mut dyn FnMut(u64)) {
+    /// Takes what came of the next block.
+    pub(super) fn take(&mut self, outcome: Outcome) {
         match outcome {
-            Ok(found) => {
-                progress(found.bytes);
-                self.found(found);
-            }
+            Ok(found) => self.found(found),
             Err(failure) => self.scanned.failures.push(failure),
         }
     }

@@ -89,14 +89,14 @@ pub struct Scanned {
 }
 
 impl Scan {
-    /// Reads all inputs in their order. `progress` is told how many bytes were looked at, after decompression.
-    pub fn run(&self, inputs: Vec<Input>, progress: &mut dyn FnMut(u64)) -> Scanned {
+    /// Reads all inputs in their order.
+    pub fn run(&self, inputs: Vec<Input>) -> Scanned {
         let mut gather = Gather::new(self);
         let mut blocks = Blocks::new(inputs);
         if self.threads <= 1 {
             let (mut worker, mut buffer) = (Worker::new(self), Vec::new());
             while let Some(block) = blocks.next(&mut buffer) {
-                gather.take(block.map(|block| worker.look(block, &mut buffer)), progress);
+                gather.take(block.map(|block| worker.look(block, &mut buffer)));
             }
             return gather.finish();
         }
@@ -114,7 +114,7 @@ impl Scan {
             for (number, outcome) in done {
                 waiting.insert(number, outcome);
                 while let Some(outcome) = waiting.remove(&next) {
-                    gather.take(outcome, progress);
+                    gather.take(outcome);
                     next += 1;
                     // Nobody is left to take it once all is read.
                     let _ = permits.send(());
@@ -233,7 +233,7 @@ mod tests {
         let rules = Arc::new(RuleSet::compile(loaded.rules, Duration::from_secs(300)));
         let scan = Scan { rules, cluster: "c".into(), limits: Limits::default(), threads };
         let reader = Box::new(std::io::Cursor::new(text.into_bytes()));
-        scan.run(vec![Input { name: "in".to_owned(), reader }], &mut |_| {})
+        scan.run(vec![Input { name: "in".to_owned(), reader }])
     }
 
     fn event(n: usize, verb: &str) -> String {
@@ -281,7 +281,7 @@ mod tests {
         let rules = Arc::new(RuleSet::compile(loaded.rules, Duration::from_secs(300)));
         let scan = Scan { rules, cluster: "c".into(), limits: Limits::default(), threads: 1 };
         let reader = Box::new(std::io::Cursor::new(packed));
-        let scanned = scan.run(vec![Input { name: "in".to_owned(), reader }], &mut |_| {});
+        let scanned = scan.run(vec![Input { name: "in".to_owned(), reader }]);
         assert!(scanned.stats.events > 1_000, "{:?}", scanned.stats);
         assert_eq!(scanned.failures.len(), 1);
     }

@@ -20,7 +20,7 @@ fn server_certificate(folder: &Path) {
 }
 
 /// A server's certificate, an authority of clients, and the canary's certificate by it: as files in a folder.
-fn certificates(folder: &Path) {
+pub(crate) fn certificates(folder: &Path) {
     let write = |name: &str, text: String| std::fs::write(folder.join(name), text).expect("written");
     server_certificate(folder);
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");

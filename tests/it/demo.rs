@@ -47,6 +47,18 @@ async fn the_whole_story_is_found_within_seconds() {
 }
 
 #[tokio::test]
+async fn for_programs_it_is_told_in_json() {
+    let home = tempfile::tempdir().expect("a folder");
+    let mut demo = demo(home.path(), &["--once", "--output", "json"]);
+    assert_eq!(demo.ended().await.code(), Some(0), "{}", demo.err.all().join("\n"));
+    let mut told = super::support::json_lines(&demo.out.all().join("\n"));
+    let whole = told.pop().expect("the whole");
+    assert!(whole["alerts"] == told.len() && whole["events"].as_u64() > Some(100), "{whole}");
+    let critical = told.iter().filter(|alert| alert["rule"]["level"] == "critical").count();
+    assert!(critical > 0 && whole["levels"]["critical"] == critical, "{whole}");
+}
+
+#[tokio::test]
 async fn it_ends_on_ctrl_c_and_throws_its_state_away() {
     let home = tempfile::tempdir().expect("a folder");
     let mut demo = demo(home.path(), &["--speed", "1"]);

@@ -89,6 +89,38 @@ fn the_page_on_sinks_shows_each_of_them() {
     }
 }
 
+/// The daemon is a StatefulSet, so that nothing can be asked of a Deployment.
+#[test]
+fn no_page_asks_a_deployment() {
+    let target = regex::Regex::new(r"\bdeploy(ment)?s?[/ ]kubesiren\b(?:[^.]|$)").expect("a pattern");
+    assert!(target.is_match("kubectl exec deploy/kubesiren -- true") && !target.is_match("deploy/kubesiren.service"));
+    for page in super::fences::pages() {
+        let text = read(&page);
+        let asked = text.lines().find(|line| target.is_match(line));
+        assert_eq!(asked, None, "{page}");
+    }
+}
+
+#[test]
+fn every_command_stands_in_the_table_of_the_readme() {
+    let text = read("README.md");
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `kubesiren "))
+        .map(|row| row.split(" | ").next().unwrap_or_default())
+        .flat_map(|names| names.split("`kubesiren "))
+        .map(|names| names.split(|c: char| !c.is_alphanumeric()).collect())
+        .collect();
+    let shown = |command: &clap::Command| command.get_name() != "help" && !command.is_hide_set();
+    for command in kubesiren::cli::command().get_subcommands().filter(|command| shown(command)) {
+        let name = command.get_name();
+        let row = rows.iter().find(|words| words[0] == name).unwrap_or_else(|| panic!("no row for {name}"));
+        for below in command.get_subcommands().filter(|command| shown(command)) {
+            assert!(row.contains(&below.get_name()), "{name} {} is not in its row", below.get_name());
+        }
+    }
+}
+
 /// All sources below a folder as one text.
 fn sources(folder: &Path) -> String {
     let mut text = String::new();
@@ -166,7 +198,7 @@ fn the_page_on_watching_names_what_there_is() {
 fn the_page_on_deployment_shows_files_that_are_right() {
     let text = read("docs/deploy.md");
     let files =
-        "values.yaml kubeadm.yaml k3s.yaml rke2.yaml kops.yaml talos.yaml clusterlogforwarder.yaml openshift.yaml";
+        "values.yaml signin.yaml kubeadm.yaml k3s.yaml rke2.yaml vector.yaml clusterlogforwarder.yaml openshift.yaml";
     let mut names = Vec::new();
     for block in blocks(&text, "yaml") {
         let name = block.lines().next().and_then(|line| line.strip_prefix("# ")).expect("a block begins with its name");
@@ -188,9 +220,41 @@ fn the_page_on_deployment_shows_files_that_are_right() {
             assert!(block.is_some_and(|block| block.contains(flag)), "{name}: {flag}");
         }
     }
-    for block in blocks(&text, "yaml").into_iter().filter(|block| ["# values", "# opensh"].contains(&&block[..8])) {
-        super::helm::values_are_taken(block);
+    for block in super::fences::blocks_of("docs/deploy.md").iter().filter(|block| block.info == "yaml values") {
+        super::helm::values_are_taken(&block.text);
     }
+}
+
+/// What is printed for kops and Talos holds the policy and the kubeconfig themselves, and no policy that blinds rules.
+#[test]
+fn kops_and_talos_get_the_real_policy() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let home = tempfile::tempdir().expect("a folder");
+    std::os::unix::fs::symlink(root.join("deploy"), home.path().join("deploy")).expect("a link");
+    for file in ["ca.crt", "client.crt", "client.key"] {
+        fs::write(home.path().join(file), file.repeat(100)).expect("written");
+    }
+    for block in super::fences::blocks_of("docs/deploy.md").iter().filter(|block| block.info == "sh") {
+        let output = Command::new("bash").args(["-euc", &block.text]).current_dir(home.path()).output();
+        let output = output.expect("bash can be started");
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    let parsed = |name: &str| {
+        let text = fs::read_to_string(home.path().join(name)).expect(name);
+        super::deploy::parsed(name, text).remove(0)
+    };
+    let within =
+        |text: &serde_json::Value| super::deploy::parsed("content", text.as_str().expect("text").to_owned()).remove(0);
+    let policy = super::deploy::documents("deploy/audit-policy.yaml").remove(0);
+    let kubeconfig = parsed("kubeconfig.yaml");
+    let user = &kubeconfig["users"][0]["user"];
+    assert!(user["client-key-data"].as_str().is_some_and(|key| key.len() > 1_000 && key.starts_with("Y2xp")), "{user}");
+    assert!(!kubeconfig.to_string().contains("BASE64"), "{kubeconfig}");
+    let (kops, talos) = (parsed("kops.yaml"), parsed("talos.yaml"));
+    assert_eq!(within(&kops["spec"]["fileAssets"][0]["content"]), policy);
+    assert_eq!(within(&kops["spec"]["fileAssets"][1]["content"]), kubeconfig);
+    assert_eq!(within(&talos["machine"]["files"][0]["content"]), kubeconfig);
+    assert_eq!(talos["cluster"]["apiServer"]["auditPolicy"], policy);
 }
 
 /// Every command of the page on tools, beside a daemon with an alert; those that go on are ended once they run.

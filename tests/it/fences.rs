@@ -119,6 +119,9 @@ impl Scratch {
         scratch.write("audit.log", &events.join("\n"));
         scratch.write("event.json", &events[0]);
         scratch.write("config.yaml", kubesiren::config::DEFAULT_YAML);
+        for file in ["ca.crt", "client.crt", "client.key"] {
+            scratch.write(file, file);
+        }
         scratch.write("home/.curlrc", "fail-with-body\nsilent\nshow-error\n");
         // On a terminal these print a table; `FORMAT` makes them do it here.
         scratch.program(

@@ -46,7 +46,9 @@ fn rendered(values: &str) -> Vec<Value> {
 pub(crate) fn values_are_taken(values: &str) {
     if installed("helm") {
         let more = if values.contains("cluster:") { String::new() } else { LEAST.to_owned() };
-        restricted(&pod(&rendered(&format!("{more}{values}"))));
+        let all = rendered(&format!("{more}{values}"));
+        configuration(&all);
+        restricted(&pod(&all));
     }
 }
 
@@ -207,6 +209,14 @@ fn what_is_switched_on_is_there() {
     assert_eq!(config["sources"][1]["type"], "kafka");
     assert_eq!(config["detections"]["paths"], json!(["/more", "/rules/own", "/rules/team-rules"]));
     assert_eq!(config["admin"]["hosts"], json!(["kubesiren.example.com"]));
+    // A proxy beside the daemon is reached by those who are named, and by nobody else.
+    assert_eq!(pod(&all)["containers"][1]["name"], "oauth2-proxy");
+    let ports = named(&all, "Service", "kubesiren-admin")["spec"]["ports"].clone();
+    assert_eq!(ports[1], json!({"name": "people", "port": 4180, "targetPort": "people"}));
+    let ingress = of_kind(&all, "NetworkPolicy")["spec"]["ingress"].clone();
+    let rule = ingress.as_array().expect("rules").last().expect("one");
+    assert_eq!(rule["ports"], json!([{"port": "people"}]));
+    assert_eq!(rule["from"].as_array().map(Vec::len), Some(1));
     let server = named(&all, "Certificate", "kubesiren-tls");
     assert_eq!(server["spec"]["ipAddresses"], json!(["10.96.0.50"]));
     assert_eq!(of_kind(&all, "Certificate")["spec"]["usages"][1], "server auth", "the senders' authority is another");
@@ -290,6 +300,7 @@ fn what_cannot_work_is_refused_with_the_reason() {
         (format!("{LEAST}config: {{state_dir: /tmp}}\n"), "state_dir"),
         (format!("{LEAST}config: {{admin: {{listen: '127.0.0.1:1'}}}}\n"), "admin"),
         (format!("{LEAST}image: {{digest: abc}}\n"), "digest"),
+        (format!("{LEAST}extraPorts: [{{name: people, port: 4180}}]\n"), "from"),
     ] {
         let output = helm(&["template", "kubesiren"], &chart(), &values);
         let said = String::from_utf8_lossy(&output.stderr);

@@ -5,7 +5,7 @@ use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::fake::{Receiver, Reply};
 use super::support::{Daemon, WEBHOOK, attack, json_lines, run, scan, text_at, until};
@@ -56,6 +56,8 @@ async fn dead_letters_are_listed_sent_again_and_dropped_while_the_daemon_runs() 
     assert_eq!(listed(home.path(), &["--state", "dead"]).len(), dead.len());
     assert_eq!(outbox(home.path(), &["drop", "--id", "no-such-alert"]).status.code(), Some(1));
     assert_eq!(said(&outbox(home.path(), &["drop", "--id", &first])), "1 delivery forgotten\n");
+    let counts = |args: &[&str]| json_lines(&String::from_utf8_lossy(&outbox(home.path(), args).stdout));
+    assert_eq!(counts(&["drop", "--id", &first, "-o", "json"]), [json!({"forgotten": 0})]);
 
     well.store(true, Ordering::Relaxed);
     let before = picky.requests().len();
@@ -72,6 +74,7 @@ async fn dead_letters_are_listed_sent_again_and_dropped_while_the_daemon_runs() 
     let nothing = outbox(home.path(), &["retry"]);
     assert_eq!((nothing.status.code(), nothing.stdout.len()), (Some(0), 0), "{}", said(&nothing));
     assert_eq!(said(&nothing), "nothing in the outbox is selected\n");
+    assert_eq!(counts(&["retry", "-o", "json"]), [json!({"put_back": 0, "no_room": 0})]);
     let nowhere = run(&["outbox", "list", "--state-dir", "/nowhere"], b"");
     assert_eq!(nowhere.status.code(), Some(2));
     assert!(said(&nowhere).contains("/nowhere"), "{}", said(&nowhere));

@@ -155,7 +155,7 @@ fn alerts(events: &[String]) -> BTreeMap<String, u64> {
     let rules = Arc::new(RuleSet::compile(BUILTIN.clone(), REPEAT_AFTER));
     let scan = Scan { rules, cluster: "lab".into(), limits: Limits::default(), threads: 1 };
     let reader = Box::new(Cursor::new(events.join("\n")));
-    let scanned = scan.run(vec![Input { name: "events".to_owned(), reader }], &mut |_| {});
+    let scanned = scan.run(vec![Input { name: "events".to_owned(), reader }]);
     let mut found = BTreeMap::new();
     for alert in scanned.alerts {
         *found.entry(alert.rule.title.clone()).or_default() += alert.count;

@@ -162,6 +162,14 @@ async fn an_alert_is_shown_acknowledged_closed_and_opened_again() {
         (closed[0]["handling"].as_str(), closed[0]["history"][0]["note"].as_str()),
         (Some("closed"), Some("asking eve"))
     );
+    let noted = json_lines(&well(&daemon, &["alerts", "note", &id[..8], "eve is on leave"]));
+    assert_eq!(
+        (noted[0]["handling"].as_str(), noted[0]["history"][2]["note"].as_str()),
+        (Some("closed"), Some("eve is on leave"))
+    );
+    let noted = ask(&daemon, &["alerts", "note", &id, "twice", "-o", "table"]);
+    assert_eq!(err(&noted), format!("noted  {}  Interactive shell opened in a container\n", &id[..8]));
+    assert_eq!(ask(&daemon, &["alerts", "note", &id, ""]).status.code(), Some(2), "nothing is no note");
     well(&daemon, &["alerts", "reopen", &id, "--note", "not eve"]);
     let shown = well(&daemon, &["alerts", "show", &id, "--output", "table"]);
     for part in ["What people did", "local acknowledged: asking eve", "local closed", "local open: not eve"] {
@@ -264,8 +272,11 @@ async fn a_silence_is_previewed_made_listed_and_ended() {
         if silenced.len() == 1 { Ok(()) } else { Err(format!("{silenced:?}")) }
     })
     .await;
-    let ended = ask(&daemon, &["silence", "rm", &number]);
+    let ended = ask(&daemon, &["silence", "rm", &number, "-o", "table"]);
     assert_eq!((ended.status.code(), err(&ended)), (Some(0), format!("silence {number} has ended\n")));
+    let other =
+        json_lines(&well(&daemon, &["silence", "add", "--user", "bob", "--for", "1h", "--reason", "r", "--yes"]));
+    assert_eq!(json_lines(&well(&daemon, &["silence", "rm", &other[0]["id"].to_string()]))[0]["id"], other[0]["id"]);
     let again = ask(&daemon, &["silence", "rm", &number]);
     assert!(
         again.status.code() == Some(2) && err(&again).contains("`kubesiren silence list` shows"),
@@ -370,6 +381,22 @@ async fn the_terminal_is_as_it_was_when_top_ends() {
     assert!(settings.len() == 2 && settings[0] == settings[1] && !settings[1].contains("-icanon"), "{shown}");
     let (enter, leave) = (shown.find("\u{1b}[?1049h"), shown.find("\u{1b}[?1049l"));
     assert!(enter.is_some() && enter < leave && shown.contains("no event has come since the start"), "{shown}");
+}
+
+/// What is shown of how far it is: a share of files, of which the size is known, and no share of a pipe.
+#[test]
+fn a_scan_says_how_much_is_left() {
+    let home = tempfile::tempdir().expect("a folder");
+    let packed = home.path().join("audit.log.zst");
+    let text = attack().join("\n");
+    std::fs::write(&packed, zstd::encode_all(text.as_bytes(), 1).expect("into memory")).expect("written");
+    let (program, packed) = (env!("CARGO_BIN_EXE_kubesiren"), packed.display());
+    let Some(shown) = in_a_terminal(&format!("stty columns 120; {program} scan {packed}"), "") else { return };
+    assert!(shown.contains("%  ") && shown.contains(" left") && shown.contains("alerts in"), "{shown}");
+    let shown = in_a_terminal(&format!("stty columns 120; cat {packed} | {program} scan -"), "").expect("it is there");
+    assert!(shown.contains(" read, ") && !shown.contains("%  ") && shown.contains("alerts in"), "{shown}");
+    let shown = in_a_terminal(&format!("{program} scan -q {packed}"), "").expect("it is there");
+    assert!(!shown.contains(" left"), "{shown}");
 }
 
 #[test]

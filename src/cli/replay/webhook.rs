@@ -1,11 +1,12 @@
 //! A webhook as kube-apiserver speaks to it: lists of events, tried again where there is no room.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Certificate, Client, StatusCode, Url};
+use reqwest::{Certificate, Client, Identity, StatusCode, Url};
 
 use super::{Args, event_list};
 use crate::https;
@@ -31,9 +32,14 @@ impl Webhook {
         let token = Secret::load(None, args.bearer_token_file.as_ref()).map_err(anyhow::Error::msg)?;
         let mut builder = https::builder(url.scheme() == "http").timeout(TOTAL);
         if let Some(file) = &args.ca_file {
-            let pem = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let pem = read(file)?;
             let bundle = Certificate::from_pem_bundle(&pem);
             builder = builder.tls_certs_only(bundle.with_context(|| format!("{}", file.display()))?);
+        }
+        if let (Some(cert), Some(key)) = (&args.client_cert, &args.client_key) {
+            let pem = [read(cert)?, read(key)?].join(&b'\n');
+            let identity = Identity::from_pem(&pem);
+            builder = builder.identity(identity.context("--client-cert and --client-key")?);
         }
         Ok(Self { client: builder.build().context("cannot set up HTTPS")?, url, token })
     }
@@ -66,4 +72,8 @@ impl Webhook {
         }
         anyhow::bail!("the webhook has no room: it answered 503 {TRIES_MAX} times")
     }
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }

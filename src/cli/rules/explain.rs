@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{ExplainArgs, find, load};
+use crate::cli::output::json_line;
 use crate::cli::{Failure, Outcome, out};
 use crate::engine::{self, Detected, Detector, RuleSet};
 use crate::event::compress::{Encoding, decompress};
@@ -34,10 +35,15 @@ pub(super) fn run(args: &ExplainArgs) -> Outcome {
     let set = RuleSet::compile(rules.clone(), Duration::from_secs(1));
     let mut out = out::stdout();
     for (number, (bytes, cluster)) in events.iter().enumerate().take(EVENTS_MAX) {
+        let asked = Asked::new(&set, bytes, cluster);
+        if args.output.is_json() {
+            json_line(&mut out, &object(&asked, &rules, only.as_deref()))?;
+            continue;
+        }
         if number > 0 {
             writeln!(out)?;
         }
-        one_event(&mut out, &rules, only.as_deref(), &set, (bytes, cluster))?;
+        one_event(&mut out, &asked, &rules, only.as_deref())?;
     }
     if events.len() > EVENTS_MAX {
         let _ = writeln!(out::stderr(), "{} more events are not explained", events.len() - EVENTS_MAX);
@@ -86,32 +92,67 @@ fn events(body: &[u8], path: &Path) -> Result<Vec<Labelled>, Failure> {
     Ok(events)
 }
 
-fn one_event(
-    out: &mut impl Write,
-    rules: &Rules,
-    only: Option<&[Arc<str>]>,
-    set: &RuleSet,
-    (bytes, cluster): (&[u8], &Arc<str>),
-) -> Result<(), Failure> {
-    let mut event: Value = value(bytes).unwrap_or_default();
-    writeln!(out, "{}", headline(&event))?;
-    let mut found = Detected::default();
-    Detector::default().event(set, cluster, bytes, &mut found);
-    if let Some(reject) = found.rejects.kept().first() {
-        writeln!(out, "The event is refused, no rule is asked about it: {}", reject.detail)?;
+/// An event that rules are asked about.
+struct Asked {
+    event: Value,
+    headline: [(&'static str, Option<String>); 5],
+    /// Why no rule is asked.
+    refused: Option<String>,
+}
+
+impl Asked {
+    fn new(set: &RuleSet, bytes: &[u8], cluster: &Arc<str>) -> Self {
+        let mut event: Value = value(bytes).unwrap_or_default();
+        let headline = headline(&event);
+        let mut found = Detected::default();
+        Detector::default().event(set, cluster, bytes, &mut found);
+        let refused = found.rejects.kept().first().map(|reject| reject.detail.clone());
+        label(&mut event, cluster);
+        Self { event, headline, refused }
+    }
+}
+
+/// What is said of an event, for programs: with one rule its whole expression, otherwise why each is not true.
+fn object(asked: &Asked, rules: &Rules, only: Option<&[Arc<str>]>) -> Value {
+    let headline: serde_json::Map<String, Value> =
+        asked.headline.iter().map(|(path, value)| ((*path).to_owned(), json!(value))).collect();
+    if let Some(refused) = &asked.refused {
+        return json!({"event": headline, "refused": refused});
+    }
+    let meant = rules.rules.iter().filter(|rule| only.is_none_or(|only| is_one_of(rule, only)));
+    let explained = meant.map(|rule| {
+        let explained = explain(rule, &asked.event, SHOW);
+        let mut said = json!({"id": rule.info.id, "title": rule.info.title, "level": rule.info.level,
+            "matches": explained.holds, "reason": explained.reason()});
+        if only.is_some() {
+            said["expression"] = json!(explained.node);
+        }
+        said
+    });
+    json!({"event": headline, "rules": explained.collect::<Vec<_>>()})
+}
+
+fn is_one_of(rule: &Rule, ids: &[Arc<str>]) -> bool {
+    ids.iter().any(|id| **id == *rule.info.id)
+}
+
+fn one_event(out: &mut impl Write, asked: &Asked, rules: &Rules, only: Option<&[Arc<str>]>) -> Result<(), Failure> {
+    let headline = asked.headline.iter().map(|(_, value)| value.as_deref().unwrap_or("-"));
+    writeln!(out, "event {}", headline.collect::<Vec<_>>().join(" "))?;
+    if let Some(refused) = &asked.refused {
+        writeln!(out, "The event is refused, no rule is asked about it: {refused}")?;
         return Ok(());
     }
-    label(&mut event, cluster);
     match only {
         Some(only) => {
-            for rule in rules.rules.iter().filter(|rule| only.iter().any(|id| **id == *rule.info.id)) {
-                let explained = explain(rule, &event, SHOW);
+            for rule in rules.rules.iter().filter(|rule| is_one_of(rule, only)) {
+                let explained = explain(rule, &asked.event, SHOW);
                 let verdict = if explained.holds { "matches" } else { "does not match" };
                 writeln!(out, "\n{} ({}) {verdict}", rule.info.title, rule.info.id)?;
                 write!(out, "{explained}")?;
             }
         }
-        None => overview(out, rules, &event)?,
+        None => overview(out, rules, &asked.event)?,
     }
     Ok(())
 }
@@ -132,14 +173,13 @@ fn overview(out: &mut impl Write, rules: &Rules, event: &Value) -> std::io::Resu
 }
 
 /// Who did what, to recognize the event by.
-fn headline(event: &Value) -> String {
-    let parts = ["auditID", "stage", "user.username", "verb", "requestURI"].map(|path| {
+fn headline(event: &Value) -> [(&'static str, Option<String>); 5] {
+    ["auditID", "stage", "user.username", "verb", "requestURI"].map(|path| {
         let field = FieldPath::parse(path).ok();
         let value = field.and_then(|field| {
             let value = event.pointer(&format!("/{}", path.replace('.', "/")))?;
             Some(quoted(&SHOW(&field.into(), value, event)).trim_matches('"').to_owned())
         });
-        value.unwrap_or_else(|| "-".to_owned())
-    });
-    format!("event {}", parts.join(" "))
+        (path, value)
+    })
 }
