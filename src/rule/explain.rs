@@ -16,6 +16,9 @@ pub type Show = fn(&Field, &Value, &Value) -> Value;
 /// Texts of a list that one line names.
 const TEXTS_MAX: usize = 8;
 
+/// Tests of a list that are told in full; of longer ones the first are.
+const LINE_MAX: usize = 60;
+
 /// Values that one line names.
 const VALUES_MAX: usize = 4;
 
@@ -144,7 +147,8 @@ fn line(tests: &[&Test], between: &str, event: &Value, show: Show) -> String {
     let Some(first) = tests.first() else { return String::new() };
     let mut questions = String::new();
     let mut before = String::new();
-    for (number, test) in tests.iter().enumerate() {
+    let shown = if tests.len() > LINE_MAX { TEXTS_MAX } else { tests.len() };
+    for (number, test) in tests.iter().take(shown).enumerate() {
         let (verb, rest) = question(&test.op);
         questions.push_str(if number == 0 { " " } else { between });
         // "is "get" or "list"" reads better than a verb for each.
@@ -154,6 +158,9 @@ fn line(tests: &[&Test], between: &str, event: &Value, show: Show) -> String {
         }
         questions.push_str(&rest);
         before = verb;
+    }
+    if shown < tests.len() {
+        questions.push_str(&format!("{between}{} more", tests.len() - shown));
     }
     let every = if first.of == Quantifier::Every { "every " } else { "" };
     let found =
