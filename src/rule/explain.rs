@@ -394,6 +394,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn of_very_long_lists_the_first_are_named() {
+        let rule = rule("  sel:\n    user.username|expand: '%system_accounts%'\n  condition: sel\n");
+        let line = explain(&rule, &event(), plain).to_string();
+        assert!(line.contains(":bootstrap-signer\" or ") && line.contains(" more: "), "{line}");
+        assert!(!line.contains(":coredns") && line.len() < 700, "{line}");
+    }
+
     /// A rule's lines about an event that has something for every kind of question.
     fn lines(rule: &Rule) -> Vec<String> {
         let event = json!({
