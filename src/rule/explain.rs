@@ -17,6 +17,9 @@ pub type Show = fn(&Field, &Value, &Value) -> Value;
 /// Texts of a list that one line names.
 const TEXTS_MAX: usize = 8;
 
+/// Tests of a list that are told in full; of longer ones the first are.
+const LINE_MAX: usize = 60;
+
 /// Values that one line names.
 const VALUES_MAX: usize = 4;
 
@@ -147,7 +150,8 @@ fn line(tests: &[&Test], between: &str, event: &Value, show: Show) -> String {
     let Some(first) = tests.first() else { return String::new() };
     let mut questions = String::new();
     let mut before = String::new();
-    for (number, test) in tests.iter().enumerate() {
+    let shown = if tests.len() > LINE_MAX { TEXTS_MAX } else { tests.len() };
+    for (number, test) in tests.iter().take(shown).enumerate() {
         let (verb, rest) = question(&test.op);
         questions.push_str(if number == 0 { " " } else { between });
         // "is "get" or "list"" reads better than a verb for each.
@@ -157,6 +161,9 @@ fn line(tests: &[&Test], between: &str, event: &Value, show: Show) -> String {
         }
         questions.push_str(&rest);
         before = verb;
+    }
+    if shown < tests.len() {
+        questions.push_str(&format!("{between}{} more", tests.len() - shown));
     }
     let every = if first.of == Quantifier::Every { "every " } else { "" };
     let found =
@@ -388,6 +395,14 @@ mod tests {
             let rule = rule(&format!("  sel:\n    {item}\n  condition: sel\n"));
             assert_eq!(explain(&rule, &event(), plain).to_string().trim_end(), line);
         }
+    }
+
+    #[test]
+    fn of_very_long_lists_the_first_are_named() {
+        let rule = rule("  sel:\n    user.username|expand: '%system_accounts%'\n  condition: sel\n");
+        let line = explain(&rule, &event(), plain).to_string();
+        assert!(line.contains(":bootstrap-signer\" or ") && line.contains(" more: "), "{line}");
+        assert!(!line.contains(":coredns") && line.len() < 700, "{line}");
     }
 
     /// A rule's lines about an event that has something for every kind of question.

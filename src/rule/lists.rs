@@ -63,6 +63,16 @@ pub fn builtin() -> &'static [List] {
     &BUILTIN
 }
 
+/// Whether a user is a service account of kube-system that comes with Kubernetes, or with what it is installed by.
+#[must_use]
+pub fn is_system_account(user: &str) -> bool {
+    static ACCOUNTS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+        let all = values(&Changes::new(), &Placeholders::new()).remove("system_accounts");
+        all.into_iter().flatten().map(|account| account.to_lowercase()).collect()
+    });
+    ACCOUNTS.contains(user)
+}
+
 /// Changes of lists that are not there: the name that was changed, and what to say of it.
 #[must_use]
 pub fn unknown(changes: &Changes) -> Vec<(String, String)> {
@@ -178,6 +188,22 @@ mod tests {
             }
             assert!(list.entries.is_empty() == of(&Changes::new(), &list.name).is_empty());
         }
+    }
+
+    /// Whoever may make accounts in kube-system must not be able to choose a name that nobody looks at.
+    #[test]
+    fn accounts_of_the_system_are_named_one_by_one() {
+        for name in ["built_in_controllers", "system_accounts", "deployers"] {
+            for account in of(&Changes::new(), name) {
+                let is_one = account.starts_with("system:serviceaccount:") && !account.contains(['*', '?']);
+                assert!(is_one, "{name}: {account}");
+                let is_listed = account.starts_with("system:serviceaccount:kube-system:");
+                assert_eq!(is_system_account(&account), is_listed, "{name}: {account}");
+            }
+        }
+        let control_plane = of(&Changes::new(), "control_plane");
+        assert!(control_plane.contains(&"system:serviceaccount:kube-system:deployment-controller".to_owned()));
+        assert!(!is_system_account("system:serviceaccount:kube-system:legacy-admin"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The parts of a condition that can be taken away: its tests, and the values of its lists.
 
 use crate::rule::explain::asked;
-use crate::rule::ir::{Expr, Quantifier, Test};
+use crate::rule::ir::{Expr, Op, Quantifier, Relation, Test, Text};
+use crate::rule::lists;
 
 /// Characters of a value that the name of a part shows.
 const VALUE_MAX: usize = 80;
@@ -61,19 +62,17 @@ impl<'r> Leaves<'r> {
     }
 
     /// The values of one field: each is left out, and what they ask is left out as a whole. `all`: all of them must be.
+    /// The accounts of the system are one class, of which any stands for all: no rule has a case for each.
     fn list(&mut self, parts: &'r [Expr], all: bool) -> Vec<Shape> {
         let start = self.tests.len();
-        let shapes = parts
-            .iter()
-            .map(|part| {
-                let from = self.tests.len();
-                let shape = self.value(part);
-                let test = self.tests[from];
-                let named = format!("{} {}", test.field, short(&asked(&test.op)));
-                self.force(&named, "left out", from, all);
-                shape
-            })
-            .collect();
+        let mut shapes = Vec::with_capacity(parts.len());
+        for class in parts.chunk_by(|one, next| is_system_account(one) && is_system_account(next)) {
+            let from = self.tests.len();
+            shapes.extend(class.iter().map(|part| self.value(part)));
+            let test = self.tests[from];
+            let named = format!("{} {}", test.field, short(&asked(&test.op)));
+            self.force(&named, "left out", from, all);
+        }
         let first = self.tests[start];
         let named = format!("{} {}, …", first.field, short(&asked(&first.op)));
         self.force(&named, if all { "always false" } else { "always true" }, start, !all);
@@ -122,6 +121,14 @@ fn holds(shape: &Shape, answer: &dyn Fn(usize) -> bool) -> bool {
 fn is_list(parts: &[Expr]) -> bool {
     let fields: Option<Vec<_>> = parts.iter().map(asked_of).collect();
     parts.len() > 1 && fields.is_some_and(|fields| fields.windows(2).all(|two| two[0] == two[1]))
+}
+
+/// Whether this is a value of the named list of such accounts.
+fn is_system_account(part: &Expr) -> bool {
+    let Expr::Test(Test { op: Op::Text { pattern: Text::Plain(Relation::Is, text), .. }, .. }) = part else {
+        return false;
+    };
+    lists::is_system_account(text)
 }
 
 /// The field that a value is compared with.
