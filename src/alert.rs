@@ -233,6 +233,9 @@ pub struct EventExcerpt {
     pub response_status: Option<ResponseStatus>,
     /// As the event has it.
     pub stage_timestamp: String,
+    /// Whether the request was judged only, and nothing was written or deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// A user of the API server, without the `extra` map.

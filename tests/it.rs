@@ -89,6 +89,8 @@ mod report;
 mod rules;
 #[path = "it/scan.rs"]
 mod scan;
+#[path = "it/scenarios.rs"]
+mod scenarios;
 #[path = "it/secrets.rs"]
 mod secrets;
 #[path = "it/semantics.rs"]

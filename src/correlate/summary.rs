@@ -20,26 +20,15 @@ pub fn sentence(event: &EventExcerpt) -> String {
     let acting_as = event.impersonated_user.as_ref().and_then(|user| user.username.as_deref());
     let acting_as = acting_as.map(|name| format!(" (as {name})")).unwrap_or_default();
     let (past, base, rest) = action(event);
-    let trial = is_trial(event);
-    let action = match (failed, trial) {
+    let action = match (failed, event.dry_run) {
         (true, _) => format!("tried to {base}"),
         (false, true) => format!("tried out to {base}"),
         (false, false) => past.to_owned(),
     };
-    let trial = if trial { ", dry run" } else { "" };
+    let trial = if event.dry_run { ", dry run" } else { "" };
     let from = event.source_ips.last().map(|ip| format!(" from {ip}")).unwrap_or_default();
     let code = code.map(|code| format!(", {code}")).unwrap_or_default();
     format!("{who}{acting_as} {action} {rest}{from} ({}{code}{trial})", event.verb)
-}
-
-/// Whether the request was judged only, and nothing was written. The query of whatever does more than write an object, such
-/// as exec, may say so too: nobody heeds it there.
-fn is_trial(event: &EventExcerpt) -> bool {
-    let subresource = event.object_ref.as_ref().and_then(|object| object.subresource.as_deref()).unwrap_or_default();
-    let query = event.request_uri.split_once('?').map_or("", |(_, query)| query);
-    matches!(event.verb.as_str(), "create" | "update" | "patch")
-        && matches!(subresource, "" | "scale" | "status" | "ephemeralcontainers")
-        && query.split('&').any(|part| part == "dryRun=All")
 }
 
 /// Several events: the group, how many, how long, and the one that completed the evidence.
@@ -211,22 +200,22 @@ mod tests {
             (json!({"sourceIPs": []}), "alice read /x (get)"),
             (
                 json!({"verb": "create", "objectRef": {"resource": "pods", "namespace": "a", "name": "b"}, "responseStatus": {"code": 201},
-                    "requestURI": "/api/v1/namespaces/a/pods?fieldManager=kubectl&dryRun=All"}),
+                    "dryRun": true}),
                 "alice tried out to create pod a/b from 10.0.0.1 (create, 201, dry run)",
             ),
             (
                 json!({"verb": "create", "objectRef": {"resource": "pods", "namespace": "a", "name": "b"}, "responseStatus": {"code": 403},
-                    "requestURI": "/api/v1/namespaces/a/pods?dryRun=All"}),
+                    "dryRun": true}),
                 "alice tried to create pod a/b from 10.0.0.1 (create, 403, dry run)",
-            ),
-            (
-                json!({"verb": "create", "objectRef": {"resource": "pods", "namespace": "a", "name": "b", "subresource": "exec"},
-                    "requestURI": "/api/v1/namespaces/a/pods/b/exec?dryRun=All&command=id"}),
-                "alice ran a command in pod a/b: id from 10.0.0.1 (create)",
             ),
             (
                 json!({"verb": "delete", "objectRef": {"resource": "namespaces", "namespace": "a", "name": "a"}}),
                 "alice deleted namespace a from 10.0.0.1 (delete)",
+            ),
+            (
+                json!({"verb": "delete", "objectRef": {"resource": "namespaces", "namespace": "a", "name": "a"}, "responseStatus": {"code": 200},
+                    "dryRun": true}),
+                "alice tried out to delete namespace a from 10.0.0.1 (delete, 200, dry run)",
             ),
         ] {
             assert_eq!(sentence(&event(value)), expected);

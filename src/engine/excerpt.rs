@@ -23,7 +23,7 @@ const VALUES_MAX: usize = 16;
 const GROUPS_MAX: usize = 64;
 
 /// What this module reads of every event that is shown, whatever its rule reads.
-const READS: [&str; 22] = [
+const READS: [&str; 23] = [
     "auditID",
     "stage",
     "verb",
@@ -43,6 +43,7 @@ const READS: [&str; 22] = [
     "objectRef.subresource",
     "responseStatus.code",
     "responseStatus.reason",
+    "requestObject.dryRun",
     // So that what is there but holds nothing that is read is still there.
     "user",
     "impersonatedUser",
@@ -139,8 +140,26 @@ pub(super) fn excerpt(event: &Value, bytes: &[u8]) -> (EventExcerpt, Meta) {
         object_ref: read.object("objectRef").map(|object| object.object_ref()),
         response_status: read.object("responseStatus").map(|status| status.status()),
         stage_timestamp: identity(read.must("stageTimestamp"), NAME_MAX),
+        dry_run: is_trial(&read),
     };
     (excerpt, meta(&read, bytes))
+}
+
+/// Whether the API server judged the request only. It heeds the query of what writes an object, and the body of a deletion;
+/// the query of whatever does more, such as exec, may say so too, and nobody heeds it there.
+fn is_trial(read: &Reader<'_>) -> bool {
+    let subresource = read.object("objectRef").and_then(|object| object.text("subresource")).unwrap_or_default();
+    match read.must("verb") {
+        "create" | "update" | "patch" => {
+            let query = read.must("requestURI").split_once('?').map_or("", |(_, query)| query);
+            matches!(subresource, "" | "scale" | "status" | "ephemeralcontainers")
+                && query.split('&').any(|part| part == "dryRun=All")
+        }
+        "delete" | "deletecollection" => read
+            .object("requestObject")
+            .is_some_and(|options| options.texts("dryRun", VALUES_MAX).iter().any(|text| text == "All")),
+        _ => false,
+    }
 }
 
 fn meta(read: &Reader<'_>, bytes: &[u8]) -> Meta {

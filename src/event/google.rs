@@ -159,7 +159,7 @@ fn write(entry: &Entry<'_>, target: &Target<'_>, id: &str, time: &str) -> String
     if let Some(object) = &target.object {
         event.raw("objectRef", &object.written());
     }
-    event.raw("responseStatus", &response_status(payload, target));
+    event.raw("responseStatus", &response_status(payload, target, time));
     for (key, body) in [("requestObject", payload.request), ("responseObject", payload.response)] {
         if let Some(body) = body {
             event.raw(key, &without_type(body));
@@ -312,12 +312,12 @@ fn path(parts: &[&str]) -> String {
 }
 
 /// The answer: the status that kube-apiserver sent, or what the code of gRPC stands for.
-fn response_status(payload: &Payload<'_>, target: &Target<'_>) -> String {
+fn response_status(payload: &Payload<'_>, target: &Target<'_>, time: &str) -> String {
     let sent = payload.response.and_then(sent_status).unwrap_or_default();
     let text = |key: &str| sent.get(key).and_then(Value::as_str);
     let code = sent.get("code").and_then(Value::as_f64).filter(|code| (100.0..600.0).contains(code));
     #[expect(clippy::cast_possible_truncation, reason = "it is between 100 and 600")]
-    let code = code.map_or_else(|| http_code(payload, target), |code| code as i64);
+    let code = code.map_or_else(|| http_code(payload, target, time), |code| code as i64);
     let mut status = Object::default();
     status.maybe("status", text("status"));
     let message = payload.status.as_ref().and_then(|status| status.message.as_deref());
@@ -331,12 +331,12 @@ fn sent_status(response: &RawValue) -> Option<Value> {
     (value.get(TYPE).and_then(Value::as_str) == Some(STATUS)).then_some(value)
 }
 
-fn http_code(payload: &Payload<'_>, target: &Target<'_>) -> i64 {
+fn http_code(payload: &Payload<'_>, target: &Target<'_>, time: &str) -> i64 {
     match payload.status.as_ref().and_then(|status| status.code).unwrap_or(0) {
         0 => match target.subresource() {
             Some(subresource) if UPGRADED.contains(&subresource) => 101,
             Some("proxy") => 200,
-            _ if target.verb == "create" => 201,
+            _ if target.verb == "create" || target.verb == "patch" && is_new(payload, time) => 201,
             _ => 200,
         },
         3 | 11 => 400,
@@ -352,6 +352,19 @@ fn http_code(payload: &Payload<'_>, target: &Target<'_>) -> i64 {
         4 => 504,
         _ => 500,
     }
+}
+
+/// Whether the object of an answer was made by the request, as server-side apply does: it is no older than the request, to
+/// the second, and nobody changed it since.
+fn is_new(payload: &Payload<'_>, time: &str) -> bool {
+    const SECOND: usize = "2026-01-01T00:00:00".len();
+    let Some(object) = payload.response.and_then(|response| super::value(response.get().as_bytes()).ok()) else {
+        return false;
+    };
+    let metadata = &object["metadata"];
+    let made = metadata["creationTimestamp"].as_str().and_then(|made| made.get(..SECOND));
+    let first = metadata["generation"].as_f64().is_none_or(|generation| generation <= 1.0);
+    first && made.zip(time.get(..SECOND)).is_some_and(|(made, asked)| made >= asked)
 }
 
 /// Names are told apart by all three: every project may have a cluster of the same name.
@@ -485,6 +498,25 @@ mod tests {
         let event = mapped(&entry);
         let expected = json!({"code": 409, "reason": "AlreadyExists", "status": "Failure", "message": "exists"});
         assert_eq!((&event["responseStatus"], &event["responseObject"]), (&expected, &expected));
+    }
+
+    #[test]
+    fn what_server_side_apply_makes_is_told_from_what_it_changes() {
+        for (metadata, expected) in [
+            (json!({"creationTimestamp": "2026-01-01T00:00:00Z", "generation": 1}), 201),
+            (json!({"creationTimestamp": "2026-01-01T00:00:01Z"}), 201),
+            (json!({"creationTimestamp": "2026-01-01T00:00:00Z", "generation": 2}), 200),
+            (json!({"creationTimestamp": "2025-12-31T23:59:59Z", "generation": 1}), 200),
+            (json!({"creationTimestamp": "2026", "generation": 1}), 200),
+            (json!({"generation": 1}), 200),
+            (json!(null), 200),
+        ] {
+            let mut entry = entry("io.k8s.apps.v1.deployments.patch", "apps/v1/namespaces/a/deployments/b");
+            entry["protoPayload"]["response"] = json!({"metadata": metadata});
+            assert_eq!(mapped(&entry)["responseStatus"]["code"], expected, "{metadata}");
+            entry["protoPayload"]["methodName"] = "io.k8s.apps.v1.deployments.update".into();
+            assert_eq!(mapped(&entry)["responseStatus"]["code"], 200, "{metadata}");
+        }
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub(super) fn configure(rules: &mut Rules, options: &Options, builtin: &HashSet<
     leave_out(rules);
 }
 
-/// Leaves out the silent ones that no correlation needs.
+/// Leaves out the silent ones that no correlation needs, and what was there only to be counted by one of them.
 fn leave_out(rules: &mut Rules) {
     let needed = |rules: &Rules| -> HashSet<Arc<str>> {
         rules.correlations.iter().flat_map(|c| c.rules.iter().cloned()).collect()
@@ -62,7 +62,11 @@ fn leave_out(rules: &mut Rules) {
     for at in (0..rules.correlations.len()).rev() {
         let id = rules.correlations[at].info.id.as_str();
         if rules.silent.contains(id) && !needed(rules).contains(id) {
-            rules.correlations.remove(at);
+            let gone = rules.correlations.remove(at);
+            // What did not alert beside it does not begin to because nobody counts it any more.
+            if !gone.generate {
+                rules.silent.extend(gone.rules);
+            }
         }
     }
     let needed = needed(rules);
@@ -208,6 +212,19 @@ mod tests {
         assert_eq!(there(&text, &disabled, true), (ids(&["a", "b", "c"]), ids(&["b", "c"])));
         let all = Options { disable: vec!["a".to_owned(), "T c".to_owned()], ..Options::default() };
         assert_eq!(there(&text, &all, true).0, ["b"]);
+    }
+
+    #[test]
+    fn what_is_only_counted_goes_with_what_counts_it() {
+        let text = rule("a", "informational", "")
+            + &rule("b", "informational", "")
+            + &correlation("c", "low", "type: event_count, rules: [a, b], condition: {gte: 2}")
+            + &correlation("d", "low", "type: event_count, rules: [b], condition: {gte: 9}");
+        let without = |names: &[&str]| there(&text, &Options { disable: ids(names), ..Options::default() }, true);
+        assert_eq!(without(&[]), (ids(&["a", "b", "c", "d"]), ids(&["c", "d"])));
+        assert_eq!(without(&["c"]), (ids(&["b", "d"]), ids(&["d"])));
+        assert_eq!(without(&["c", "d"]), (ids(&[]), ids(&[])));
+        assert_eq!(there(&text, &options(Profile::Minimal), true).0, ids(&[]));
     }
 
     fn ids(names: &[&str]) -> Vec<String> {

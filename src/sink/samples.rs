@@ -73,6 +73,7 @@ fn event() -> EventExcerpt {
         }),
         response_status: Some(ResponseStatus { code: Some(200), reason: None }),
         stage_timestamp: "2026-11-21T04:00:00.123456Z".to_owned(),
+        dry_run: false,
     }
 }
 
@@ -120,6 +121,7 @@ pub(crate) fn hostile(id: &str, text: &str) -> Alert {
         }),
         response_status: Some(ResponseStatus { code: Some(-1), reason: some() }),
         stage_timestamp: text.to_owned(),
+        dry_run: false,
     };
     alert
 }

@@ -207,6 +207,20 @@ fn what_was_only_tried_out_calls_nobody_and_is_told_apart() {
     // Of a deletion the body decides, whatever the query says; and nobody heeds the query of an exec.
     let real = json!({"requestObject": {"kind": "DeleteOptions"}});
     assert!(loud(&told("delete", "networkpolicies.networking.k8s.io", "dryRun=All", real)));
+    let trial = json!({"requestObject": {"kind": "DeleteOptions", "dryRun": ["All"]}});
+    for verb in ["delete", "deletecollection"] {
+        let trial = told(verb, "networkpolicies.networking.k8s.io", "", trial.clone());
+        assert!(!trial.is_empty() && !loud(&trial), "{trial:?}");
+        assert!(trial.iter().all(|(_, summary)| summary.contains("tried out to delete")), "{trial:?}");
+    }
+    // Refused is told apart from both: as a trial too, and not as loud as in earnest.
+    let message = "user is attempting to grant RBAC permissions not currently held";
+    let refused = json!({"responseStatus": {"code": 403, "message": message}});
+    let role = "clusterroles.rbac.authorization.k8s.io";
+    assert!(loud(&told("create", role, "", refused.clone())));
+    let trial = told("create", role, "dryRun=All", refused);
+    assert!(!trial.is_empty() && !loud(&trial), "{trial:?}");
+    assert!(trial.iter().all(|(_, summary)| summary.contains("tried to ") && summary.contains("dry run")), "{trial:?}");
     let shell = json!({"stage": "ResponseStarted", "responseStatus": {"code": 101}});
     assert!(loud(&told("create", "pods/exec", "dryRun=All&command=cat&command=%2Fetc%2Fshadow", shell)));
 }

@@ -1,19 +1,12 @@
 //! `kubesiren scan` on recordings, as a user runs it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
 
 use serde_json::Value;
 
+use super::scenarios::table;
 use super::support::{attack, event_list, recording, run, scan, scenarios, text_at};
-
-fn table(name: &str) -> Vec<(String, String)> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios").join(name);
-    let text = std::fs::read_to_string(file).expect("the table");
-    let rows = text.lines().skip(1).map(|line| line.split_once('\t').expect("two columns"));
-    rows.map(|(first, second)| (first.to_owned(), second.to_owned())).collect()
-}
 
 fn stdout_of(threads: &str, file: &str) -> Vec<u8> {
     let output = run(&["scan", "--threads", threads, "-q", file], b"");
@@ -65,29 +58,6 @@ fn an_ordinary_day_is_quiet() {
     let (alerts, _) = scan(&[&file.display().to_string()], b"");
     let low = alerts.iter().filter(|alert| text_at(alert, "/rule/level") == "low").count();
     assert!(low <= 10, "{low} are too many for the default profile");
-}
-
-#[test]
-fn every_scenario_fires_what_it_should() {
-    let Some(events) = scenarios() else { return };
-    let mut by_scenario: BTreeMap<String, String> = BTreeMap::new();
-    for (scenario, event) in events {
-        let text = by_scenario.entry(scenario).or_default();
-        text.push_str(&event);
-        text.push('\n');
-    }
-    let expected = table("expected.tsv");
-    assert!(expected.iter().map(|(name, _)| name).collect::<BTreeSet<_>>().iter().copied().eq(by_scenario.keys()));
-    let mut wrong = Vec::new();
-    for (scenario, titles) in expected {
-        let (alerts, _) = scan(&["--profile", "paranoid", "--threads", "1"], by_scenario[&scenario].as_bytes());
-        let found: BTreeSet<&str> = alerts.iter().map(|alert| text_at(alert, "/rule/title")).collect();
-        let titles: BTreeSet<&str> = titles.split(" | ").filter(|title| *title != "-").collect();
-        if found != titles {
-            wrong.push(format!("{scenario}: expected {titles:?}, found {found:?}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

@@ -348,13 +348,14 @@ pub(crate) fn end_of_story() -> String {
     quiet_event("end-of-story", "2026-11-23T05:44:00.000000Z")
 }
 
-fn lab(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/lab").join(name)
+/// A file that is not part of the repository.
+fn outside(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name)
 }
 
-/// A recording that is not part of the repository; tells when it is not there.
-pub(crate) fn recording(name: &str) -> Option<PathBuf> {
-    let file = lab(name);
+/// A file that is not part of the repository, such as `attack-scenarios.tsv`; tells when it is not there.
+pub(crate) fn given(name: &str) -> Option<PathBuf> {
+    let file = outside(name);
     let there = file.exists();
     if !there {
         skipped(&format!("{} is not there", file.display()));
@@ -362,9 +363,15 @@ pub(crate) fn recording(name: &str) -> Option<PathBuf> {
     there.then_some(file)
 }
 
-/// The recorded scenarios: name and event, in the order they happened.
-pub(crate) fn scenarios() -> Option<Vec<(String, String)>> {
-    let text = std::fs::read_to_string(recording("scenarios-full.jsonl")?).expect("readable");
+/// A recording that is not part of the repository; tells when it is not there.
+pub(crate) fn recording(name: &str) -> Option<PathBuf> {
+    given(&format!("lab/{name}"))
+}
+
+/// The recorded scenarios under an audit policy, `full`, `eks-policy` or `gce-policy`: name and event, in the order they
+/// happened.
+pub(crate) fn scenarios_under(policy: &str) -> Option<Vec<(String, String)>> {
+    let text = std::fs::read_to_string(recording(&format!("scenarios-{policy}.jsonl"))?).expect("readable");
     let lines = text.lines().map(|line| {
         let line: Value = serde_json::from_str(line).expect("JSON");
         (text_at(&line, "/scenario").to_owned(), line["event"].to_string())
@@ -372,9 +379,14 @@ pub(crate) fn scenarios() -> Option<Vec<(String, String)>> {
     Some(lines.collect())
 }
 
+/// The recorded scenarios, with everything logged.
+pub(crate) fn scenarios() -> Option<Vec<(String, String)>> {
+    scenarios_under("full")
+}
+
 /// The scenarios' events, or the sample's where they are not there, and an end.
 pub(crate) fn story() -> Vec<String> {
-    let recorded = lab("scenarios-full.jsonl").exists().then(scenarios).flatten();
+    let recorded = outside("lab/scenarios-full.jsonl").exists().then(scenarios).flatten();
     let mut events = recorded.map_or_else(attack, |scenarios| scenarios.into_iter().map(|(_, event)| event).collect());
     events.push(end_of_story());
     events

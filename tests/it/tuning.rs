@@ -182,7 +182,7 @@ fn an_incident_tells_its_timeline() {
         let (alerts, _) = scan(&["--threads", threads, SAMPLE], b"");
         alerts
             .into_iter()
-            .filter(|alert| text_at(alert, "/rule/title").starts_with("Many different"))
+            .filter(|alert| text_at(alert, "/rule/title").starts_with("Many different alerts about"))
             .collect::<Vec<_>>()
     };
     let found = incidents("1");

@@ -142,7 +142,7 @@ fn log_entry(entry: &Value) -> Value {
     if let Some(object) = google_object(payload) {
         event["objectRef"] = object;
     }
-    event["responseStatus"] = google_status(payload);
+    event["responseStatus"] = google_status(payload, entry["timestamp"].as_str().unwrap_or_default());
     for (from, to) in [("request", "requestObject"), ("response", "responseObject")] {
         if let Some(body) = payload.get(from).filter(|body| !body.is_null()) {
             let mut body = body.clone();
@@ -221,7 +221,7 @@ fn google_object(payload: &Value) -> Option<Value> {
     Some(object)
 }
 
-fn google_status(payload: &Value) -> Value {
+fn google_status(payload: &Value, time: &str) -> Value {
     const CODES: [(i64, i64); 16] = [
         (1, 499),
         (2, 500),
@@ -260,19 +260,29 @@ fn google_status(payload: &Value) -> Value {
         Some(code) if told => code.into(),
         _ => match CODES.iter().find(|(own, _)| *own == code) {
             Some((_, http)) => (*http).into(),
-            None if code == 0 => success(payload).into(),
+            None if code == 0 => success(payload, time).into(),
             None => 500.into(),
         },
     };
     status
 }
 
-fn success(payload: &Value) -> i64 {
+fn success(payload: &Value, time: &str) -> i64 {
     let words: Vec<&str> = payload["methodName"].as_str().unwrap_or_default().rsplit('.').take(2).collect();
     match words[..] {
         [_, "exec" | "attach" | "portforward"] => 101,
         [_, "proxy"] => 200,
         ["create", ..] => 201,
+        // Made by server-side apply.
+        ["patch", ..] if is_new(payload, time) => 201,
         _ => 200,
     }
+}
+
+/// Whether the object of an answer is no older than the request, to the second, and was never changed.
+fn is_new(payload: &Value, time: &str) -> bool {
+    let metadata = &payload["response"]["metadata"];
+    let made = metadata["creationTimestamp"].as_str().and_then(|made| made.get(..19));
+    metadata["generation"].as_f64().is_none_or(|generation| generation <= 1.0)
+        && made.zip(time.get(..19)).is_some_and(|(made, asked)| made >= asked)
 }
