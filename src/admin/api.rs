@@ -11,9 +11,12 @@ use super::answer::Answer;
 use super::{AdminState, query};
 use crate::clock::{self, Timestamp};
 use crate::store::{Arrived, Backlog, Deed, Handling, Listed, StoreError};
+use crate::text::shorten;
 
 /// How long an answer waits for the store.
 const STORE_TIME: Duration = Duration::from_secs(10);
+/// Characters of the reason why a sink takes nothing.
+const REASON_MAX: usize = 300;
 
 /// Answers with a code and one sentence.
 pub(super) fn error(status: StatusCode, words: &str) -> Answer {
@@ -122,8 +125,9 @@ pub(super) async fn status(state: &AdminState, started: Timestamp) -> Answer {
         status["sinks"].as_array().into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect();
     let mut outbox = Vec::new();
     for sink in sinks {
-        match within_time(state.store.backlog(&sink)).await {
-            Ok(backlog) => outbox.push(waiting(&sink, backlog)),
+        let read = async { Ok((state.store.backlog(&sink).await?, state.store.refusal(&sink).await?)) };
+        match within_time(read).await {
+            Ok((backlog, reason)) => outbox.push(waiting(&sink, backlog, reason)),
             Err(answer) => return answer,
         }
     }
@@ -131,9 +135,13 @@ pub(super) async fn status(state: &AdminState, started: Timestamp) -> Answer {
     Answer::json(StatusCode::OK, &status)
 }
 
-fn waiting(sink: &str, backlog: Backlog) -> Value {
+/// What waits for a sink, and why it did not take something when it was last tried.
+fn waiting(sink: &str, backlog: Backlog, reason: Option<String>) -> Value {
     let oldest = backlog.oldest.map(|queued| clock::now().since(queued).as_secs());
-    json!({"sink": sink, "waiting": backlog.records, "oldest_seconds": oldest, "dead": backlog.dead})
+    json!({
+        "sink": sink, "waiting": backlog.records, "oldest_seconds": oldest, "dead": backlog.dead,
+        "reason": reason.map(|reason| shorten(&reason, REASON_MAX)),
+    })
 }
 
 /// `POST /api/v1/reload`.

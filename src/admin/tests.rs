@@ -53,7 +53,7 @@ fn start_state(tokens: Option<Tokens>) -> (AdminState, Arc<AtomicUsize>, tempfil
         store: Store::open(folder.path()).unwrap(),
         rules: Box::new(|| json!([{"id": "r1"}])),
         rule: Box::new(|id| (id == "r 1").then(|| json!({"id": id, "text": "title: x"}))),
-        status: Box::new(|| json!({"cluster": "home"})),
+        status: Box::new(|| json!({"cluster": "home", "sinks": ["s"]})),
         tokens: tokens.map(Arc::new),
         proxy: None,
         hosts: vec!["siren.example".to_owned()],
@@ -169,6 +169,8 @@ async fn rules_status_and_reload() {
     let (status, body) = json(admin.get("/api/v1/status")).await;
     assert_eq!((status, &body["cluster"], &body["ready"]), (200, &json!("home"), &json!(false)));
     assert_eq!(body["reasons"], json!(["starting"]));
+    let fine = json!([{"sink": "s", "waiting": 0, "oldest_seconds": null, "dead": 0, "reason": null}]);
+    assert_eq!(body["outbox"], fine);
     let foreign = admin.post("/api/v1/reload").header("sec-fetch-site", "cross-site");
     assert_eq!(json(foreign).await.0, 403);
     assert_eq!(admin.reloads.load(Ordering::SeqCst), 0);

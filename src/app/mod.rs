@@ -370,7 +370,7 @@ impl Daemon {
             store: self.store.clone(),
             tokens: self.admin_tokens.clone(),
             proxy: self.admin_proxy.take(),
-            hosts: self.config.admin.hosts.clone(),
+            hosts: self.config.admin.names(),
             rules: Box::new(move || rules.rules_view()),
             rule: Box::new(move |id| rule.rule_view(id)),
             status: Box::new(move || {

@@ -26,6 +26,7 @@ use crate::pipeline::pulse::Pulse;
 use crate::pipeline::shared::sinks;
 use crate::rule::ir::Rules;
 use crate::sink::Sink;
+use crate::sink::page::Page;
 use crate::store::{Journal, Store, StoreError};
 
 /// How long workers may finish what they are sending.
@@ -41,8 +42,12 @@ impl Delivery {
     /// Builds every sink and route; the error lists all that is wrong.
     pub(super) fn build(config: &Config) -> Result<Self, Vec<String>> {
         let (mut sinks, mut wrong) = (Vec::new(), Vec::new());
+        let page = Page::new(config.admin.url.as_deref()).unwrap_or_else(|error| {
+            wrong.push(error);
+            Page::default()
+        });
         for sink in &config.sinks {
-            match Sink::build(sink) {
+            match Sink::build_for(sink, &page) {
                 Ok(built) => sinks.push((sink.name.clone(), built)),
                 Err(error) => wrong.push(format!("sink {}: {error}", sink.name)),
             }
@@ -249,7 +254,7 @@ impl Reloader {
         let delivery = Delivery::build(&config)?;
         let rules = loaded.rules.rules.len() + loaded.rules.correlations.len();
         let running = lock(&self.config).clone();
-        let sinks_changed = shown(&running.sinks) != shown(&config.sinks);
+        let sinks_changed = shown(&running.sinks) != shown(&config.sinks) || running.admin.url != config.admin.url;
         if sinks_changed {
             // The one step that can fail comes first. New sinks are known before anything is routed to them.
             self.runtime.block_on(self.retire_sinks(&config)).map_err(|error| vec![error.to_string()])?;

@@ -32,6 +32,7 @@ use crate::diagnose::{Diagnostic, SourceText};
 use crate::notify::route::RouteConfig;
 use crate::rule::lists::Change;
 use crate::rule::{self, Profile};
+use crate::sink::page::Page;
 use crate::sink::{SinkConfig, SinkKind, stdout::StdoutConfig};
 use crate::source::SourceConfig;
 use crate::source::webhook::WebhookConfig;
@@ -335,6 +336,9 @@ pub struct AdminConfig {
     /// File that holds it; several lines are several tokens, all of them valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// The address under which people reach the page, `https://siren.example.com`: messages of sinks then lead to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// Names under which it may be asked, such as that of a Service or an Ingress, beside localhost and its address.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
@@ -371,12 +375,22 @@ impl Default for ProxyConfig {
     }
 }
 
+impl AdminConfig {
+    /// All names under which it may be asked: those that are given, and that of the address which people are sent to.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let page = Page::new(self.url.as_deref()).unwrap_or_default();
+        self.hosts.iter().cloned().chain(page.host().map(str::to_owned)).collect()
+    }
+}
+
 impl Default for AdminConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9766)),
             token: None,
             token_file: None,
+            url: None,
             hosts: Vec::new(),
             proxy: None,
             insecure: false,

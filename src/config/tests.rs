@@ -94,6 +94,24 @@ fn a_proxy_is_named_so_that_it_can_be_known() {
 }
 
 #[test]
+fn the_address_of_the_page_is_one_and_a_name_to_ask_for() {
+    for (url, said) in [
+        ("https://siren.example.com", None),
+        ("http://proxy:8080/siren/", None),
+        ("siren.example.com", Some("`url` holds no URL")),
+        ("ftp://siren.example.com", Some("must start with http:// or https://")),
+    ] {
+        let found = check(&format!("admin: {{url: '{url}'}}\n"));
+        match said {
+            None => assert!(found.is_empty(), "{url}: {found:?}"),
+            Some(said) => assert!(found.iter().any(|found| found.contains(said)), "{url}: {found:?}"),
+        }
+    }
+    let config = read("admin: {url: 'https://siren.example.com/', hosts: [siren]}\n", &[]).expect("fine");
+    assert_eq!(config.admin.names(), ["siren", "siren.example.com"]);
+}
+
+#[test]
 fn a_canary_says_what_it_lacks() {
     let hook = "sources: [{type: webhook, name: hook, listen: '127.0.0.1:1'}]\n";
     let mutual = "sources:\n- {type: webhook, listen: '127.0.0.1:1', tls: {cert: /c, key: /k, client_ca: /ca}}\n";

@@ -27,6 +27,9 @@ pub(super) fn check(parts: &Parts, tree: &mut Tree) {
     rest(parts, tree);
     lists(parts, tree);
     canary(parts, tree);
+    if let Some(admin) = parts.root.get("admin") {
+        urls(admin, tree);
+    }
     proxy(parts, tree);
     for node in item_nodes(parts) {
         secrets_given_twice(node, tree);

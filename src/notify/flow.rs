@@ -157,3 +157,22 @@ async fn a_flood_reaches_slack_within_its_rate_and_nothing_is_dropped() {
     assert!(metrics.contains(r#"kubesiren_deliveries_total{sink="oncall",result="ok"} 300"#), "{metrics}");
     assert!(metrics.contains(r#"kubesiren_deliveries_total{sink="oncall",result="retry"} 0"#), "{metrics}");
 }
+
+#[tokio::test]
+async fn a_message_that_told_of_several_alerts_changes_when_one_of_them_ends() {
+    let slack = Slack::start().await;
+    let bot = serde_json::json!({"name": "oncall", "type": "slack", "token": TOKEN, "channel": CHANNEL.0, "api_url": slack.api()});
+    let mut daemon = Daemon::start(&[bot]);
+    let all = ["a", "b", "c"].map(|id| alert(id, "r", Level::High)).to_vec();
+    daemon.tell(Kind::Firing, all.clone(), &["oncall"]).await;
+    daemon.until_empty("oncall").await;
+    daemon.tell(Kind::Resolved, all[1..2].to_vec(), &["oncall"]).await;
+    daemon.until_empty("oncall").await;
+    let posted = slack.messages();
+    assert_eq!((posted.len(), posted[0].updates), (2, 1), "{posted:?}");
+    let shown = posted[0].payload["blocks"].to_string();
+    assert!(shown.contains("🟠 High · Title of r ×3"), "{shown}");
+    assert_eq!((shown.matches("🟠 alice").count(), shown.matches("✅ Resolved · alice").count()), (2, 1), "{shown}");
+    assert_eq!(posted[1].thread.as_deref(), Some(posted[0].ts.as_str()));
+    daemon.stop().await;
+}

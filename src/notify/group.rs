@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::alert::Status;
 use crate::clock::Timestamp;
 use crate::sink::{Digest, Item, Message, Traits};
-use crate::store::{Delivery, Kind, Settlement};
+use crate::store::{Delivery, HELD_BACK, Kind, Settlement};
 
 /// An alert that goes on is shown growing at most this often.
 const UPDATE_EVERY: Duration = Duration::from_secs(15);
@@ -26,10 +26,15 @@ pub struct Plan {
     pub waits: bool,
 }
 
+/// Why something waits that did not fail.
+fn held_back(why: &str) -> String {
+    format!("{HELD_BACK}{why}")
+}
+
 /// What the planner remembers between two plans. Losing it costs nothing but an early update.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// When an alert was last updated.
+    /// When an alert was last updated, and a message that tells of several, by its place.
     updated: HashMap<String, Timestamp>,
     /// Alerts whose end is held back, and until when: told again meanwhile as firing.
     held: HashMap<String, Timestamp>,
@@ -60,14 +65,19 @@ pub fn plan(due: Vec<Delivery>, traits: &Traits, tokens: usize, memory: &mut Mem
         for_people(items, traits, tokens, now, &mut plan);
     } else {
         let messages = chunks(items, traits.batch_max.max(1)).into_iter();
-        plan.messages.extend(messages.map(|items| Message { items, digest: None }));
+        plan.messages.extend(messages.map(|items| Message { items, ..Message::default() }));
     }
     for item in plan.messages.iter().flat_map(|message| &message.items) {
         if traits.takes_updates && item.kind != Kind::Resolved {
-            memory.updated.insert(item.alert.id.clone(), now);
+            memory.updated.extend(names(item).map(|name| (name.clone(), now)));
         }
     }
     plan
+}
+
+/// By what it is known when something was updated: the alert, and the message that told of it.
+fn names(item: &Item) -> impl Iterator<Item = &String> {
+    [Some(&item.alert.id), item.remembered.as_ref()].into_iter().flatten()
 }
 
 fn item(delivery: Delivery) -> Item {
@@ -121,7 +131,7 @@ fn admit(item: Item, traits: &Traits, memory: &Memory, plan: &mut Plan) -> Optio
             return None;
         }
         Kind::Update => {
-            if let Some(at) = memory.updated.get(id) {
+            if let Some(at) = names(&item).filter_map(|name| memory.updated.get(name)).max() {
                 later(&item, at.plus(UPDATE_EVERY), "was updated just now", plan);
                 return None;
             }
@@ -142,7 +152,7 @@ fn settle(item: &Item, settlement: &Settlement, plan: &mut Plan) {
 }
 
 fn later(item: &Item, not_before: Timestamp, reason: &str, plan: &mut Plan) {
-    settle(item, &Settlement::Retry { not_before, reason: reason.to_owned() }, plan);
+    settle(item, &Settlement::Retry { not_before, reason: held_back(reason) }, plan);
 }
 
 /// Messages of alerts that belong together, the worst first, as many as there are tokens; the last one is a digest of
@@ -166,11 +176,11 @@ fn for_people(items: Vec<Item>, traits: &Traits, tokens: usize, now: Timestamp, 
         if tokens == 0 {
             plan.waits = true;
         } else {
-            plan.messages.extend(messages.into_iter().map(|items| Message { items, digest: None }));
+            plan.messages.extend(messages.into_iter().map(|items| Message { items, ..Message::default() }));
             plan.messages.push(digest(over.into_iter().flatten().collect()));
         }
     } else {
-        plan.messages.extend(messages.into_iter().map(|items| Message { items, digest: None }));
+        plan.messages.extend(messages.into_iter().map(|items| Message { items, ..Message::default() }));
     }
     let mut left = tokens.saturating_sub(plan.messages.len());
     for items in grouped(follow_ups, |item| (Reverse(item.kind), item.remembered.clone())) {
@@ -179,7 +189,7 @@ fn for_people(items: Vec<Item>, traits: &Traits, tokens: usize, now: Timestamp, 
             items.iter().for_each(|item| later(item, now.plus(RATE_WAIT), "waits for the rate", plan));
         } else {
             left -= 1;
-            plan.messages.push(Message { items, digest: None });
+            plan.messages.push(Message { items, ..Message::default() });
         }
     }
 }
@@ -190,7 +200,7 @@ pub(super) fn digest(items: Vec<Item>) -> Message {
     rules.sort_unstable();
     rules.dedup();
     let digest = Digest { alerts: items.len(), rules: rules.len() };
-    Message { items, digest: Some(digest) }
+    Message { items, digest: Some(digest), ..Message::default() }
 }
 
 fn grouped<K: Ord>(items: Vec<Item>, key: impl Fn(&Item) -> K) -> Vec<Vec<Item>> {
@@ -323,6 +333,18 @@ mod tests {
         let plan = plan(all, &chat(), 2, &mut Memory::default(), NOW);
         assert_eq!(seqs(&plan), [[3], [1]]);
         assert!(matches!(plan.settled[..], [(2, Settlement::Retry { .. })]));
+    }
+
+    #[test]
+    fn a_message_of_many_alerts_changes_no_oftener_than_one_of_one() {
+        let mut memory = Memory::default();
+        let update = |seq, id| vec![remembered(due(seq, Kind::Update, id, "r", Level::Low), "C 1 group")];
+        let both = [update(1, "a"), update(2, "b")].concat();
+        assert_eq!(seqs(&plan(both, &chat(), 10, &mut memory, NOW)), [vec![1, 2]]);
+        let next = plan(update(3, "c"), &chat(), 10, &mut memory, NOW.plus(Duration::from_secs(1)));
+        assert!(next.messages.is_empty() && matches!(next.settled[..], [(3, Settlement::Retry { .. })]));
+        let later = plan(update(3, "c"), &chat(), 10, &mut memory, NOW.plus(UPDATE_EVERY));
+        assert_eq!(seqs(&later), [[3]]);
     }
 
     #[test]

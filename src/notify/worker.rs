@@ -80,7 +80,7 @@ async fn supervise<F: Future<Output = ()> + Send + 'static>(
 pub async fn send_test(sink: &Sink, name: &str, now: Timestamp) -> Result<(), String> {
     let item =
         Item { seqs: Vec::new(), kind: Kind::Firing, alert: test_alert(name, now), attempts: 0, remembered: None };
-    let message = Message { items: vec![item], digest: None };
+    let message = Message { items: vec![item], ..Message::default() };
     match timeout(SEND_MAX, sink.send(&message, now)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
@@ -266,10 +266,11 @@ impl Worker {
     /// Sends one message and settles it. Where it is refused, one of its alerts may be why: each half is tried.
     async fn deliver(&mut self, message: Message) -> Result<(), StoreError> {
         let mut parts = vec![message];
-        while let Some(message) = parts.pop() {
+        while let Some(mut message) = parts.pop() {
             if self.breaker.open_for(clock::now()).is_some() {
                 break;
             }
+            self.gather(&mut message).await?;
             let Some(result) = self.send(&message).await else { break };
             match result {
                 Err(SendError::Reject { .. }) if message.items.len() > 1 => parts.extend(halves(message)),
@@ -279,6 +280,15 @@ impl Worker {
                     self.pay().await?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Adds what an earlier message told of beside these alerts, where that is to be changed.
+    async fn gather(&self, message: &mut Message) -> Result<(), StoreError> {
+        let first = message.items.first().filter(|item| self.traits.takes_updates && item.kind != Kind::Firing);
+        if let Some((item, place)) = first.and_then(|item| Some((item, item.remembered.as_ref()?))) {
+            message.together = self.store.told_together(&self.name, place, &item.alert.rule.id).await?;
         }
         Ok(())
     }
@@ -344,7 +354,7 @@ impl Worker {
         self.resend_at = now.plus(self.traits.resend.unwrap_or(POLL));
         let items: Vec<Item> = told.into_iter().map(|alert| again(alert, &self.memory, now)).collect();
         for items in items.chunks(self.traits.batch_max.max(1)) {
-            let message = Message { items: items.to_vec(), digest: None };
+            let message = Message { items: items.to_vec(), ..Message::default() };
             match self.send(&message).await {
                 None | Some(Err(SendError::Retry { .. })) => {
                     self.resend_at = now; // As soon as the breaker closes.
@@ -363,7 +373,7 @@ impl Worker {
     async fn bark(&mut self, every: Duration, now: Timestamp) {
         let Some(alert) = self.watchdog.alert(every, &self.name, now) else { return };
         let item = Item { seqs: Vec::new(), kind: Kind::Firing, alert, attempts: 0, remembered: None };
-        match self.send(&Message { items: vec![item], digest: None }).await {
+        match self.send(&Message { items: vec![item], ..Message::default() }).await {
             Some(Ok(_)) => {
                 self.metrics.watchdog_sent.get_or_create(&self.label()).set(now.as_seconds());
             }
@@ -427,7 +437,7 @@ fn again(mut alert: Alert, memory: &Memory, now: Timestamp) -> Item {
 /// Two halves of a message, the first one last, since the last one is sent first.
 fn halves(mut message: Message) -> [Message; 2] {
     let second = message.items.split_off(message.items.len() / 2);
-    let make = |items| if message.digest.is_some() { digest(items) } else { Message { items, digest: None } };
+    let make = |items| if message.digest.is_some() { digest(items) } else { Message { items, ..Message::default() } };
     [make(second), make(message.items)]
 }
 

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::http::{self, Answer, exchange};
+use super::page::Page;
 use super::tls::TlsConfig;
 use super::watchdog::WatchdogConfig;
 use super::{Item, Medium, Message, SendError, Sending, Sent, Traits};
@@ -86,6 +87,7 @@ pub struct Alertmanager {
     labels: BTreeMap<String, String>,
     resend: Duration,
     watchdog: Option<Duration>,
+    page: Page,
 }
 
 struct Peer {
@@ -104,6 +106,8 @@ struct Posted {
     annotations: BTreeMap<&'static str, String>,
     starts_at: Timestamp,
     ends_at: Timestamp,
+    #[serde(rename = "generatorURL", skip_serializing_if = "Option::is_none")]
+    generator_url: Option<String>,
 }
 
 impl Alertmanager {
@@ -134,7 +138,14 @@ impl Alertmanager {
             labels: config.labels.clone(),
             resend: config.resend.0,
             watchdog: config.watchdog.every(),
+            page: Page::default(),
         })
+    }
+
+    /// With links to the page.
+    pub(super) fn leading_to(mut self, page: &Page) -> Self {
+        self.page = page.clone();
+        self
     }
 
     fn render(&self, item: &Item, now: Timestamp) -> Posted {
@@ -151,6 +162,8 @@ impl Alertmanager {
             annotations: annotations(alert),
             starts_at: alert.first_seen,
             ends_at,
+            // The watchdog is on no page.
+            generator_url: self.page.of(alert).filter(|_| alert.rule.id != WATCHDOG),
         }
     }
 
@@ -401,6 +414,17 @@ mod tests {
         let expected = "alert_id=a1 alertname=Title of r cluster=prod-eu level=high namespace=payments rule_id=r \
                         severity=high team=sec user_username=alice";
         assert_eq!(labels.join(" "), expected);
+    }
+
+    #[test]
+    fn an_alert_leads_to_the_page() {
+        let page = Page::new(Some("https://siren.example.com")).unwrap();
+        let posted = |sink: Alertmanager| {
+            serde_json::to_value(sink.render(&item(Kind::Firing, alert("a1", "r", Level::High)), now())).unwrap()
+        };
+        let urls = ["http://am:9093".to_owned()];
+        assert_eq!(posted(sink(&urls).leading_to(&page))["generatorURL"], "https://siren.example.com/?alert=a1");
+        assert!(posted(sink(&urls)).get("generatorURL").is_none());
     }
 
     #[test]

@@ -17,8 +17,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::facts::{LINES_MAX, PLAIN, headline, line, report, rest, this_machine};
+use super::facts::{LINES_MAX, PLAIN, headline, line, listed_by, report, rest, this_machine, todo_lines};
 use super::http::{REASON_MAX, with_causes, without};
+use super::page::Page;
 use super::tls::{Loaded, TlsConfig};
 use super::{Medium, Message, Rate, SendError, Sending, Sent, Traits};
 use crate::clock::Timestamp;
@@ -91,6 +92,7 @@ pub struct Email {
     secret: Option<String>,
     /// Receivers whom the server refused when it was asked last: said once, not with every mail.
     refused: Mutex<BTreeSet<Address>>,
+    page: Page,
 }
 
 impl Email {
@@ -121,7 +123,13 @@ impl Email {
             _ => return Err("username and password_file go together: give both".to_owned()),
         };
         let secret = password.map(|password| password.expose().to_owned());
-        Ok(Self { transport: builder.build(), from, to, secret, refused: Mutex::default() })
+        Ok(Self { transport: builder.build(), from, to, secret, refused: Mutex::default(), page: Page::default() })
+    }
+
+    /// With links to the page.
+    pub(super) fn leading_to(mut self, page: &Page) -> Self {
+        self.page = page.clone();
+        self
     }
 
     fn mail(&self, message: &Message, now: Timestamp) -> Result<(Mail, String), SendError> {
@@ -140,7 +148,7 @@ impl Email {
             mail = mail.in_reply_to(earlier.clone()).references(earlier);
         }
         // Nobody answers for it: no mail about mail.
-        let mail = mail.body(text(message)).map_err(|error| SendError::reject(error.to_string()))?;
+        let mail = mail.body(text(message, &self.page)).map_err(|error| SendError::reject(error.to_string()))?;
         Ok((mail, id))
     }
 
@@ -273,19 +281,22 @@ fn subject(message: &Message) -> String {
     headline(message, SUBJECT_MAX, PLAIN) + &cluster
 }
 
-fn text(message: &Message) -> String {
+fn text(message: &Message, page: &Page) -> String {
     let items = &message.items;
     let text = match (items.as_slice(), message.digest) {
-        ([item], None) => report(&item.alert, PLAIN, TEXT_MAX),
+        ([item], None) => {
+            let link = page.of(&item.alert).map(|link| format!("\n\nOn the page: {link}")).unwrap_or_default();
+            report(&item.alert, PLAIN, TEXT_MAX) + &link
+        }
         _ => {
             let mut lines: Vec<String> = items.iter().take(LINES_MAX).map(|item| line(item, true, PLAIN)).collect();
             if items.len() > LINES_MAX {
                 lines.push(rest(&items[LINES_MAX..], PLAIN));
             }
-            let runbook = items.first().and_then(|item| item.alert.rule.runbook.as_ref());
-            if let Some(runbook) = runbook.filter(|_| message.digest.is_none()) {
-                lines.extend([String::new(), format!("What to do: {}", shorten(runbook, 800))]);
-            }
+            lines.push(String::new());
+            lines.extend(todo_lines(items, PLAIN));
+            lines.push(format!("All of them: {}", listed_by(items)));
+            lines.extend(page.all().map(|link| format!("On the page: {link}")));
             super::facts::within(lines, TEXT_MAX)
         }
     };
@@ -324,7 +335,8 @@ mod tests {
     async fn started() -> (fake::Smtp, Authority, Email) {
         let authority = Authority::new();
         let smtp = fake::Smtp::starttls(authority.acceptor("localhost", false)).await;
-        let sink = Email::build(&config(&smtp, &authority, &json!({}))).unwrap();
+        let page = Page::new(Some("https://siren.example.com")).unwrap();
+        let sink = Email::build(&config(&smtp, &authority, &json!({}))).unwrap().leading_to(&page);
         (smtp, authority, sink)
     }
 
@@ -357,6 +369,7 @@ mod tests {
         {
             assert!(mails[0].text.contains(part), "{part}: {}", mails[0].text);
         }
+        assert!(mails[0].text.contains("On the page: https://siren.example.com/?alert=a1"), "{}", mails[0].text);
         assert_eq!(mails[1].headers["subject"], "✅ Resolved · High · Title of r (prod-eu)");
         assert_eq!((&mails[1].headers["in-reply-to"], &mails[1].headers["references"]), (&mail_id, &mail_id));
     }
@@ -368,13 +381,20 @@ mod tests {
             (0..37).map(|n| item(Kind::Firing, alert(&format!("a{n}"), &format!("r{}", n % 4), Level::Low))).collect();
         let sent = sink.send(&message(items.clone()), now()).await.unwrap();
         assert_eq!(sent.remember.len(), 37);
-        let digest = Message { items, digest: Some(Digest { alerts: 37, rules: 4 }) };
+        let digest = Message { items, digest: Some(Digest { alerts: 37, rules: 4 }), ..Message::default() };
         assert_eq!(sink.send(&digest, now()).await, Ok(Sent::default()));
         let mails = smtp.mails();
         assert!(
             mails[0].headers["subject"].ends_with("×37 (prod-eu)") && mails[0].text.contains("+17 more of 4 rules")
         );
         assert_eq!(mails[1].headers["subject"], "+37 more of 4 rules");
+        for part in [
+            "🔵 Low · Title of r0: alice read secret payments/db-creds from 10.0.0.1 (get, 200) (3× in 4 min 11 s, ",
+            "What to do (Title of r2): https://runbooks.example.com/secrets\nWhat to do about 1 more rule stands in their alerts\n",
+            "All of them: kubesiren alerts list --since 2026-11-21T04:00:00Z\nOn the page: https://siren.example.com/",
+        ] {
+            assert!(mails[1].text.contains(part), "{part}: {}", mails[1].text);
+        }
     }
 
     #[tokio::test]

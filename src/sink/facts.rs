@@ -6,14 +6,21 @@
 use serde_json::{Map, Value, json};
 
 use super::{Item, Message};
-use crate::alert::{Alert, EventExcerpt, Level, Status, User};
+use crate::alert::{Alert, EventExcerpt, Level, RuleInfo, Status, User};
 use crate::clock::Timestamp;
+use crate::store::Kind;
 use crate::text::{counted, of_value, shorten, width};
 
 /// Alerts that a message names one by one.
 pub(super) const LINES_MAX: usize = 20;
 /// Of one line.
 pub(super) const LINE_MAX: usize = 300;
+/// Rules of which a message of many alerts says what to do.
+const TODOS_MAX: usize = 3;
+/// Of what it says.
+pub(super) const TODO_MAX: usize = 400;
+/// More than [`rest`] is wide.
+pub(super) const REST_MAX: usize = 1_000;
 /// Values that an alert shows as evidence.
 pub(super) const EVIDENCE_MAX: usize = 12;
 
@@ -106,6 +113,43 @@ pub(super) fn rest(items: &[Item], style: Style) -> String {
     let names: Vec<_> = counts.iter().take(10).map(name).collect();
     let more = if counts.len() > names.len() { ", …" } else { "" };
     format!("+{} more of {}: {}{more}", items.len(), counted(counts.len(), "rule"), names.join(", "))
+}
+
+/// What to do about several alerts: the first rules among those that begin, and what is said of each; the title is left out
+/// where there is but one. Last, how many more there are.
+pub(super) fn todos(items: &[Item], style: Style) -> (Vec<(String, &str)>, usize) {
+    let mut rules: Vec<&RuleInfo> = Vec::new();
+    for item in items.iter().filter(|item| item.kind != Kind::Resolved) {
+        let rule = &item.alert.rule;
+        if rule.runbook.is_some() && !rules.iter().any(|known| known.id == rule.id) {
+            rules.push(rule);
+        }
+    }
+    let one_rule = items.iter().all(|item| item.alert.rule.id == items[0].alert.rule.id);
+    let title = |rule: &RuleInfo| if one_rule { String::new() } else { (style.text)(&rule.title, 120) };
+    let shown = rules.iter().take(TODOS_MAX);
+    let shown: Vec<_> = shown.filter_map(|rule| Some((title(rule), rule.runbook.as_deref()?))).collect();
+    let more = rules.len() - shown.len();
+    (shown, more)
+}
+
+/// The same in lines without markup.
+pub(super) fn todo_lines(items: &[Item], style: Style) -> Vec<String> {
+    let (todos, more) = todos(items, style);
+    let head = |title: &str| if title.is_empty() { "What to do".to_owned() } else { format!("What to do ({title})") };
+    let mut lines: Vec<String> =
+        todos.iter().map(|(title, runbook)| format!("{}: {}", head(title), (style.text)(runbook, TODO_MAX))).collect();
+    if more > 0 {
+        lines.push(format!("What to do about {} stands in their alerts", counted(more, "more rule")));
+    }
+    lines
+}
+
+/// The command that lists these alerts.
+pub(super) fn listed_by(items: &[Item]) -> String {
+    let since = items.iter().map(|item| item.alert.time).min().unwrap_or(Timestamp::MIN);
+    let (day, time) = split(since);
+    format!("kubesiren alerts list --since {day}T{time}Z")
 }
 
 /// Who did what to what from where with what result, how often, when: at most eight facts, none of them empty.

@@ -13,6 +13,7 @@ mod http;
 pub mod kafka;
 pub mod loki;
 pub mod opsgenie;
+pub mod page;
 pub mod pagerduty;
 pub mod slack;
 pub mod splunk;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::page::Page;
 use crate::alert::Alert;
 use crate::clock::Timestamp;
 use crate::store::Kind;
@@ -85,21 +87,26 @@ impl Sink {
     /// Reads the secrets and sets up what the sink needs; nothing is sent. The error says what is wrong with the
     /// configuration, without secrets.
     pub fn build(config: &SinkConfig) -> Result<Self, String> {
+        Self::build_for(config, &Page::default())
+    }
+
+    /// The same for one whose messages lead to the page.
+    pub fn build_for(config: &SinkConfig, page: &Page) -> Result<Self, String> {
         let medium: Box<dyn Medium> = match &config.kind {
             SinkKind::Stdout(config) => Box::new(stdout::Stdout::build(config)),
-            SinkKind::Slack(config) => Box::new(slack::Slack::build(config)?),
-            SinkKind::Alertmanager(config) => Box::new(alertmanager::Alertmanager::build(config)?),
+            SinkKind::Slack(config) => Box::new(slack::Slack::build(config)?.leading_to(page)),
+            SinkKind::Alertmanager(config) => Box::new(alertmanager::Alertmanager::build(config)?.leading_to(page)),
             SinkKind::Webhook(config) => Box::new(webhook::Webhook::build(config)?),
             SinkKind::Kafka(config) => kafka::build(config)?,
-            SinkKind::PagerDuty(config) => Box::new(pagerduty::PagerDuty::build(config)?),
+            SinkKind::PagerDuty(config) => Box::new(pagerduty::PagerDuty::build(config)?.leading_to(page)),
             SinkKind::Elasticsearch(config) => Box::new(elasticsearch::Elasticsearch::build(config)?),
             SinkKind::Splunk(config) => Box::new(splunk::Splunk::build(config)?),
             SinkKind::Loki(config) => Box::new(loki::Loki::build(config)?),
             SinkKind::Falcosidekick(config) => Box::new(falcosidekick::Falcosidekick::build(config)?),
-            SinkKind::Teams(config) => Box::new(teams::Teams::build(config)?),
+            SinkKind::Teams(config) => Box::new(teams::Teams::build(config)?.leading_to(page)),
             SinkKind::Opsgenie(config) => Box::new(opsgenie::Opsgenie::build(config)?),
             SinkKind::Syslog(config) => Box::new(syslog::Syslog::build(config)?),
-            SinkKind::Email(config) => Box::new(email::Email::build(config)?),
+            SinkKind::Email(config) => Box::new(email::Email::build(config)?.leading_to(page)),
         };
         Ok(Self(medium))
     }
@@ -167,6 +174,8 @@ pub struct Message {
     pub items: Vec<Item>,
     /// Present when these alerts are told in short because there were too many.
     pub digest: Option<Digest>,
+    /// Where an earlier message is to be changed: every alert that it told of, as it is now.
+    pub together: Vec<Alert>,
 }
 
 /// One alert of a message.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::facts::{PLAIN, evidence, facts, links, timeline, word};
 use super::http::{self, exchange};
+use super::page::Page;
 use super::tls::TlsConfig;
 use super::{Medium, Message, SendError, Sending, Sent, Traits};
 use crate::alert::{Alert, Level, Status};
@@ -47,6 +48,7 @@ pub struct PagerDuty {
     client: Client,
     url: Url,
     routing_key: String,
+    page: Page,
 }
 
 impl PagerDuty {
@@ -58,7 +60,18 @@ impl PagerDuty {
         }
         let base = http::url(config.api_url.as_deref().unwrap_or(SERVICE), "api_url")?;
         let client = http::client_for(&base, &TlsConfig::default())?;
-        Ok(Self { client, url: http::below(&base, "v2/enqueue"), routing_key: key.expose().to_owned() })
+        Ok(Self {
+            client,
+            url: http::below(&base, "v2/enqueue"),
+            routing_key: key.expose().to_owned(),
+            page: Page::default(),
+        })
+    }
+
+    /// With links to the page.
+    pub(super) fn leading_to(mut self, page: &Page) -> Self {
+        self.page = page.clone();
+        self
     }
 
     fn event(&self, alert: &Alert) -> Value {
@@ -66,6 +79,9 @@ impl PagerDuty {
             Status::Firing => trigger(alert),
             Status::Resolved => json!({"event_action": "resolve"}),
         };
+        if let (Status::Firing, Some(link)) = (alert.status, self.page.of(alert)) {
+            event["client_url"] = link.into();
+        }
         event["routing_key"] = self.routing_key.as_str().into();
         event["dedup_key"] = shorten(&alert.id, TEXT_MAX).into();
         event
@@ -210,6 +226,15 @@ mod tests {
         send(&sink(&pagerduty), Kind::Firing, incident()).await.unwrap();
         let told = &pagerduty.incidents()[0].payload["custom_details"]["What happened"];
         assert_eq!(told[1], "04:04:12 🟠 Two ×3: alice did Two <b>");
+    }
+
+    #[test]
+    fn an_incident_leads_to_the_page() {
+        let config = PagerDutyConfig { routing_key: Some(Secret::new(KEY.to_owned())), ..PagerDutyConfig::default() };
+        let page = Page::new(Some("https://siren.example.com")).unwrap();
+        let sink = PagerDuty::build(&config).unwrap().leading_to(&page);
+        let event = sink.event(&alert("a1", "r", Level::High));
+        assert_eq!(event["client_url"], "https://siren.example.com/?alert=a1");
     }
 
     #[test]

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::http::{self, Answer, exchange};
-use super::{Medium, Message, Rate, SendError, Sending, Sent, Traits};
+use super::page::Page;
+use super::{Item, Medium, Message, Rate, SendError, Sending, Sent, Traits};
+use crate::alert::{Alert, Status};
 use crate::clock::Timestamp;
 use crate::store::Kind;
 use crate::units::Secret;
@@ -50,6 +52,7 @@ pub struct SlackConfig {
 pub struct Slack {
     client: Client,
     way: Way,
+    page: Page,
 }
 
 enum Way {
@@ -78,7 +81,13 @@ impl Slack {
             (None, None, _) => return Err("give webhook_url_file, or token_file and channel".to_owned()),
         };
         let plain = matches!(&way, Way::Hook(url) | Way::Bot { api: url, .. } if url.scheme() == "http");
-        Ok(Self { client: http::client(plain)?, way })
+        Ok(Self { client: http::client(plain)?, way, page: Page::default() })
+    }
+
+    /// With links to the page.
+    pub(super) fn leading_to(mut self, page: &Page) -> Self {
+        self.page = page.clone();
+        self
     }
 
     async fn deliver(&self, message: &Message, now: Timestamp) -> Result<Sent, SendError> {
@@ -108,8 +117,7 @@ impl Slack {
     async fn follow_up(&self, message: &Message, place: &Place, now: Timestamp) -> Result<Sent, SendError> {
         let ended: Vec<_> = message.items.iter().filter(|item| item.kind == Kind::Resolved).cloned().collect();
         let mut gone = false;
-        if !place.group {
-            let mut payload = render::payload(message);
+        if let Some(mut payload) = self.changed(message, place) {
             payload["channel"] = place.channel.clone().into();
             payload["ts"] = place.ts.clone().into();
             gone = match self.call("chat.update", &payload, now).await {
@@ -133,10 +141,22 @@ impl Slack {
         }
     }
 
+    /// How the earlier message looks by now. One of several alerts is made anew of all of them.
+    fn changed(&self, message: &Message, place: &Place) -> Option<Value> {
+        if !place.group {
+            return Some(render::payload(message, &self.page));
+        }
+        let mut items: Vec<Item> = message.together.iter().cloned().map(as_it_is).collect();
+        // What goes on is seen first; the message says that it is over when all of it is.
+        items.sort_by_key(|item| item.alert.status == Status::Resolved);
+        let whole = Message { items, ..Message::default() };
+        (!whole.items.is_empty()).then(|| render::payload(&whole, &self.page))
+    }
+
     /// Posts a new message; should Slack not like how it looks, once more as plain text.
     async fn post(&self, message: &Message, channel: Option<&str>, now: Timestamp) -> Result<Value, SendError> {
         let mut refused = String::new();
-        for mut payload in [render::payload(message), render::plain_payload(message)] {
+        for mut payload in [render::payload(message, &self.page), render::plain_payload(message, &self.page)] {
             if let Some(channel) = channel {
                 payload["channel"] = channel.into();
             }
@@ -162,6 +182,11 @@ impl Slack {
         let answer = exchange(request, now).await.map_err(Refused::Send)?;
         judge(&answer)
     }
+}
+
+/// An alert as a part of the message that told of its beginning.
+fn as_it_is(alert: Alert) -> Item {
+    Item { seqs: Vec::new(), kind: Kind::Firing, alert, attempts: 0, remembered: None }
 }
 
 fn api(base: Option<&str>) -> Result<Url, String> {
@@ -400,18 +425,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_one_of_many_is_told_in_the_thread_and_leaves_the_message_alone() {
+    async fn a_message_of_many_alerts_changes_with_each_and_their_ends_are_told_in_the_thread() {
         let slack = fake::Slack::start().await;
         let sink = bot(&slack);
         let sent = sink.send(&message(vec![firing("a"), firing("b")]), now()).await.unwrap();
         assert_eq!(sent.remember.len(), 2);
-        for kind in [Kind::Update, Kind::Resolved] {
-            let mut later = item(kind, alert("b", "r", Level::High));
+        let mut both = ["a", "b"].map(|id| alert(id, "r", Level::High));
+        for (kind, ended) in [(Kind::Update, vec![]), (Kind::Resolved, vec![0]), (Kind::Resolved, vec![0, 1])] {
+            both[1].count += 1;
+            ended.iter().for_each(|&n: &usize| both[n].status = Status::Resolved);
+            let mut later = item(kind, both[ended.last().copied().unwrap_or(1)].clone());
             later.remembered = Some(sent.remember[1].1.clone());
-            assert!(sink.send(&message(vec![later]), now()).await.is_ok());
+            let together = Message { together: both.to_vec(), ..message(vec![later]) };
+            assert!(sink.send(&together, now()).await.is_ok());
+            let shown = slack.messages()[0].payload["blocks"].to_string();
+            let head =
+                if ended.len() == 2 { "✅ Resolved · High · Title of r ×2" } else { "🟠 High · Title of r ×2" };
+            assert!(shown.contains(head) && shown.contains(&format!("({}× in", both[1].count)), "{shown}");
+            assert_eq!(shown.matches("✅ Resolved · alice").count(), ended.len(), "{shown}");
         }
         let posted = slack.messages();
-        assert_eq!((posted.len(), posted[0].updates), (2, 0));
+        assert_eq!((posted.len(), posted[0].updates), (3, 3));
         assert_eq!(posted[1].thread.as_deref(), Some(posted[0].ts.as_str()));
     }
 
@@ -427,7 +461,11 @@ mod tests {
     #[tokio::test]
     async fn a_digest_is_not_remembered() {
         let slack = fake::Slack::start().await;
-        let digest = Message { items: vec![firing("a"), firing("b")], digest: Some(Digest { alerts: 2, rules: 1 }) };
+        let digest = Message {
+            items: vec![firing("a"), firing("b")],
+            digest: Some(Digest { alerts: 2, rules: 1 }),
+            ..Message::default()
+        };
         assert_eq!(bot(&slack).send(&digest, now()).await, Ok(Sent::default()));
     }
 

@@ -12,14 +12,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::facts::{LINES_MAX, Style, evidence, facts, headline, is_link, line, rest, timeline, title};
+use super::facts::{
+    LINES_MAX, Style, TODO_MAX, evidence, facts, headline, is_link, line, listed_by, rest, timeline, title, todos,
+};
 use super::http::{self, exchange};
+use super::page::Page;
 use super::tls::TlsConfig;
 use super::{Medium, Message, Rate, Sending, Sent, Traits};
 use crate::alert::Alert;
 use crate::clock::Timestamp;
 use crate::store::Kind;
-use crate::text::fit;
+use crate::text::{counted, fit};
 use crate::units::Secret;
 
 /// A webhook is held up above a few messages a second.
@@ -27,6 +30,8 @@ const RATE: Rate = Rate { every: Duration::from_secs(1), burst: 4 };
 const BATCH_MAX: usize = 100;
 /// Below the 28 KB that Teams takes, in bytes.
 const MESSAGE_MAX: usize = 24 << 10;
+/// Of a list of alerts within it, with what is below the list.
+const LIST_MAX: usize = 22 << 10;
 const TITLE_MAX: usize = 140;
 const STYLE: Style = Style { text: unexpanded, value: unexpanded };
 
@@ -48,6 +53,7 @@ pub struct Teams {
     url: Url,
     /// What must not be quoted from an answer.
     secrets: Vec<String>,
+    page: Page,
 }
 
 impl Teams {
@@ -57,16 +63,26 @@ impl Teams {
         let url = http::url(url.expose(), "webhook_url")?;
         let mut secrets = vec![url.path().to_owned(), url.query().unwrap_or_default().to_owned()];
         secrets.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
-        Ok(Self { client: http::client_for(&url, &TlsConfig::default())?, url, secrets })
+        let client = http::client_for(&url, &TlsConfig::default())?;
+        Ok(Self { client, url, secrets, page: Page::default() })
+    }
+
+    /// With links to the page.
+    pub(super) fn leading_to(mut self, page: &Page) -> Self {
+        self.page = page.clone();
+        self
     }
 }
 
 /// A message with one card.
-fn payload(message: &Message) -> Value {
+fn payload(message: &Message, page: &Page) -> Value {
     let items = &message.items;
     let (mut body, actions) = match (items.as_slice(), message.digest) {
-        ([item], None) if item.kind != Kind::Resolved => (one(&item.alert), actions(&item.alert)),
-        _ => (many(message), Vec::new()),
+        ([item], None) if item.kind != Kind::Resolved => (one(&item.alert), actions(&item.alert, page)),
+        _ => {
+            let open = |link| action("Open the page", link);
+            (list(message), page.all().map(open).into_iter().collect())
+        }
     };
     loop {
         let card = json!({
@@ -117,33 +133,60 @@ fn one(alert: &Alert) -> Vec<Value> {
     body
 }
 
-/// Many alerts, or ends: a headline, a line each for the first, the number of the others.
-fn many(message: &Message) -> Vec<Value> {
+/// As many of the alerts as fit beside what to do about them.
+fn list(message: &Message) -> Vec<Value> {
+    let mut shown = LINES_MAX;
+    loop {
+        let body = many(message, shown);
+        if shown == 1 || json!(body).to_string().len() <= LIST_MAX {
+            return body;
+        }
+        shown -= 1;
+    }
+}
+
+/// Many alerts, or ends: a headline, a line each for the first, the number of the others, what to do.
+fn many(message: &Message, shown: usize) -> Vec<Value> {
     let (items, ends) = (&message.items, message.items.iter().all(|item| item.kind == Kind::Resolved));
     let mut body = Vec::new();
     if items.len() > 1 && !ends {
         body.push(block(&[run(&headline(message, TITLE_MAX, STYLE), "Bolder", "Large")]));
     }
-    let lines = items.iter().take(LINES_MAX).map(|item| line(item, true, STYLE));
+    let lines = items.iter().take(shown).map(|item| line(item, true, STYLE));
     body.extend(lines.map(|line| block(&[run(&line, "Default", "Default")])));
-    if items.len() > LINES_MAX {
-        body.push(block(&[run(&rest(&items[LINES_MAX..], STYLE), "Default", "Small")]));
+    if items.len() > shown {
+        body.push(block(&[run(&rest(&items[shown..], STYLE), "Default", "Small")]));
     }
-    if let Some(runbook) = items.first().and_then(|item| item.alert.rule.runbook.as_ref())
-        && message.digest.is_none()
-        && !ends
-    {
-        body.push(fact("What to do", &(STYLE.text)(runbook, 800)));
+    let (todos, more) = todos(items, STYLE);
+    for (title, runbook) in todos {
+        let name = if title.is_empty() { "What to do".to_owned() } else { format!("What to do ({title})") };
+        body.push(fact(&name, &(STYLE.text)(runbook, TODO_MAX)));
+    }
+    if more > 0 {
+        body.push(block(&[run(
+            &format!("What to do about {} stands in their alerts", counted(more, "more rule")),
+            "Default",
+            "Small",
+        )]));
+    }
+    if items.len() > 1 {
+        body.push(fact("All of them", &listed_by(items)));
     }
     body
 }
 
 /// Buttons for what is a link.
-fn actions(alert: &Alert) -> Vec<Value> {
+fn actions(alert: &Alert, page: &Page) -> Vec<Value> {
+    let page = page.of(alert);
+    let page = page.iter().map(|link| ("Open the alert", link));
     let runbook = alert.rule.runbook.iter().map(|link| ("Open the runbook", link));
     let references = alert.rule.references.iter().take(2).map(|link| ("Read more", link));
-    let links = runbook.chain(references).filter(|(_, link)| is_link(link));
-    links.map(|(title, link)| json!({"type": "Action.OpenUrl", "title": title, "url": link})).collect()
+    let links = page.chain(runbook).chain(references).filter(|(_, link)| is_link(link));
+    links.map(|(title, link)| action(title, link)).collect()
+}
+
+fn action(title: &str, link: &str) -> Value {
+    json!({"type": "Action.OpenUrl", "title": title, "url": link})
 }
 
 fn fact(name: &str, value: &str) -> Value {
@@ -175,7 +218,7 @@ impl Medium for Teams {
         Box::pin(async move {
             let secrets: Vec<&str> = self.secrets.iter().map(String::as_str).collect();
             let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json");
-            exchange(request.body(payload(message).to_string()), now).await?.usual(&secrets)?;
+            exchange(request.body(payload(message, &self.page).to_string()), now).await?.usual(&secrets)?;
             Ok(Sent::default())
         })
     }
@@ -229,7 +272,11 @@ mod tests {
 
     fn sink(receiver: &Receiver) -> Teams {
         let url = Some(Secret::new(receiver.url(HOOK)));
-        Teams::build(&TeamsConfig { webhook_url: url, webhook_url_file: None }).unwrap()
+        Teams::build(&TeamsConfig { webhook_url: url, webhook_url_file: None }).unwrap().leading_to(&page())
+    }
+
+    fn page() -> Page {
+        Page::new(Some("https://siren.example.com")).unwrap()
     }
 
     fn texts(payload: &Value) -> Vec<String> {
@@ -268,7 +315,8 @@ mod tests {
         ];
         assert_eq!(texts(&payload), expected);
         let actions = &payload["attachments"][0]["content"]["actions"];
-        assert_eq!(actions[0]["url"], "https://runbooks.example.com/secrets");
+        assert_eq!(actions[0]["url"], "https://siren.example.com/?alert=a1");
+        assert_eq!(actions[1]["url"], "https://runbooks.example.com/secrets");
     }
 
     #[test]
@@ -276,13 +324,22 @@ mod tests {
         let items = |kind, n: usize| {
             (0..n).map(|n| item(kind, alert(&format!("a{n}"), &format!("r{}", n % 4), Level::Low))).collect::<Vec<_>>()
         };
-        let firing = texts(&payload(&message(items(Kind::Firing, 37))));
+        let firing = texts(&payload(&message(items(Kind::Firing, 37)), &page()));
         assert!(firing[0].ends_with("×37") && firing[21].starts_with("+17 more of 4 rules: "), "{firing:#?}");
-        let digest = Message { items: items(Kind::Firing, 37), digest: Some(Digest { alerts: 37, rules: 4 }) };
-        assert_eq!(texts(&payload(&digest))[0], "+37 more of 4 rules");
-        let end = texts(&payload(&message(items(Kind::Resolved, 1))));
+        let digest = Some(Digest { alerts: 37, rules: 4 });
+        let digest = payload(&Message { items: items(Kind::Firing, 37), digest, ..Message::default() }, &page());
+        let told = texts(&digest);
+        assert_eq!(told[0], "+37 more of 4 rules");
+        let end = [
+            "What to do (Title of r2): https://runbooks.example.com/secrets",
+            "What to do about 1 more rule stands in their alerts",
+            "All of them: kubesiren alerts list --since 2026-11-21T04:00:00Z",
+        ];
+        assert!(told.ends_with(&end.map(str::to_owned)), "{told:#?}");
+        assert_eq!(digest["attachments"][0]["content"]["actions"][0]["url"], "https://siren.example.com/");
+        let end = texts(&payload(&message(items(Kind::Resolved, 1)), &page()));
         assert!(end.len() == 1 && end[0].starts_with("✅ Resolved · Title of r0: alice read"), "{end:?}");
-        let story = texts(&payload(&message(vec![item(Kind::Firing, incident())])));
+        let story = texts(&payload(&message(vec![item(Kind::Firing, incident())]), &page()));
         assert!(story.contains(&"04:04:12 🟠 Two ×3: alice did Two <b>".to_owned()), "{story:#?}");
     }
 
@@ -293,8 +350,12 @@ mod tests {
             for n in [1, 2, 30] {
                 for kind in [Kind::Firing, Kind::Resolved] {
                     let items: Vec<_> = (0..n).map(|_| item(kind, hostile("id", text))).collect();
-                    let digest = Message { items: items.clone(), digest: Some(Digest { alerts: n, rules: 1 }) };
-                    for payload in [payload(&message(items)), payload(&digest)] {
+                    let digest = Message {
+                        items: items.clone(),
+                        digest: Some(Digest { alerts: n, rules: 1 }),
+                        ..Message::default()
+                    };
+                    for payload in [payload(&message(items), &page()), payload(&digest, &page())] {
                         check(&payload).unwrap_or_else(|error| panic!("{error} at {n} {kind:?}: {payload}"));
                         assert!(!payload.to_string().contains('\u{202e}'));
                     }

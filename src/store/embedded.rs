@@ -335,6 +335,20 @@ impl Store {
         self.inner.readers.run(move |connection| outbox::told(connection, &sink, since)).await
     }
 
+    /// Alerts of a rule of which `sink` remembers the same: one message told of all of them.
+    pub async fn told_together(&self, sink: &str, remembered: &str, rule: &str) -> Result<Vec<Alert>, StoreError> {
+        let (sink, remembered, rule) = (sink.to_owned(), remembered.to_owned(), rule.to_owned());
+        let read =
+            move |connection: &rusqlite::Connection| outbox::told_together(connection, &sink, &remembered, &rule);
+        self.inner.readers.run(read).await
+    }
+
+    /// Why `sink` did not take something when it was last tried, of what waits or else of what was given up.
+    pub async fn refusal(&self, sink: &str) -> Result<Option<String>, StoreError> {
+        let sink = sink.to_owned();
+        self.inner.readers.run(move |connection| outbox::refusal(connection, &sink)).await
+    }
+
     /// Names all sinks there are. What waits for others becomes dead letters, and nothing is queued for them from now on:
     /// nobody would ever take it, and its alerts would be kept for ever. Says how many deliveries that were.
     pub async fn retire_sinks(&self, known: &[String]) -> Result<u64, StoreError> {

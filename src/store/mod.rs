@@ -40,6 +40,7 @@ pub use ask::{
 };
 
 pub use embedded::Store;
+pub use outbox::HELD_BACK;
 
 /// Where matches are journaled.
 #[derive(Clone)]

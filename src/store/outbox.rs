@@ -21,6 +21,15 @@ const RETIRED: &str = "no sink of this name is configured any more";
 /// Why an alert was not even queued, or made way for a worse one.
 const CROWDED_OUT: &str = "too many deliveries waited for this sink already";
 
+/// How the reason of a delivery begins that waits without having failed.
+pub const HELD_BACK: &str = "held back: ";
+
+/// Deliveries, the oldest ones, among which the reason is looked for why a sink takes none.
+const LOOKED_AT_MAX: i64 = 1_000;
+
+/// Alerts that one message tells of, at most.
+const TOGETHER_MAX: i64 = 100;
+
 /// Dead letters that one call gives back.
 const DEAD_LETTERS_MAX: i64 = 1_000;
 
@@ -495,6 +504,38 @@ pub(super) fn told(connection: &Connection, sink: &str, since: Timestamp) -> Res
          ORDER BY d.seq",
     )?;
     alerts::collect(select.query(params![sink, since.0])?)
+}
+
+/// Alerts of `rule` of which `sink` remembers the same, in the order of their beginnings.
+pub(super) fn told_together(
+    connection: &Connection,
+    sink: &str,
+    remembered: &str,
+    rule: &str,
+) -> Result<Vec<Alert>, StoreError> {
+    let mut select = connection.prepare_cached(
+        "SELECT a.body FROM alerts a CROSS JOIN memories m ON m.alert_id = a.id AND m.sink = ?1
+         WHERE a.rule = ?2 AND m.value = ?3 ORDER BY a.time, a.id LIMIT ?4",
+    )?;
+    alerts::collect(select.query(params![sink, rule, remembered, TOGETHER_MAX])?)
+}
+
+/// Why `sink` did not take something when it was last tried: of what waits, or else of what was given up.
+pub(super) fn refusal(connection: &Connection, sink: &str) -> Result<Option<String>, StoreError> {
+    let mut waits = connection.prepare_cached(
+        "SELECT reason FROM (
+           SELECT reason, not_before FROM deliveries WHERE sink = ?1 AND state = 'pending' ORDER BY seq LIMIT ?2)
+         WHERE reason NOT LIKE ?3 || '%' ORDER BY not_before DESC LIMIT 1",
+    )?;
+    let waits: Option<String> =
+        waits.query_row(params![sink, LOOKED_AT_MAX, HELD_BACK], |row| row.get(0)).optional()?;
+    if waits.is_some() {
+        return Ok(waits);
+    }
+    let mut dead = connection.prepare_cached(
+        "SELECT reason FROM deliveries WHERE sink = ?1 AND state = 'dead' ORDER BY settled DESC, seq DESC LIMIT 1",
+    )?;
+    Ok(dead.query_row([sink], |row| row.get(0)).optional()?.flatten())
 }
 
 /// How much waits for `sink`.

@@ -6,6 +6,7 @@ mod clock;
 mod full;
 mod model;
 mod received;
+mod told;
 mod triage;
 mod trouble;
 

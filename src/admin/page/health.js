@@ -35,7 +35,8 @@ function sinks(status) {
   return card('Sinks', table(['Sink', 'Waiting', 'Oldest', 'Given up', 'State'], all.map((one) => {
     const late = one.waiting > 0 && (one.oldest_seconds ?? 0) >= 60;
     const words = late ? 'does not take alerts' : one.dead > 0 ? 'gave some up' : 'fine';
-    return [one.sink, number(one.waiting), one.waiting ? span(one.oldest_seconds) : '–', number(one.dead), verdict(!late && !one.dead, words)];
+    return [one.sink, number(one.waiting), one.waiting ? span(one.oldest_seconds) : '–', number(one.dead),
+      [verdict(!late && !one.dead, words), one.reason && el('div', { class: 'small soft' }, one.reason)]];
   })), all.some((one) => one.dead) && el('p', { class: 'small' }, el('code', {}, 'kubesiren outbox list --state dead'), ' says what and why, ', el('code', {}, 'outbox retry'), ' sends it again.'));
 }
 

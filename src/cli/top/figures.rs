@@ -59,6 +59,9 @@ pub(super) struct Sink {
     pub(super) waiting: u64,
     pub(super) oldest_seconds: Option<u64>,
     pub(super) dead: u64,
+    /// Why it did not take something when it was last tried, of what waits or was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<String>,
     /// Deliveries that were taken since the start.
     pub(super) sent: f64,
     /// Attempts that failed since the start.
@@ -166,6 +169,7 @@ fn sinks(last: &Sample) -> Vec<Sink> {
         waiting: one.waiting,
         oldest_seconds: one.oldest_seconds,
         dead: one.dead,
+        reason: one.reason.clone(),
         sent: attempts(&one.sink, true),
         failed: attempts(&one.sink, false),
     };

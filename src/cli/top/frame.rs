@@ -16,6 +16,8 @@ const RULES_SHOWN: usize = 20;
 const OLD: u64 = 600;
 /// A sink does not take alerts if one waits for so many seconds.
 const LATE: u64 = 60;
+/// Sinks of which it says why they take nothing.
+const REASONS_SHOWN: usize = 3;
 
 const BAD: &str = "\x1b[1;31m";
 const GOOD: &str = "\x1b[32m";
@@ -124,6 +126,12 @@ fn head(figures: &Figures, columns: usize, away: Option<&(String, Duration)>) ->
     for reason in &figures.reasons {
         lines.push(format!("{BAD}{}{OFF}", fitted(reason, columns).trim_end()));
     }
+    for sink in figures.sinks.iter().filter(|sink| is_late(sink) || sink.dead > 0).take(REASONS_SHOWN) {
+        if let Some(reason) = &sink.reason {
+            let words = format!("{}: {reason}", sink.sink);
+            lines.push(format!("{BAD}{}{OFF}", fitted(&words, columns).trim_end()));
+        }
+    }
     if let Some((words, age)) = away {
         let words = format!("as of {} ago: {words}", span(age.as_secs()));
         lines.push(format!("{BAD}{}{OFF}", fitted(&words, columns).trim_end()));
@@ -217,9 +225,14 @@ fn flow(flow: &Flow) -> Vec<Cell> {
     ]
 }
 
+/// Whether it does not take alerts.
+fn is_late(sink: &Sink) -> bool {
+    sink.waiting > 0 && sink.oldest_seconds.is_some_and(|seconds| seconds >= LATE)
+}
+
 fn sink(sink: &Sink) -> Vec<Cell> {
     let oldest = sink.oldest_seconds.filter(|_| sink.waiting > 0);
-    let late = oldest.is_some_and(|seconds| seconds >= LATE);
+    let late = is_late(sink);
     let state = match (late, sink.dead > 0) {
         (true, _) => ("takes nothing", BAD),
         (_, true) => ("gave some up", BAD),
@@ -304,7 +317,8 @@ mod tests {
             matches: 2.0,
             matches_per_second: Some(0.25),
         };
-        let sink = Sink { sink: "oncall".to_owned(), waiting: 3, oldest_seconds: Some(90), ..Sink::default() };
+        let reason = Some("answered 503: \x1b[2J\u{202e} busy".repeat(9));
+        let sink = Sink { sink: "oncall".to_owned(), waiting: 3, oldest_seconds: Some(90), reason, ..Sink::default() };
         Figures {
             version: "0.1.0".to_owned(),
             reasons: vec!["starting".to_owned()],
@@ -349,6 +363,15 @@ mod tests {
         for words in ["no event has come", "no sink is configured", "no rule was true"] {
             assert!(empty.contains(words), "{words} in {empty}");
         }
+    }
+
+    #[test]
+    fn a_sink_that_takes_nothing_says_why() {
+        let whole = lines(&busy(), Size { columns: 100, rows: None }, None).join("\n");
+        assert_eq!(whole.matches("oncall: answered 503: ").count(), REASONS_SHOWN, "{whole}");
+        let mut fine = busy();
+        fine.sinks.iter_mut().for_each(|sink| sink.waiting = 0);
+        assert!(!lines(&fine, Size { columns: 100, rows: None }, None).join("\n").contains("503"));
     }
 
     #[test]

@@ -78,6 +78,7 @@ pub(super) struct Waiting {
     pub(super) waiting: u64,
     pub(super) oldest_seconds: Option<u64>,
     pub(super) dead: u64,
+    pub(super) reason: Option<String>,
 }
 
 /// The newest event of a source and cluster.

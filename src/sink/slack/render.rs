@@ -6,8 +6,10 @@
 use serde_json::{Value, json};
 
 use super::super::facts::{
-    self, EVIDENCE_MAX, LINES_MAX, Style, UNPINGED, facts, headline, is_link, mentions, rest, title,
+    self, EVIDENCE_MAX, LINES_MAX, REST_MAX, Style, TODO_MAX, UNPINGED, facts, headline, is_link, listed_by, mentions,
+    rest, title, todo_lines, todos,
 };
+use super::super::page::Page;
 use super::super::{Item, Message};
 use crate::alert::Alert;
 use crate::store::Kind;
@@ -20,33 +22,43 @@ const SECTION_MAX: usize = 2_800;
 const FIELD_MAX: usize = 400;
 /// Below the 13 000 characters that Slack takes in all.
 const MESSAGE_MAX: usize = 12_000;
+/// Of the lines of many alerts, with what is around them but what says how many there are more.
+const LIST_MAX: usize = MESSAGE_MAX - REST_MAX;
 /// Slack reads `&lt;` in plain text too, and notifications repeat it.
 const STYLE: Style = Style { text: esc, value: code };
 
 /// A message's payload, without channel and thread.
-pub(super) fn payload(message: &Message) -> Value {
+pub(super) fn payload(message: &Message, page: &Page) -> Value {
     let items = &message.items;
     let blocks = match (items.as_slice(), message.digest) {
-        (_, Some(_)) => many(items, &headline(message, HEADER_MAX, STYLE), true),
+        (_, Some(_)) => many(items, &headline(message, HEADER_MAX, STYLE), true, page),
         ([item], None) if item.kind == Kind::Resolved && item.remembered.is_none() => vec![section(&line(item, true))],
-        ([item], None) => one(&item.alert),
-        (items, None) if items.iter().all(|item| item.kind == Kind::Resolved) => lines(items, true),
-        (items, None) => many(items, &headline(message, HEADER_MAX, STYLE), false),
+        ([item], None) => one(&item.alert, page),
+        (items, None) if items.iter().all(|item| item.kind == Kind::Resolved) => lines(items, true, LIST_MAX, page),
+        (items, None) => many(items, &headline(message, HEADER_MAX, STYLE), false, page),
     };
     wrap(&plain(message), blocks)
 }
 
 /// The message without any markup, for when Slack did not take the blocks: an alert is worth more than its looks.
-pub(super) fn plain_payload(message: &Message) -> Value {
-    let more = message.items.iter().skip(1).take(LINES_MAX).map(|item| format!("\n{}", line(item, true)));
-    let text = plain(message) + &more.collect::<String>();
+pub(super) fn plain_payload(message: &Message, page: &Page) -> Value {
+    let items = &message.items;
+    let mut lines = vec![plain(message)];
+    lines.extend(items.iter().skip(1).take(LINES_MAX).map(|item| line(item, true)));
+    lines.extend(todo_lines(items, STYLE));
+    if items.len() > 1 {
+        lines.push(format!("All of them: {}", listed_by(items)));
+    }
+    let link = if let [item] = items.as_slice() { page.of(&item.alert) } else { page.all().map(str::to_owned) };
+    lines.extend(link.map(|link| link.replace('&', "&amp;")));
+    let text = lines.join("\n");
     json!({"text": text, "unfurl_links": false, "unfurl_media": false})
 }
 
 /// What is written under a message when its episodes end.
 pub(super) fn ended(items: &[Item]) -> Value {
     let text = items.first().map(|item| line(item, items.len() > 1)).unwrap_or_default();
-    wrap(&text, lines(items, items.len() > 1))
+    wrap(&text, lines(items, items.len() > 1, LIST_MAX, &Page::default()))
 }
 
 /// What notifications and screen readers show.
@@ -80,7 +92,7 @@ fn text_width(value: &Value) -> usize {
 }
 
 /// One alert with everything.
-fn one(alert: &Alert) -> Vec<Value> {
+fn one(alert: &Alert, page: &Page) -> Vec<Value> {
     let mut blocks = vec![header(&title(alert, HEADER_MAX, STYLE))];
     if !alert.summary.is_empty() {
         blocks.push(section(&format!("*{}*", esc(&alert.summary, 800))));
@@ -96,6 +108,7 @@ fn one(alert: &Alert) -> Vec<Value> {
     if let Some(runbook) = &alert.rule.runbook {
         blocks.push(section(&format!("*What to do:* {}", link(runbook, "open the runbook", 800))));
     }
+    blocks.extend(page.of(alert).map(|link| context(&[opens(&link, "Open the alert")])));
     blocks.extend(small_print(alert));
     blocks
 }
@@ -113,19 +126,42 @@ fn timeline(alert: &Alert) -> String {
     text
 }
 
-/// Many alerts: a headline, a line each for the first, the number of the others.
-fn many(items: &[Item], headline: &str, mixed: bool) -> Vec<Value> {
-    let mut blocks = vec![header(headline)];
-    blocks.extend(lines(items, mixed));
+/// Many alerts: a headline, a line each for the first, the number of the others, what to do, and where all of them are.
+fn many(items: &[Item], headline: &str, mixed: bool, page: &Page) -> Vec<Value> {
+    let mut below = what_to_do(items);
+    let mut small = Vec::new();
     if let (false, Some(first)) = (mixed, items.first()) {
-        let rule = &first.alert.rule;
-        let text = format!("*Cluster* {}  ·  *Rule* {}", esc(&first.alert.cluster, 100), code(&rule.id, 100));
-        if let Some(runbook) = &rule.runbook {
-            blocks.push(section(&format!("*What to do:* {}", link(runbook, "open the runbook", 800))));
-        }
-        blocks.push(context(&[text]));
+        let (cluster, rule) = (esc(&first.alert.cluster, 100), code(&first.alert.rule.id, 100));
+        small.push(format!("*Cluster* {cluster}  ·  *Rule* {rule}"));
+    }
+    small.push(format!("All of them: {}", code(&listed_by(items), 100)));
+    small.extend(page.all().map(|link| opens(link, "Open the page")));
+    below.push(context(&small));
+    let room = LIST_MAX.saturating_sub(width(headline) + below.iter().map(text_width).sum::<usize>());
+    let mut blocks = vec![header(headline)];
+    blocks.extend(lines(items, mixed, room, page));
+    blocks.extend(below);
+    blocks
+}
+
+/// A section for the first rules of which there is something to do.
+fn what_to_do(items: &[Item]) -> Vec<Value> {
+    let (todos, more) = todos(items, STYLE);
+    let head =
+        |title: &str| if title.is_empty() { "*What to do:*".to_owned() } else { format!("*What to do:* {title}:") };
+    let text = |(title, runbook): &(String, &str)| {
+        section(&format!("{} {}", head(title), link(runbook, "open the runbook", TODO_MAX)))
+    };
+    let mut blocks: Vec<Value> = todos.iter().map(text).collect();
+    if more > 0 {
+        blocks.push(context(&[format!("What to do about {} stands in their alerts", counted(more, "more rule"))]));
     }
     blocks
+}
+
+/// A link of ours.
+fn opens(url: &str, label: &str) -> String {
+    link(url, label, FIELD_MAX)
 }
 
 /// One alert in one line.
@@ -133,11 +169,18 @@ fn line(item: &Item, titled: bool) -> String {
     facts::line(item, titled, STYLE)
 }
 
-/// The alerts line by line, in as few sections as hold them.
-fn lines(items: &[Item], titled: bool) -> Vec<Value> {
+/// The alerts line by line, in as few sections as hold them, as many as there is room for.
+fn lines(items: &[Item], titled: bool, room: usize, page: &Page) -> Vec<Value> {
     let mut sections: Vec<String> = vec![String::new()];
+    let (mut shown, mut room) = (0, room);
     for item in items.iter().take(LINES_MAX) {
-        let line = line(item, titled);
+        let link = page.of(&item.alert).map(|link| format!(" · {}", opens(&link, "open"))).unwrap_or_default();
+        let line = line(item, titled) + &link;
+        if shown > 0 && width(&line) >= room {
+            break;
+        }
+        shown += 1;
+        room = room.saturating_sub(width(&line) + 1);
         let last = sections.last_mut().filter(|text| width(text) + width(&line) < SECTION_MAX);
         match last {
             Some(text) if text.is_empty() => text.push_str(&line),
@@ -149,8 +192,8 @@ fn lines(items: &[Item], titled: bool) -> Vec<Value> {
         }
     }
     let mut blocks: Vec<Value> = sections.iter().map(|text| section(text)).collect();
-    if items.len() > LINES_MAX {
-        blocks.push(context(&[rest(&items[LINES_MAX..], STYLE)]));
+    if items.len() > shown {
+        blocks.push(context(&[rest(&items[shown..], STYLE)]));
     }
     blocks
 }
@@ -249,6 +292,10 @@ mod tests {
     use super::*;
     use crate::alert::{Level, Status};
 
+    fn page() -> Page {
+        Page::new(Some("https://siren.example.com")).unwrap()
+    }
+
     fn texts(payload: &Value) -> String {
         payload.to_string()
     }
@@ -257,7 +304,7 @@ mod tests {
     fn an_incident_tells_its_timeline() {
         let expected = "*What happened*\n`04:00:00` 🟡 One: alice did One &lt;b&gt;\n`04:04:12` 🟠 Two ×3: alice did Two &lt;b&gt;";
         assert_eq!(timeline(&incident()), expected);
-        assert!(one(&incident()).iter().any(|block| block["text"]["text"] == expected));
+        assert!(one(&incident(), &page()).iter().any(|block| block["text"]["text"] == expected));
         let mut long = incident();
         long.timeline = vec![long.timeline[0].clone(); 20];
         long.timeline.iter_mut().for_each(|step| step.summary = "x".repeat(facts::LINE_MAX));
@@ -267,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_person_on_call_finds_everything() {
-        let payload = payload(&message(vec![item(Kind::Firing, alert("a1", "r1", Level::High))]));
+        let payload = payload(&message(vec![item(Kind::Firing, alert("a1", "r1", Level::High))]), &page());
         check(&payload).unwrap();
         let text = texts(&payload);
         for part in [
@@ -283,6 +330,7 @@ mod tests {
             "*User agent*\\n`kubectl/v1.36.2`",
             "objectRef.resource = `secrets`",
             "<https://runbooks.example.com/secrets|open the runbook>",
+            "<https://siren.example.com/?alert=a1|Open the alert>",
             "`5f9d2c1e-0000-4000-8000-000000000001`",
             "attack.t1552.007",
         ] {
@@ -298,12 +346,21 @@ mod tests {
             for n in [1, 2, 30] {
                 for kind in [Kind::Firing, Kind::Resolved] {
                     let items: Vec<_> = (0..n).map(|_| item(kind, hostile("id", text))).collect();
-                    let digest = Message { items: items.clone(), digest: Some(Digest { alerts: n, rules: 1 }) };
+                    let digest = Message {
+                        items: items.clone(),
+                        digest: Some(Digest { alerts: n, rules: 1 }),
+                        ..Message::default()
+                    };
                     let message = message(items);
-                    for payload in [payload(&message), payload(&digest), plain_payload(&message), ended(&message.items)]
-                    {
+                    for payload in [
+                        payload(&message, &page()),
+                        payload(&digest, &page()),
+                        plain_payload(&message, &page()),
+                        ended(&message.items),
+                    ] {
                         check(&payload).unwrap_or_else(|error| panic!("{error} at {n} {kind:?}: {payload}"));
                         let shown = texts(&payload).to_lowercase();
+                        let shown = shown.replace("<https://siren.example.com/", "");
                         for bad in ["<!", "<@", "<http", "@here", "@channel", "\u{202e}", "\\u0000"] {
                             assert!(!shown.contains(bad), "{bad} in {shown}");
                         }
@@ -317,15 +374,58 @@ mod tests {
     fn many_alerts_are_one_readable_message() {
         let items: Vec<_> =
             (0..37).map(|n| item(Kind::Firing, alert(&format!("a{n}"), &format!("r{}", n % 4), Level::Low))).collect();
-        let grouped = texts(&payload(&message(items.clone())));
+        let grouped = texts(&payload(&message(items.clone()), &page()));
         assert!(grouped.contains("×37") && grouped.contains("+17 more of 4 rules: "), "{grouped}");
-        let digest = payload(&Message { items, digest: Some(Digest { alerts: 37, rules: 4 }) });
-        assert_eq!(digest["blocks"][0]["text"]["text"], "+37 more of 4 rules");
+        assert!(
+            grouped.contains("*What to do:* Title of r0: <https://runbooks.example.com/secrets|open the runbook>"),
+            "{grouped}"
+        );
+        let digest = Message { items, digest: Some(Digest { alerts: 37, rules: 4 }), ..Message::default() };
+        let payload = payload(&digest, &page());
+        assert_eq!(payload["blocks"][0]["text"]["text"], "+37 more of 4 rules");
+        for text in [texts(&payload), plain_payload(&digest, &page()).to_string()] {
+            let line = "🔵 Low · Title of r0: alice read secret payments/db-creds from 10.0.0.1 (get, 200) (3× in 4 min 11 s, \
+                        2026-11-21 04:00:00 – 04:04:12 UTC, prod-eu)";
+            let command = "kubesiren alerts list --since 2026-11-21T04:00:00Z";
+            for part in [
+                line,
+                "Title of r2",
+                "What to do about 1 more rule stands in their alerts",
+                command,
+                "https://siren.example.com/",
+            ] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+            assert_eq!(text.matches("https://runbooks.example.com/secrets").count(), 3, "{text}");
+        }
+    }
+
+    /// What to do is never what is cut off.
+    #[test]
+    fn the_longest_digest_still_says_what_to_do() {
+        let items: Vec<_> = (0..100)
+            .map(|n| {
+                let mut alert = hostile(&format!("a{n}"), &"&".repeat(3_000));
+                std::sync::Arc::make_mut(&mut alert.rule).id = format!("r{n}");
+                item(Kind::Firing, alert)
+            })
+            .collect();
+        let payload = payload(
+            &Message { items, digest: Some(Digest { alerts: 100, rules: 100 }), ..Message::default() },
+            &page(),
+        );
+        check(&payload).unwrap();
+        let text = texts(&payload);
+        assert_eq!(text.matches("*What to do:*").count(), 3, "{text}");
+        assert!(
+            text.contains("What to do about 97 more rules stands in their alerts") && text.contains("Open the page"),
+            "{text}"
+        );
     }
 
     #[test]
     fn an_end_is_a_short_line() {
-        let payload = payload(&message(vec![item(Kind::Resolved, alert("a", "r", Level::High))]));
+        let payload = payload(&message(vec![item(Kind::Resolved, alert("a", "r", Level::High))]), &page());
         assert_eq!(payload["blocks"].as_array().map(Vec::len), Some(1));
         let text = payload["blocks"][0]["text"]["text"].as_str().unwrap();
         assert!(text.starts_with("✅ Resolved · Title of r: alice read"), "{text}");
@@ -335,7 +435,7 @@ mod tests {
     fn what_opened_and_ended_while_slack_was_away_is_told_in_full() {
         let mut late = item(Kind::Firing, alert("a", "r", Level::High));
         late.alert.status = Status::Resolved;
-        let text = texts(&payload(&message(vec![late])));
+        let text = texts(&payload(&message(vec![late]), &page()));
         assert!(text.contains("✅ Resolved · High · Title of r") && text.contains("*Who*"), "{text}");
     }
 
