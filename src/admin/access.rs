@@ -1,6 +1,6 @@
 //! Who asks, and what they may do.
 //!
-//! Three ways: a bearer token, a proxy that has authenticated people and tells their names in a header, or, where there is
+//! Three ways: a bearer token (one to change, one to read only), a proxy that has authenticated people and tells their names in a header, or, where there is
 //! neither, this machine. There is no password, so no default one either.
 
 use std::net::IpAddr;
@@ -56,7 +56,7 @@ impl Proxy {
         let mut groups = groups.flat_map(|groups| groups.split(',')).map(str::trim);
         let is_editor = |name: &str| self.editors.iter().any(|editor| editor == name);
         let role = if is_editor(name) || groups.any(is_editor) { Role::Editor } else { Role::Reader };
-        Some(Caller { who: name.to_owned(), role })
+        Some(Caller { who: name.to_owned(), role, bearer: false })
     }
 }
 
@@ -77,26 +77,48 @@ pub(super) struct Caller {
     /// What the record of changes calls them.
     pub(super) who: String,
     pub(super) role: Role,
+    /// Known by a token.
+    pub(super) bearer: bool,
 }
 
 impl Caller {
     /// Who sent a request.
     pub(super) fn of(state: &AdminState, request: &Parts, peer: IpAddr) -> Self {
-        let known = |who: &str, role| Self { who: who.to_owned(), role };
-        if state.tokens.as_ref().is_some_and(|tokens| tokens.borne_by(&request.headers)) {
-            return known("token", Role::Editor);
+        let known = |who: &str, role, bearer| Self { who: who.to_owned(), role, bearer };
+        if borne(state.tokens.as_ref(), request) {
+            return known("token", Role::Editor, true);
         }
-        match &state.proxy {
-            Some(proxy) => proxy.caller(&request.headers, peer).unwrap_or_else(|| known("somebody", Role::Stranger)),
-            None if state.tokens.is_none() && peer.to_canonical().is_loopback() => known("local", Role::Editor),
-            None => known("somebody", Role::Reader),
+        let reader = borne(state.reader_tokens.as_ref(), request);
+        if let Some(proxy) = &state.proxy {
+            let named = proxy.caller(&request.headers, peer);
+            let reader = || known("reader token", if reader { Role::Reader } else { Role::Stranger }, reader);
+            return named.unwrap_or_else(reader);
+        }
+        let here = state.tokens.is_none() && peer.to_canonical().is_loopback();
+        match (state.reader_tokens.is_some(), reader) {
+            (true, false) => known("somebody", Role::Stranger, false),
+            (_, bearer) if here => known("local", Role::Editor, bearer),
+            (true, true) => known("reader token", Role::Reader, true),
+            (false, _) => known("somebody", Role::Reader, false),
         }
     }
 }
 
+fn borne(tokens: Option<&Arc<Tokens>>, request: &Parts) -> bool {
+    tokens.is_some_and(|tokens| tokens.borne_by(&request.headers))
+}
+
+/// Whether a request bears any token of ours.
+pub(super) fn bears_a_token(state: &AdminState, request: &Parts) -> bool {
+    borne(state.tokens.as_ref(), request) || borne(state.reader_tokens.as_ref(), request)
+}
+
 /// Why this caller may not read, if so.
-pub(super) fn refuse_reading(caller: &Caller) -> Option<Answer> {
-    let words = "who you are is not known: come through the proxy of `admin.proxy`, or bear the token";
+pub(super) fn refuse_reading(state: &AdminState, caller: &Caller) -> Option<Answer> {
+    let words = match state.proxy {
+        Some(_) => "who you are is not known: come through the proxy of `admin.proxy`, or bear the token",
+        None => "reading needs the bearer token of `admin.reader_token_file` or `admin.token_file`",
+    };
     (caller.role == Role::Stranger).then(|| unauthorized(words))
 }
 
@@ -104,7 +126,11 @@ pub(super) fn refuse_reading(caller: &Caller) -> Option<Answer> {
 pub(super) fn refuse_change(state: &AdminState, caller: &Caller) -> Option<Answer> {
     match caller.role {
         Role::Editor => None,
-        Role::Stranger => refuse_reading(caller),
+        Role::Stranger => refuse_reading(state, caller),
+        Role::Reader if caller.bearer => {
+            let more = if state.tokens.is_some() { "; changes need that of `admin.token_file`" } else { "" };
+            Some(api::error(StatusCode::FORBIDDEN, &format!("this token may read only{more}")))
+        }
         Role::Reader if state.proxy.is_some() => Some(api::error(
             StatusCode::FORBIDDEN,
             "you may read only; `admin.proxy.editors` names the users and groups that may change something",

@@ -104,7 +104,10 @@ pub(super) fn session(state: &AdminState, caller: &Caller) -> Answer {
     let role = if caller.role == Role::Editor { "editor" } else { "reader" };
     Answer::json(
         StatusCode::OK,
-        &json!({"who": caller.who, "role": role, "token": state.tokens.is_some(), "proxy": state.proxy.is_some()}),
+        &json!({
+            "who": caller.who, "role": role, "bearer": caller.bearer,
+            "token": state.tokens.is_some() || state.reader_tokens.is_some(), "proxy": state.proxy.is_some()
+        }),
     )
 }
 

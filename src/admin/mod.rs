@@ -76,6 +76,8 @@ pub struct AdminState {
     pub reload: Reload,
     /// What every change must bear; without it changes are taken from this machine only.
     pub tokens: Option<Arc<Tokens>>,
+    /// Without one of these, or of `tokens`, nothing is read.
+    pub reader_tokens: Option<Arc<Tokens>>,
     /// Who tells who somebody is.
     pub proxy: Option<Proxy>,
     /// Names under which it may be asked, beside its addresses.
@@ -219,16 +221,19 @@ impl Admin {
         if !self.is_meant(request, ends) {
             return api::error(StatusCode::FORBIDDEN, hosts::REFUSAL);
         }
-        if request.method == Method::POST
-            && let Some(tokens) = &self.state.tokens
-        {
+        // Whoever rotates tokens need not restart. Where reading needs one, one that was taken away reads nothing any more.
+        let asked = [&self.state.tokens, &self.state.reader_tokens].into_iter().flatten();
+        let needed = request.method == Method::POST || self.state.reader_tokens.is_some();
+        for tokens in asked.filter(|_| needed && !matches!(route, Route::Page(_))) {
             access::renew(tokens).await;
         }
         let caller = Caller::of(&self.state, request, ends.peer);
         if request.method == Method::POST {
             return self.change(&route, request, body, &caller).await;
         }
-        if let Some(refusal) = access::refuse_reading(&caller) {
+        // The page itself says nothing, and asks for the token; a proxy wants to know its people first.
+        let open = matches!(route, Route::Page(_)) && self.state.proxy.is_none();
+        if let Some(refusal) = access::refuse_reading(&self.state, &caller).filter(|_| !open) {
             return refusal;
         }
         let (state, query) = (&self.state, request.uri.query().unwrap_or_default());
@@ -278,7 +283,7 @@ impl Admin {
     /// all answers: its browser tells that name. Who has the token is answered under every name: no such page has it.
     fn is_meant(&self, request: &Parts, ends: Ends) -> bool {
         hosts::all_known(request, &self.state.hosts, self.bound.ip(), ends.local)
-            || self.state.tokens.as_ref().is_some_and(|tokens| tokens.borne_by(&request.headers))
+            || access::bears_a_token(&self.state, request)
     }
 
     fn metrics(&self, request: &Parts) -> Answer {

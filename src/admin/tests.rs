@@ -55,6 +55,7 @@ fn start_state(tokens: Option<Tokens>) -> (AdminState, Arc<AtomicUsize>, tempfil
         rule: Box::new(|id| (id == "r 1").then(|| json!({"id": id, "text": "title: x"}))),
         status: Box::new(|| json!({"cluster": "home", "sinks": ["s"]})),
         tokens: tokens.map(Arc::new),
+        reader_tokens: None,
         proxy: None,
         hosts: vec!["siren.example".to_owned()],
         reload: Box::new({

@@ -37,6 +37,7 @@ use crate::source::kafka::{Consumer, Standing, Told};
 use crate::source::webhook::{Budget, Webhook};
 use crate::store::{Journal, Store, StoreError};
 use crate::token::Tokens;
+use crate::units::Secret;
 
 use canary::Mark;
 use reload::{Delivery, Reloader, Shared};
@@ -126,6 +127,7 @@ struct Daemon {
     ingest: Ingest,
     reloader: Arc<Reloader>,
     admin_tokens: Option<Arc<Tokens>>,
+    reader_tokens: Option<Arc<Tokens>>,
     admin_proxy: Option<Proxy>,
     watermarks: Arc<Watermarks>,
     webhooks: Vec<(SocketAddr, Webhook<Ingest>)>,
@@ -171,8 +173,12 @@ impl Daemon {
             Ingest::new(Arc::clone(&rules), journal.clone(), Arc::clone(&metrics), Arc::clone(&watermarks), rejects);
         let health = Arc::new(Health::starting());
         let Sources { webhooks, followers, consumers } = sources(&config, &ingest, &metrics)?;
-        let admin_tokens = Tokens::load(config.admin.token.as_ref(), config.admin.token_file.as_ref());
-        let admin_tokens = admin_tokens.map_err(|wrong| anyhow::anyhow!("admin: {wrong}"))?.map(Arc::new);
+        let tokens = |inline: &Option<Secret>, file: &Option<PathBuf>| {
+            let tokens = Tokens::load(inline.as_ref(), file.as_ref());
+            tokens.map(|tokens| tokens.map(Arc::new)).map_err(|wrong| anyhow::anyhow!("admin: {wrong}"))
+        };
+        let admin_tokens = tokens(&config.admin.token, &config.admin.token_file)?;
+        let reader_tokens = tokens(&config.admin.reader_token, &config.admin.reader_token_file)?;
         let admin_proxy = config.admin.proxy.as_ref().map(Proxy::new).transpose();
         let admin_proxy = admin_proxy.map_err(|wrong| anyhow::anyhow!("admin.proxy: {wrong}"))?;
         let shared = Shared {
@@ -194,6 +200,7 @@ impl Daemon {
             ingest,
             reloader: Arc::new(reloader),
             admin_tokens,
+            reader_tokens,
             admin_proxy,
             watermarks,
             webhooks,
@@ -369,6 +376,7 @@ impl Daemon {
             health: Arc::clone(&self.health),
             store: self.store.clone(),
             tokens: self.admin_tokens.clone(),
+            reader_tokens: self.reader_tokens.clone(),
             proxy: self.admin_proxy.take(),
             hosts: self.config.admin.names(),
             rules: Box::new(move || rules.rules_view()),

@@ -308,14 +308,19 @@ impl Reloader {
     pub(super) fn rule_view(&self, id: &str) -> Option<Value> {
         let rules = self.rules.load();
         let loaded = rules.loaded();
-        let single = loaded.rules.iter().map(|rule| (&rule.info, &rule.file, &rule.text, &[][..]));
-        let correlations = loaded.correlations.iter();
-        let mut all = single.chain(correlations.map(|rule| (&rule.info, &rule.file, &rule.text, &rule.rules[..])));
-        let (info, file, text, members) = all.find(|(info, ..)| info.id == id)?;
+        if let Some(rule) = loaded.rules.iter().find(|rule| rule.info.id == id) {
+            return Some(json!({
+                "id": id, "title": rule.info.title, "level": rule.info.level, "kind": "event", "file": rule.file,
+                "members": [], "text": rule.text.as_ref()
+            }));
+        }
+        let rule = loaded.correlations.iter().find(|rule| rule.info.id == id)?;
         // What a correlation is made of: filters are for rules about single events.
-        let members: Vec<&str> = members.iter().map(AsRef::as_ref).collect();
+        let members: Vec<&str> = rule.rules.iter().map(AsRef::as_ref).collect();
         Some(json!({
-            "id": id, "title": info.title, "level": info.level, "file": file, "members": members, "text": text.as_ref()
+            "id": id, "title": rule.info.title, "level": rule.info.level, "kind": rule.kind.as_str(), "file": rule.file,
+            "members": members, "any": rule.any.is_some(), "counts": rule.kind.counts(), "least": rule.kind.least(),
+            "text": rule.text.as_ref()
         }))
     }
 

@@ -37,7 +37,7 @@ pub struct Connection {
     /// Its admin listener.
     #[arg(long = "admin", value_name = "URL", env = "KUBESIREN_ADMIN_URL", default_value = ADDRESS)]
     pub url: String,
-    /// A file with the token of `admin.token_file`; changes need it where there is one.
+    /// A file with a token of `admin.token_file`, or to read of `admin.reader_token_file`, where there is one.
     #[arg(long, value_name = "FILE", env = "KUBESIREN_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
     /// A file with the certificates of the authorities that https:// is to be signed by; the system's if not given.

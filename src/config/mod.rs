@@ -339,6 +339,12 @@ pub struct AdminConfig {
     /// The address under which people reach the page, `https://siren.example.com`: messages of sinks then lead to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// A token without which nothing may be read either, but for probes and metrics; it allows no change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reader_token: Option<Secret>,
+    /// File that holds it; several lines are several tokens, all of them valid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reader_token_file: Option<PathBuf>,
     /// Names under which it may be asked, such as that of a Service or an Ingress, beside localhost and its address.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
@@ -391,6 +397,8 @@ impl Default for AdminConfig {
             token: None,
             token_file: None,
             url: None,
+            reader_token: None,
+            reader_token_file: None,
             hosts: Vec::new(),
             proxy: None,
             insecure: false,

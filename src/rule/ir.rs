@@ -191,6 +191,22 @@ impl CorrelationKind {
         }
     }
 
+    /// The fewest matches, or different values, with which it holds; none where it is no count, or holds with no number
+    /// that is looked at.
+    #[must_use]
+    pub fn least(&self) -> Option<u32> {
+        const LOOKED_AT: u32 = 10_000;
+        let (Self::EventCount(condition) | Self::ValueCount(_, condition)) = self else { return None };
+        (1..=LOOKED_AT).find(|number| condition.holds(f64::from(*number)))
+    }
+
+    /// The fields of which different values are counted, as the first rule has them.
+    #[must_use]
+    pub fn counts(&self) -> Vec<&str> {
+        let Self::ValueCount(fields, _) = self else { return Vec::new() };
+        fields.iter().filter_map(|field| Some(field.fields.first()?.as_str())).collect()
+    }
+
     /// Whether more matches in a window never make untrue what was true of it.
     #[must_use]
     pub fn is_monotone(&self) -> bool {

@@ -45,30 +45,54 @@ export function post(path, body) {
 }
 
 const POLL = 10_000;
+const AGAIN = 2000;
+
+// Names the messages of a stream, as server-sent events are written. An EventSource could not bear a token.
+async function follow(told) {
+  const headers = { accept: 'text/event-stream' };
+  if (token.get()) headers.authorization = `Bearer ${token.get()}`;
+  const answer = await fetch('/api/v1/stream', { headers, cache: 'no-store', redirect: 'error' });
+  if (!answer.ok) throw new Wrong(answer.status, `answered ${answer.status}`);
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = '';
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split('\n');
+    rest = lines.pop();
+    for (const line of lines) if (line.startsWith('event: ')) told(line.slice(7).trim());
+  }
+}
 
 // Calls `changed` when there is something new, and `live` with whether it is told at once. Where that does not work it asks
-// from time to time.
+// from time to time. Answers what tries again at once.
 export function listen(changed, live) {
-  let source;
   let polling;
-  const poll = () => {
-    live(false);
-    polling ??= setInterval(changed, POLL);
-  };
-  const connect = () => {
-    source = new EventSource('/api/v1/stream');
-    source.addEventListener('ready', () => {
+  let wake = () => {};
+  const told = (name) => {
+    if (name === 'ready') {
       clearInterval(polling);
       polling = undefined;
       live(true);
-      changed();
+    }
+    if (name === 'ready' || name === 'alerts') changed();
+  };
+  const connect = async () => {
+    let pause = AGAIN;
+    try {
+      await follow(told);
+    } catch (error) {
+      // Who was refused asks less often.
+      if (error instanceof Wrong) pause = POLL;
+    }
+    live(false);
+    polling ??= setInterval(changed, POLL);
+    await new Promise((resolve) => {
+      wake = resolve;
+      setTimeout(resolve, pause);
     });
-    source.addEventListener('alerts', changed);
-    source.onerror = () => {
-      poll();
-      // A browser tries again by itself unless it was refused.
-      if (source.readyState === EventSource.CLOSED) setTimeout(connect, POLL);
-    };
+    connect();
   };
   connect();
+  return () => wake();
 }

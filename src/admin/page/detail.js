@@ -171,13 +171,21 @@ function show(alert) {
     el('section', {}, el('h3', {}, 'Take it elsewhere'), el('div', { class: 'row' },
       el('button', { type: 'button', onclick: () => offer('The alert as JSON', 'As sinks and the API show it.', asJson(alert)) }, 'As JSON'),
       el('button', { type: 'button', onclick: () => filterOf(alert) }, 'As filter'),
-      el('button', { type: 'button', onclick: () => offer('A test case', 'Put it beside the rule as NAME.test.yml, and run kubesiren rules test. Of bodies only the values that matched are known.', asCase(alert)) }, 'As test case'))));
+      el('button', { type: 'button', onclick: () => caseOf(alert) }, 'As test case'))));
   if (!node.open) node.showModal();
   related(alert, place);
 }
 
+// What is known of the rule that is in use; nothing where it is not any more.
+const ruleOf = (alert) => get(`/api/v1/rules/${encodeURIComponent(alert.rule.id)}`).catch(() => ({}));
+
+async function caseOf(alert) {
+  const rule = await ruleOf(alert);
+  offer('A test case', 'Put it beside the rule as NAME.test.yml, and run kubesiren rules test. Of bodies only the values that matched are known.', asCase(alert, rule));
+}
+
 async function filterOf(alert) {
-  const rule = await get(`/api/v1/rules/${encodeURIComponent(alert.rule.id)}`).catch(() => ({}));
+  const rule = await ruleOf(alert);
   offer('A filter that makes it quiet', 'Put it into a file below one of detections.paths. The rules it names are then not true any more of events of which it is.',
     asFilter(alert, rule.members));
 }

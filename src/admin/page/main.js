@@ -18,6 +18,7 @@ let session = { role: 'reader' };
 let asking = null;
 let dirty = false;
 let timer = null;
+let listenAgain = () => {};
 const AGAIN = 1000;
 
 async function refresh() {
@@ -43,8 +44,22 @@ async function refresh() {
   if (asking === mine) asking = null;
 }
 
+// Behind a proxy a 401 is its session that has ended: where there is no token, none is asked for.
+function unknown(words) {
+  if (session.proxy && !session.token) ended();
+  else wantToken(words);
+}
+
+function ended() {
+  if (document.getElementById('box').open) return;
+  const again = el('button', { type: 'button', class: 'main', onclick: () => location.reload() }, 'Load the page again');
+  box('Your session has ended', el('p', {}, 'The proxy in front of this page does not know you any more. It asks you to sign in when the page is loaded again.'),
+    el('div', { class: 'row' }, again));
+  again.focus();
+}
+
 function complain(error) {
-  if (error.status === 401) wantToken(error.message);
+  if (error.status === 401) unknown(error.message);
   const wrong = error.status === 400;
   // Nothing was shown yet: whoever listens to the page is told what it is.
   if (!view.firstChild) fill(view, el('h1', { class: 'skip' }, 'Kubesiren'));
@@ -86,9 +101,9 @@ async function know() {
     session = await get('/api/v1/session');
     detail.setSession(session);
     who.hidden = !session.token && !session.proxy;
-    who.textContent = session.role === 'editor' ? session.who : session.token ? 'Bear the token' : `${session.who} (reads only)`;
+    who.textContent = session.role === 'editor' ? session.who : session.bearer ? 'reads only' : session.token ? 'Bear the token' : `${session.who} (reads only)`;
   } catch (error) {
-    if (error.status === 401) wantToken(error.message);
+    if (error.status === 401) unknown(error.message);
   }
 }
 
@@ -100,14 +115,16 @@ function wantToken(words) {
     token.set(input.value.trim());
     document.getElementById('box').close();
     await know();
-    say(session.role === 'editor' ? 'The token is taken.' : 'This token is not the right one.');
-    if (session.role !== 'editor') token.set('');
+    say(session.bearer ? 'The token is taken.' : 'This token is not the right one.');
+    if (session.bearer) listenAgain();
+    else token.set('');
     refresh();
+    detail.follow(read().alert);
   };
   box('The admin token', el('p', {}, words ?? 'With it you may change things.'),
     el('form', { onsubmit: submit },
       el('p', {}, el('label', { for: 'token' }, 'Token '), input),
-      el('p', { class: 'soft small' }, 'It is kept in this tab only, until you close it. It stands in the file of admin.token_file.'),
+      el('p', { class: 'soft small' }, 'It is kept in this tab only, until you close it. It stands in the file of admin.token_file, or of admin.reader_token_file for those who only read.'),
       el('div', { class: 'row' }, el('button', { class: 'main', type: 'submit' }, 'Use it'),
         token.get() && el('button', { type: 'button', onclick: () => { token.set(''); know(); document.getElementById('box').close(); } }, 'Forget it'))));
   input.focus();
@@ -116,7 +133,7 @@ function wantToken(words) {
 who.addEventListener('click', () => session.token && wantToken());
 document.addEventListener('token-wanted', (event) => {
   document.getElementById('box').close();
-  wantToken(event.detail);
+  unknown(event.detail);
 });
 
 const KEYS = [
@@ -197,7 +214,7 @@ lookAtHealth();
 setInterval(lookAtHealth, 30_000);
 // Ages grow although nothing happens.
 setInterval(() => { if (!document.hidden && read().view === 'health') refresh(); }, 10_000);
-listen(() => {
+listenAgain = listen(() => {
   if (!read().cursor) soon();
   // What worried somebody may have come meanwhile.
   if (!mark.hidden) lookAtHealth();

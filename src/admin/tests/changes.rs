@@ -184,7 +184,7 @@ async fn a_token_is_needed_for_changes_where_there_is_one() {
     assert_eq!(json(close().bearer_auth("u")).await.0, 401);
     assert_eq!(
         json(admin.get("/api/v1/session")).await.1,
-        json!({"who": "somebody", "role": "reader", "token": true, "proxy": false})
+        json!({"who": "somebody", "role": "reader", "bearer": false, "token": true, "proxy": false})
     );
     let (status, shown) = json(close().bearer_auth("t")).await;
     assert_eq!((status, &shown["history"][0]["who"]), (200, &json!("token")));
@@ -218,4 +218,67 @@ async fn behind_a_proxy_nobody_reads_unnamed_and_only_editors_change() {
     let secret = crate::units::Secret::new("t".to_owned());
     let admin = start_behind(Some(&far), Tokens::load(Some(&secret), None).unwrap());
     assert_eq!(text(admin.get("/api/v1/alerts").bearer_auth("t")).await.0, 200, "the token opens it too");
+}
+
+/// Everything but probes, metrics and the page's own files, also from this machine; and who may change what then.
+#[tokio::test]
+async fn nothing_is_read_without_a_token_where_readers_need_one() {
+    let tokens = |text: &str| Tokens::load(Some(&crate::units::Secret::new(text.to_owned())), None).unwrap();
+    let start = |editor: Option<&str>, proxy: Option<&ProxyConfig>| {
+        let (mut state, reloads, folder) = start_state(editor.and_then(tokens));
+        state.reader_tokens = tokens("r3ader").map(Arc::new);
+        state.proxy = proxy.map(|proxy| Proxy::new(proxy).unwrap());
+        serve(state, reloads, folder)
+    };
+    let admin = start(Some("ed1tor"), None);
+    filled(&admin).await;
+    for path in ["alerts", "alerts/a1", "figures", "stream", "session", "silences", "rules", "rules/r%201", "status"] {
+        let path = format!("/api/v1/{path}");
+        let (status, refused) = json(admin.get(&path)).await;
+        assert!(status == 401 && refused["error"].as_str().unwrap().contains("reader_token_file"), "{path}: {refused}");
+        for token in ["r3ader", "ed1tor"] {
+            assert_eq!(admin.get(&path).bearer_auth(token).send().await.unwrap().status(), 200, "{path}");
+        }
+    }
+    for path in ["/metrics", "/livez", "/", "/page/main.js"] {
+        assert_eq!(text(admin.get(path)).await.0, 200, "{path}");
+    }
+    let close = |admin: &Running| admin.post("/api/v1/alerts/a1/handling").json(&json!({"action": "close"}));
+    assert_eq!(json(close(&admin)).await.0, 401);
+    let (status, refused) = json(close(&admin).bearer_auth("r3ader")).await;
+    assert!(status == 403 && refused["error"].as_str().unwrap().contains("admin.token_file"), "{refused}");
+    assert_eq!(json(close(&admin).bearer_auth("ed1tor")).await.0, 200);
+    let session = json(admin.get("/api/v1/session").bearer_auth("r3ader")).await.1;
+    assert_eq!(
+        session,
+        json!({"who": "reader token", "role": "reader", "bearer": true, "token": true, "proxy": false})
+    );
+
+    // Without a token for changes they come from this machine, as ever; but not unseen.
+    let admin = start(None, None);
+    filled(&admin).await;
+    assert_eq!(json(close(&admin)).await.0, 401);
+    assert_eq!(json(close(&admin).bearer_auth("r3ader")).await.0, 200);
+
+    // A proxy's people need none, and who bears one needs no proxy.
+    let admin = start(None, Some(&ProxyConfig::default()));
+    filled(&admin).await;
+    assert_eq!(text(admin.get("/")).await.0, 401);
+    assert_eq!(text(admin.get("/api/v1/alerts").header("x-forwarded-user", "bob")).await.0, 200);
+    assert_eq!(text(admin.get("/api/v1/alerts").bearer_auth("r3ader")).await.0, 200);
+    assert_eq!(json(close(&admin).bearer_auth("r3ader")).await.0, 403);
+}
+
+/// A token that is taken out of its file reads nothing any more.
+#[tokio::test]
+async fn a_reader_whose_token_is_taken_away_reads_nothing_more() {
+    let (mut state, reloads, folder) = start_state(None);
+    let file = folder.path().join("readers");
+    std::fs::write(&file, "one\ntwo\n").unwrap();
+    state.reader_tokens = Tokens::load(None, Some(&file)).unwrap().map(Arc::new);
+    let admin = serve(state, reloads, folder);
+    assert_eq!(text(admin.get("/api/v1/alerts").bearer_auth("one")).await.0, 200);
+    std::fs::write(&file, "two\n").unwrap();
+    assert_eq!(text(admin.get("/api/v1/alerts").bearer_auth("one")).await.0, 401);
+    assert_eq!(text(admin.get("/api/v1/alerts").bearer_auth("two")).await.0, 200);
 }
