@@ -235,7 +235,7 @@ fn sight(looked: &[Option<Looked>]) -> Sight {
 /// Fields that the rule reads, and correlations of it, and that events of a level have not.
 fn missing(asked: &Asked<'_>, has: Level) -> Vec<String> {
     let mut fields: BTreeSet<String> = BTreeSet::new();
-    asked.rule.expr.each_test(&mut |test| match reads(test) {
+    asked.expr.each_test(&mut |test| match reads(test) {
         Some(paths) => fields.extend(paths.into_iter().filter(|path| level_of(path) > has).map(str::to_owned)),
         None => {
             fields.insert("any field of the body".to_owned());

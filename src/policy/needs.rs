@@ -22,6 +22,8 @@ pub struct Needs<'r> {
 pub struct Asked<'r> {
     /// The rule.
     pub rule: &'r Rule,
+    /// What it asks, but for what excuses a trial: see [`without_trials`].
+    pub expr: Expr,
     /// Fields of its events that correlations group by, or whose values they count.
     pub counted: Vec<&'r FieldPath>,
     /// The values that it insists on for the group, the resource and the subresource: asked for all the time.
@@ -54,6 +56,7 @@ impl<'r> Needs<'r> {
         }
         let asked = |rule: &'r Rule| Asked {
             rule,
+            expr: without_trials(&rule.expr, true),
             counted: counted.remove(&*rule.info.id).unwrap_or_default(),
             groups: values(rule, "objectRef.apiGroup"),
             resources: values(rule, "objectRef.resource"),
@@ -122,7 +125,7 @@ impl<'r> Needs<'r> {
     pub fn read_managed_fields(&self) -> bool {
         let mut found = false;
         for asked in &self.rules {
-            asked.rule.expr.each_test(&mut |test| {
+            asked.expr.each_test(&mut |test| {
                 found |= reads(test).unwrap_or_default().iter().any(|path| path.contains("managedFields"));
             });
             found |= asked.counted.iter().any(|path| path.path().contains("managedFields"));
@@ -150,13 +153,13 @@ impl Asked<'_> {
     /// Whether an event can make the rule true.
     #[must_use]
     pub fn may_be(&self, known: &Known) -> bool {
-        known.ask(&self.rule.expr).may_be()
+        known.ask(&self.expr).may_be()
     }
 
     /// The level that such an event needs; `None` if it cannot make the rule true.
     #[must_use]
     pub fn level(&self, known: &Known) -> Level {
-        let level = known.ask(&self.rule.expr).level();
+        let level = known.ask(&self.expr).level();
         if level == Level::None {
             return level;
         }
@@ -166,7 +169,7 @@ impl Asked<'_> {
     /// Whether it reads anything that events of level Metadata have not.
     fn reads_bodies(&self) -> bool {
         let mut found = self.counted.iter().any(|path| level_of(path.path()) > Level::Metadata);
-        self.rule.expr.each_test(&mut |test| {
+        self.expr.each_test(&mut |test| {
             found |= reads(test).is_none_or(|paths| paths.iter().any(|path| level_of(path) > Level::Metadata));
         });
         found
@@ -219,6 +222,24 @@ impl Need {
         if level > Level::Metadata {
             self.rules.insert(rule);
         }
+    }
+}
+
+/// Where deletions say that they are trials.
+const TRIAL: &str = "requestObject.dryRun";
+
+/// An expression that does not ask whether a deletion is a trial, unless that is what it looks for. Only the bodies of
+/// deletions say so. Where they are not logged, which is cheaper by far, trials are told as deletions are; nothing is missed.
+fn without_trials(expr: &Expr, wanted: bool) -> Expr {
+    let all = |parts: &[Expr]| parts.iter().map(|part| without_trials(part, wanted)).collect();
+    match expr {
+        Expr::All(parts) => Expr::All(all(parts)),
+        Expr::Any(parts) => Expr::Any(all(parts)),
+        Expr::Not(part) => Expr::Not(Box::new(without_trials(part, !wanted))),
+        Expr::Test(test) if !wanted && test.field.plain().is_some_and(|path| path.path() == TRIAL) => {
+            Expr::Any(Vec::new())
+        }
+        Expr::Test(_) => expr.clone(),
     }
 }
 
