@@ -218,7 +218,7 @@ impl Email {
                     tracing::error!(%receiver, %error, "the mail server takes no mail for one receiver; the others get theirs");
                 }
                 None if refused.remove(receiver) => {
-                    tracing::info!(%receiver, "the mail server takes mail for a receiver again")
+                    tracing::info!(%receiver, "the mail server takes mail for a receiver again");
                 }
                 _ => {}
             }

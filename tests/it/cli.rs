@@ -86,9 +86,33 @@ fn objects(output: &Output) -> (Vec<serde_json::Value>, Option<i32>) {
     (objects.collect(), output.status.code())
 }
 
+const RULE: &str = "Interactive shell opened in a container";
+
+#[test]
+fn rules_are_tested_and_explained_as_json() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let shell = "detections/exec/interactive-shell.yml";
+    let (tested, code) = objects(&kubesiren(&["rules", "test", shell, "-o", "json"]));
+    let whole = tested.last().expect("the whole");
+    assert!(code == Some(0) && whole["failed"] == 0 && whole["passed"] == tested[0]["passed"], "{tested:?}");
+    let (mutated, code) = objects(&kubesiren(&["rules", "test", "--mutate", shell, "-o", "json"]));
+    assert!(code == Some(0) && mutated.last().expect("the whole")["changes"].as_u64() > Some(0), "{mutated:?}");
+    let event = dir.path().join("event.json");
+    let sample = std::fs::read_to_string("samples/attack.jsonl").expect("the sample");
+    std::fs::write(&event, sample.lines().next().expect("an event")).expect("written");
+    let explain = ["rules", "explain", "--event", event.to_str().expect("UTF-8"), "-o", "json"];
+    let (explained, _) = objects(&kubesiren(&explain));
+    let rules = explained[0]["rules"].as_array().expect("rules");
+    assert!(rules.len() > 100 && explained[0]["event"]["verb"].is_string());
+    assert!(rules.iter().all(|rule| rule["matches"] != rule["reason"].is_string()), "what does not match has a reason");
+    let (explained, _) = objects(&kubesiren(&[&explain[..], &["--rule", RULE]].concat()));
+    assert!(
+        explained[0]["rules"].as_array().is_some_and(|rules| rules.iter().all(|rule| rule["expression"].is_object()))
+    );
+}
+
 #[test]
 fn json_is_asked_for_alike_everywhere_and_the_older_name_of_the_option_stays() {
-    const RULE: &str = "Interactive shell opened in a container";
     for args in [
         &["scan", "-q", "samples/attack.jsonl"][..],
         &["rules", "list", "--min-level", "high"],
@@ -122,25 +146,6 @@ fn json_is_asked_for_alike_everywhere_and_the_older_name_of_the_option_stays() {
         (Some("error"), Some(3), Some(2))
     );
     assert_eq!(mistakes[0]["file"], path);
-
-    let shell = "detections/exec/interactive-shell.yml";
-    let (tested, code) = objects(&kubesiren(&["rules", "test", shell, "-o", "json"]));
-    let whole = tested.last().expect("the whole");
-    assert!(code == Some(0) && whole["failed"] == 0 && whole["passed"] == tested[0]["passed"], "{tested:?}");
-    let (mutated, code) = objects(&kubesiren(&["rules", "test", "--mutate", shell, "-o", "json"]));
-    assert!(code == Some(0) && mutated.last().expect("the whole")["changes"].as_u64() > Some(0), "{mutated:?}");
-    let event = dir.path().join("event.json");
-    let sample = std::fs::read_to_string("samples/attack.jsonl").expect("the sample");
-    std::fs::write(&event, sample.lines().next().expect("an event")).expect("written");
-    let explain = ["rules", "explain", "--event", event.to_str().expect("UTF-8"), "-o", "json"];
-    let (explained, _) = objects(&kubesiren(&explain));
-    let rules = explained[0]["rules"].as_array().expect("rules");
-    assert!(rules.len() > 100 && explained[0]["event"]["verb"].is_string());
-    assert!(rules.iter().all(|rule| rule["matches"] != rule["reason"].is_string()), "what does not match has a reason");
-    let (explained, _) = objects(&kubesiren(&[&explain[..], &["--rule", RULE]].concat()));
-    assert!(
-        explained[0]["rules"].as_array().is_some_and(|rules| rules.iter().all(|rule| rule["expression"].is_object()))
-    );
 
     std::fs::write(&file, "clutser: a\n").expect("written");
     let (mistakes, code) = objects(&kubesiren(&["config", "check", "--offline", path, "-o", "json"]));

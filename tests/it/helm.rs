@@ -197,6 +197,22 @@ fn selectors_select(all: &[Value]) {
     }
 }
 
+/// By those who are named, and by nobody else.
+#[test]
+fn a_proxy_beside_the_daemon_is_reached() {
+    if !installed("helm") {
+        return;
+    }
+    let all = rendered(MOST);
+    assert_eq!(pod(&all)["containers"][1]["name"], "oauth2-proxy");
+    let ports = named(&all, "Service", "kubesiren-admin")["spec"]["ports"].clone();
+    assert_eq!(ports[1], json!({"name": "people", "port": 4180, "targetPort": "people"}));
+    let ingress = of_kind(&all, "NetworkPolicy")["spec"]["ingress"].clone();
+    let rule = ingress.as_array().expect("rules").last().expect("one");
+    assert_eq!(rule["ports"], json!([{"port": "people"}]));
+    assert_eq!(rule["from"].as_array().map(Vec::len), Some(1));
+}
+
 #[test]
 fn what_is_switched_on_is_there() {
     if !installed("helm") {
@@ -209,14 +225,6 @@ fn what_is_switched_on_is_there() {
     assert_eq!(config["sources"][1]["type"], "kafka");
     assert_eq!(config["detections"]["paths"], json!(["/more", "/rules/own", "/rules/team-rules"]));
     assert_eq!(config["admin"]["hosts"], json!(["kubesiren.example.com"]));
-    // A proxy beside the daemon is reached by those who are named, and by nobody else.
-    assert_eq!(pod(&all)["containers"][1]["name"], "oauth2-proxy");
-    let ports = named(&all, "Service", "kubesiren-admin")["spec"]["ports"].clone();
-    assert_eq!(ports[1], json!({"name": "people", "port": 4180, "targetPort": "people"}));
-    let ingress = of_kind(&all, "NetworkPolicy")["spec"]["ingress"].clone();
-    let rule = ingress.as_array().expect("rules").last().expect("one");
-    assert_eq!(rule["ports"], json!([{"port": "people"}]));
-    assert_eq!(rule["from"].as_array().map(Vec::len), Some(1));
     let server = named(&all, "Certificate", "kubesiren-tls");
     assert_eq!(server["spec"]["ipAddresses"], json!(["10.96.0.50"]));
     assert_eq!(of_kind(&all, "Certificate")["spec"]["usages"][1], "server auth", "the senders' authority is another");
