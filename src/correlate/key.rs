@@ -71,6 +71,9 @@ impl Key {
         } else if let Some(chain) = self.within_open(entry.time) {
             chain.add(&entry, consumer);
             self.insert(entry);
+        } else if self.stays_idle(consumer) {
+            self.now.step(&entry, consumer);
+            self.insert(entry);
         } else {
             self.insert(entry);
             self.replay(consumer);
@@ -94,6 +97,14 @@ impl Key {
     /// The open episode, if a match of this time is simply one more of it: after it opened, and before its newest.
     fn within_open(&mut self, time: Timestamp) -> Option<&mut Chain> {
         self.now.chain_mut().filter(|chain| chain.opened < time && time <= chain.last)
+    }
+
+    /// Whether one more match is too little for an episode, wherever it stands: then there is no need to begin anew from what
+    /// is frozen, which costs as much as a window holds.
+    fn stays_idle(&self, consumer: &Consumer) -> bool {
+        let (State::Idle(frozen), State::Idle(_)) = (&self.frozen, &self.now) else { return false };
+        let most = frozen.count() + self.loose.len() as u64 + 1;
+        self.ended.is_empty() && consumer.kind.is_never_true_of(most)
     }
 
     fn insert(&mut self, entry: Entry) {

@@ -243,7 +243,7 @@ impl Window {
     }
 
     /// How many matches there are.
-    fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.older + self.entries.len() as u64
     }
 

@@ -174,6 +174,13 @@ pub struct Spike {
 }
 
 impl CorrelationKind {
+    /// Whether so many matches, and any fewer, can never be enough, whenever they come.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "windows are small")]
+    pub fn is_never_true_of(&self, matches: u64) -> bool {
+        matches!(self, Self::EventCount(condition) if condition.is_monotone() && !condition.holds(matches as f64))
+    }
+
     /// As Sigma writes it, or as we do.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
