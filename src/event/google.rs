@@ -355,7 +355,8 @@ fn http_code(payload: &Payload<'_>, target: &Target<'_>, time: &str) -> i64 {
 }
 
 /// Whether the object of an answer was made by the request, as server-side apply does: it is no older than the request, to
-/// the second, and nobody changed it since.
+/// the second, and nobody changed it since. Of a kind whose changes are not counted, the request has to be a whole object too:
+/// patches within the second in which somebody made it are parts.
 fn is_new(payload: &Payload<'_>, time: &str) -> bool {
     const SECOND: usize = "2026-01-01T00:00:00".len();
     let Some(object) = payload.response.and_then(|response| super::value(response.get().as_bytes()).ok()) else {
@@ -363,7 +364,13 @@ fn is_new(payload: &Payload<'_>, time: &str) -> bool {
     };
     let metadata = &object["metadata"];
     let made = metadata["creationTimestamp"].as_str().and_then(|made| made.get(..SECOND));
-    let first = metadata["generation"].as_f64().is_none_or(|generation| generation <= 1.0);
+    let first = match metadata["generation"].as_f64() {
+        Some(generation) => generation <= 1.0,
+        None => {
+            let sent = payload.request.and_then(|request| super::value(request.get().as_bytes()).ok());
+            sent.is_some_and(|sent| sent["kind"].is_string())
+        }
+    };
     first && made.zip(time.get(..SECOND)).is_some_and(|(made, asked)| made >= asked)
 }
 
@@ -502,16 +509,19 @@ mod tests {
 
     #[test]
     fn what_server_side_apply_makes_is_told_from_what_it_changes() {
-        for (metadata, expected) in [
-            (json!({"creationTimestamp": "2026-01-01T00:00:00Z", "generation": 1}), 201),
-            (json!({"creationTimestamp": "2026-01-01T00:00:01Z"}), 201),
-            (json!({"creationTimestamp": "2026-01-01T00:00:00Z", "generation": 2}), 200),
-            (json!({"creationTimestamp": "2025-12-31T23:59:59Z", "generation": 1}), 200),
-            (json!({"creationTimestamp": "2026", "generation": 1}), 200),
-            (json!({"generation": 1}), 200),
-            (json!(null), 200),
+        let (part, whole) = (json!({"metadata": {"labels": {"a": "b"}}}), json!({"kind": "Deployment"}));
+        for (metadata, sent, expected) in [
+            (json!({"creationTimestamp": "2026-01-01T00:00:00Z", "generation": 1}), &part, 201),
+            (json!({"creationTimestamp": "2026-01-01T00:00:01Z"}), &whole, 201),
+            (json!({"creationTimestamp": "2026-01-01T00:00:01Z"}), &part, 200),
+            (json!({"creationTimestamp": "2026-01-01T00:00:00Z", "generation": 2}), &whole, 200),
+            (json!({"creationTimestamp": "2025-12-31T23:59:59Z", "generation": 1}), &whole, 200),
+            (json!({"creationTimestamp": "2026", "generation": 1}), &whole, 200),
+            (json!({"generation": 1}), &whole, 200),
+            (json!(null), &whole, 200),
         ] {
             let mut entry = entry("io.k8s.apps.v1.deployments.patch", "apps/v1/namespaces/a/deployments/b");
+            entry["protoPayload"]["request"] = sent.clone();
             entry["protoPayload"]["response"] = json!({"metadata": metadata});
             assert_eq!(mapped(&entry)["responseStatus"]["code"], expected, "{metadata}");
             entry["protoPayload"]["methodName"] = "io.k8s.apps.v1.deployments.update".into();

@@ -380,7 +380,7 @@ async fn the_terminal_is_as_it_was_when_top_ends() {
     let settings: Vec<&str> = shown.lines().filter(|line| line.contains("icanon")).collect();
     assert!(settings.len() == 2 && settings[0] == settings[1] && !settings[1].contains("-icanon"), "{shown}");
     let (enter, leave) = (shown.find("\u{1b}[?1049h"), shown.find("\u{1b}[?1049l"));
-    assert!(enter.is_some() && enter < leave && shown.contains("no event has come since the start"), "{shown}");
+    assert!(enter.is_some() && enter < leave && shown.contains("no rule was true of anything since the start"), "{shown}");
 }
 
 /// What is shown of how far it is: a share of files, of which the size is known, and no share of a pipe.
