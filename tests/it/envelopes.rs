@@ -18,7 +18,7 @@ use crate::judge::root;
 use crate::support::{
     Daemon, WEBHOOK, attack, end_of_story, json_lines, recording, run, scan, scenarios, skipped, text_at, until,
 };
-use crate::unwrap::{Found, unwrap};
+use crate::unwrap::{Found, unpacked, unwrap};
 use crate::vocabulary;
 
 const CLUSTER: &str = "prod";
@@ -568,8 +568,25 @@ fn depth(value: &Value) -> usize {
         Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
         Value::String(text) => match serde_json::from_str::<Value>(text) {
             Ok(inner @ (Value::Object(_) | Value::Array(_))) => depth(&inner),
-            _ => text.len().min(40) / 40 * 2,
+            // What is packed may hold lines, each of them a wrapper again.
+            _ => unpacked(text).map_or(0, |inner| {
+                1 + inner
+                    .lines()
+                    .map(|line| depth(&Value::from(line)))
+                    .chain([depth(&Value::from(&*inner))])
+                    .max()
+                    .unwrap_or(0)
+            }),
         },
+        _ => 0,
+    }
+}
+
+/// How many objects and lists are within one another.
+fn nested(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(nested).max().unwrap_or(0),
+        Value::Object(members) => 1 + members.values().map(nested).max().unwrap_or(0),
         _ => 0,
     }
 }
@@ -581,8 +598,11 @@ proptest! {
     fn the_judge_agrees_about_what_envelopes_hold(envelope in envelope()) {
         let bounded = |(cluster, event): Found| (cluster, value(event.to_string().as_bytes()).expect("JSON"));
         let judged: Vec<Found> = unwrap(&envelope).into_iter().map(bounded).collect();
-        if depth(&envelope) <= 6 {
-            prop_assert_eq!(&framed(&envelope.to_string()), &judged);
+        // The judge's parser counts depth from the list on, the program from the event on.
+        let found = framed(&envelope.to_string());
+        let near_the_limit = found.iter().any(|(_, event)| nested(event) > 100);
+        if depth(&envelope) <= 6 && !near_the_limit {
+            prop_assert_eq!(&found, &judged);
             prop_assert_eq!(framed(&format!("{envelope}\n{envelope}\n")), [&judged[..], &judged[..]].concat());
         }
     }

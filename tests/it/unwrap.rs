@@ -72,7 +72,7 @@ fn inside(value: &Value, cluster: Option<&str>) -> Vec<Found> {
     }
 }
 
-fn unpacked(text: &str) -> Option<String> {
+pub(crate) fn unpacked(text: &str) -> Option<String> {
     let bytes = STANDARD.decode(text).ok()?;
     let mut out = String::new();
     match bytes.starts_with(&[0x1f, 0x8b]) {
@@ -279,10 +279,11 @@ fn success(payload: &Value, time: &str) -> i64 {
     }
 }
 
-/// Whether the object of an answer is no older than the request, to the second, and was never changed.
+/// Whether the object of an answer is no older than the request, to the second, and was never changed; where changes are not
+/// counted, a whole object has to be asked for.
 fn is_new(payload: &Value, time: &str) -> bool {
     let metadata = &payload["response"]["metadata"];
     let made = metadata["creationTimestamp"].as_str().and_then(|made| made.get(..19));
-    metadata["generation"].as_f64().is_none_or(|generation| generation <= 1.0)
+    metadata["generation"].as_f64().map_or(payload["request"]["kind"].is_string(), |generation| generation <= 1.0)
         && made.zip(time.get(..19)).is_some_and(|(made, asked)| made >= asked)
 }
