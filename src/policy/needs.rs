@@ -22,7 +22,7 @@ pub struct Needs<'r> {
 pub struct Asked<'r> {
     /// The rule.
     pub rule: &'r Rule,
-    /// What it asks, but for what excuses a trial: see [`without_trials`].
+    /// What it asks, but for what excuses a trial deletion, for which no policy is made.
     pub expr: Expr,
     /// Fields of its events that correlations group by, or whose values they count.
     pub counted: Vec<&'r FieldPath>,
