@@ -65,7 +65,7 @@ pub fn plan(due: Vec<Delivery>, traits: &Traits, tokens: usize, memory: &mut Mem
         for_people(items, traits, tokens, now, &mut plan);
     } else {
         let messages = chunks(items, traits.batch_max.max(1)).into_iter();
-        plan.messages.extend(messages.map(|items| Message { items, ..Message::default() }));
+        plan.messages.extend(messages.map(Message::of));
     }
     for item in plan.messages.iter().flat_map(|message| &message.items) {
         if traits.takes_updates && item.kind != Kind::Resolved {
@@ -176,11 +176,11 @@ fn for_people(items: Vec<Item>, traits: &Traits, tokens: usize, now: Timestamp, 
         if tokens == 0 {
             plan.waits = true;
         } else {
-            plan.messages.extend(messages.into_iter().map(|items| Message { items, ..Message::default() }));
+            plan.messages.extend(messages.into_iter().map(Message::of));
             plan.messages.push(digest(over.into_iter().flatten().collect()));
         }
     } else {
-        plan.messages.extend(messages.into_iter().map(|items| Message { items, ..Message::default() }));
+        plan.messages.extend(messages.into_iter().map(Message::of));
     }
     let mut left = tokens.saturating_sub(plan.messages.len());
     for items in grouped(follow_ups, |item| (Reverse(item.kind), item.remembered.clone())) {
@@ -189,7 +189,7 @@ fn for_people(items: Vec<Item>, traits: &Traits, tokens: usize, now: Timestamp, 
             items.iter().for_each(|item| later(item, now.plus(RATE_WAIT), "waits for the rate", plan));
         } else {
             left -= 1;
-            plan.messages.push(Message { items, ..Message::default() });
+            plan.messages.push(Message::of(items));
         }
     }
 }
@@ -200,7 +200,7 @@ pub(super) fn digest(items: Vec<Item>) -> Message {
     rules.sort_unstable();
     rules.dedup();
     let digest = Digest { alerts: items.len(), rules: rules.len() };
-    Message { items, digest: Some(digest), ..Message::default() }
+    Message { digest: Some(digest), ..Message::of(items) }
 }
 
 fn grouped<K: Ord>(items: Vec<Item>, key: impl Fn(&Item) -> K) -> Vec<Vec<Item>> {

@@ -78,9 +78,7 @@ async fn supervise<F: Future<Output = ()> + Send + 'static>(
 
 /// Sends one clearly marked alert through a sink, past outbox and retry. The error is for people, without secrets.
 pub async fn send_test(sink: &Sink, name: &str, now: Timestamp) -> Result<(), String> {
-    let item =
-        Item { seqs: Vec::new(), kind: Kind::Firing, alert: test_alert(name, now), attempts: 0, remembered: None };
-    let message = Message { items: vec![item], ..Message::default() };
+    let message = Message::of(vec![Item::of(test_alert(name, now))]);
     match timeout(SEND_MAX, sink.send(&message, now)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
@@ -354,7 +352,7 @@ impl Worker {
         self.resend_at = now.plus(self.traits.resend.unwrap_or(POLL));
         let items: Vec<Item> = told.into_iter().map(|alert| again(alert, &self.memory, now)).collect();
         for items in items.chunks(self.traits.batch_max.max(1)) {
-            let message = Message { items: items.to_vec(), ..Message::default() };
+            let message = Message::of(items.to_vec());
             match self.send(&message).await {
                 None | Some(Err(SendError::Retry { .. })) => {
                     self.resend_at = now; // As soon as the breaker closes.
@@ -372,8 +370,7 @@ impl Worker {
     /// Sends the alert that says that all is well, if it is. It is in no outbox: what is late says nothing.
     async fn bark(&mut self, every: Duration, now: Timestamp) {
         let Some(alert) = self.watchdog.alert(every, &self.name, now) else { return };
-        let item = Item { seqs: Vec::new(), kind: Kind::Firing, alert, attempts: 0, remembered: None };
-        match self.send(&Message { items: vec![item], ..Message::default() }).await {
+        match self.send(&Message::of(vec![Item::of(alert)])).await {
             Some(Ok(_)) => {
                 self.metrics.watchdog_sent.get_or_create(&self.label()).set(now.as_seconds());
             }
@@ -437,7 +434,7 @@ fn again(mut alert: Alert, memory: &Memory, now: Timestamp) -> Item {
 /// Two halves of a message, the first one last, since the last one is sent first.
 fn halves(mut message: Message) -> [Message; 2] {
     let second = message.items.split_off(message.items.len() / 2);
-    let make = |items| if message.digest.is_some() { digest(items) } else { Message { items, ..Message::default() } };
+    let make = |items| if message.digest.is_some() { digest(items) } else { Message::of(items) };
     [make(second), make(message.items)]
 }
 

@@ -111,7 +111,7 @@ struct Posted {
 }
 
 impl Alertmanager {
-    pub(super) fn build(config: &AlertmanagerConfig) -> Result<Self, String> {
+    pub(super) fn build(config: &AlertmanagerConfig, page: &Page) -> Result<Self, String> {
         if config.urls.is_empty() {
             return Err("urls is empty: give the base URL of every Alertmanager".to_owned());
         }
@@ -138,14 +138,8 @@ impl Alertmanager {
             labels: config.labels.clone(),
             resend: config.resend.0,
             watchdog: config.watchdog.every(),
-            page: Page::default(),
+            page: page.clone(),
         })
-    }
-
-    /// With links to the page.
-    pub(super) fn leading_to(mut self, page: &Page) -> Self {
-        self.page = page.clone();
-        self
     }
 
     fn render(&self, item: &Item, now: Timestamp) -> Posted {
@@ -384,7 +378,11 @@ mod tests {
     }
 
     fn build(config: Value) -> Result<Alertmanager, String> {
-        Alertmanager::build(&serde_json::from_value(config).unwrap())
+        built_for(config, &Page::default())
+    }
+
+    fn built_for(config: Value, page: &Page) -> Result<Alertmanager, String> {
+        Alertmanager::build(&serde_json::from_value(config).unwrap(), page)
     }
 
     fn now() -> Timestamp {
@@ -419,12 +417,12 @@ mod tests {
     #[test]
     fn an_alert_leads_to_the_page() {
         let page = Page::new(Some("https://siren.example.com")).unwrap();
-        let posted = |sink: Alertmanager| {
+        let posted = |page: &Page| {
+            let sink = built_for(json!({"urls": ["http://am:9093"]}), page).unwrap();
             serde_json::to_value(sink.render(&item(Kind::Firing, alert("a1", "r", Level::High)), now())).unwrap()
         };
-        let urls = ["http://am:9093".to_owned()];
-        assert_eq!(posted(sink(&urls).leading_to(&page))["generatorURL"], "https://siren.example.com/?alert=a1");
-        assert!(posted(sink(&urls)).get("generatorURL").is_none());
+        assert_eq!(posted(&page)["generatorURL"], "https://siren.example.com/?alert=a1");
+        assert!(posted(&Page::default()).get("generatorURL").is_none());
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub struct Email {
 }
 
 impl Email {
-    pub(super) fn build(config: &EmailConfig) -> Result<Self, String> {
+    pub(super) fn build(config: &EmailConfig, page: &Page) -> Result<Self, String> {
         let from = mailbox(&config.from, "from")?;
         let to = config.to.iter().map(|text| mailbox(text, "to")).collect::<Result<Vec<_>, _>>()?;
         if to.is_empty() {
@@ -123,13 +123,7 @@ impl Email {
             _ => return Err("username and password_file go together: give both".to_owned()),
         };
         let secret = password.map(|password| password.expose().to_owned());
-        Ok(Self { transport: builder.build(), from, to, secret, refused: Mutex::default(), page: Page::default() })
-    }
-
-    /// With links to the page.
-    pub(super) fn leading_to(mut self, page: &Page) -> Self {
-        self.page = page.clone();
-        self
+        Ok(Self { transport: builder.build(), from, to, secret, refused: Mutex::default(), page: page.clone() })
     }
 
     fn mail(&self, message: &Message, now: Timestamp) -> Result<(Mail, String), SendError> {
@@ -336,7 +330,7 @@ mod tests {
         let authority = Authority::new();
         let smtp = fake::Smtp::starttls(authority.acceptor("localhost", false)).await;
         let page = Page::new(Some("https://siren.example.com")).unwrap();
-        let sink = Email::build(&config(&smtp, &authority, &json!({}))).unwrap().leading_to(&page);
+        let sink = Email::build(&config(&smtp, &authority, &json!({})), &page).unwrap();
         (smtp, authority, sink)
     }
 
@@ -401,7 +395,7 @@ mod tests {
     async fn tls_from_the_beginning_does_as_well() {
         let authority = Authority::new();
         let smtp = fake::Smtp::tls(authority.acceptor("localhost", false)).await;
-        let sink = Email::build(&config(&smtp, &authority, &json!({"security": "tls"}))).unwrap();
+        let sink = Email::build(&config(&smtp, &authority, &json!({"security": "tls"})), &Page::default()).unwrap();
         assert!(sink.send(&message(vec![firing("a")]), now()).await.is_ok());
         assert_eq!(smtp.mails().len(), 1);
     }
@@ -410,10 +404,10 @@ mod tests {
     #[tokio::test]
     async fn no_password_and_no_mail_goes_out_in_the_clear_or_to_somebody_else() {
         let (plain, authority) = (fake::Smtp::plain().await, Authority::new());
-        let sink = Email::build(&config(&plain, &authority, &json!({}))).unwrap();
+        let sink = Email::build(&config(&plain, &authority, &json!({})), &Page::default()).unwrap();
         assert!(matches!(sink.send(&message(vec![firing("a")]), now()).await, Err(SendError::Retry { .. })));
         let other = fake::Smtp::starttls(Authority::new().acceptor("localhost", false)).await;
-        let sink = Email::build(&config(&other, &authority, &json!({}))).unwrap();
+        let sink = Email::build(&config(&other, &authority, &json!({})), &Page::default()).unwrap();
         assert!(matches!(sink.send(&message(vec![firing("a")]), now()).await, Err(SendError::Retry { .. })));
         for smtp in [plain, other] {
             assert!(smtp.mails().is_empty());
@@ -428,7 +422,8 @@ mod tests {
     #[tokio::test]
     async fn codes_decide_between_waiting_and_giving_up() {
         let (smtp, authority, _) = started().await;
-        let sink = Email::build(&config(&smtp, &authority, &json!({"to": ["soc@example.com"]}))).unwrap();
+        let sink =
+            Email::build(&config(&smtp, &authority, &json!({"to": ["soc@example.com"]})), &Page::default()).unwrap();
         for (command, reply, retried) in [
             ("MAIL", "451 4.7.1 try again later", true),
             ("RCPT", "450 4.2.1 the mailbox is busy", true),
@@ -443,7 +438,7 @@ mod tests {
             assert_eq!(matches!(error, SendError::Retry { .. }), retried, "{reply}: {error:?}");
             assert!(error.to_string().contains(&reply[10..]), "{error}");
         }
-        let wrong = Email::build(&config(&smtp, &authority, &json!({"password": "other"}))).unwrap();
+        let wrong = Email::build(&config(&smtp, &authority, &json!({"password": "other"})), &Page::default()).unwrap();
         let error = wrong.send(&message(vec![firing("a")]), now()).await.unwrap_err();
         assert!(matches!(&error, SendError::Retry { reason, .. } if reason.contains("535")), "{error:?}");
         assert!(sink.send(&message(vec![firing("a")]), now()).await.is_ok());
@@ -453,7 +448,7 @@ mod tests {
     async fn one_dead_address_keeps_mail_from_nobody_else() {
         let (smtp, authority, _) = started().await;
         let to = ["soc@example.com", "gone@example.com", "ann@example.com"];
-        let sink = Email::build(&config(&smtp, &authority, &json!({"to": to}))).unwrap();
+        let sink = Email::build(&config(&smtp, &authority, &json!({"to": to})), &Page::default()).unwrap();
         smtp.refuse_receiver(to[1], Some("550 5.1.1 no such user"));
         let sent = sink.send(&message(vec![firing("a1")]), now()).await.unwrap();
         assert_eq!(sent.remember.len(), 1);
@@ -515,7 +510,7 @@ mod tests {
         ] {
             let mut config = right.clone();
             config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            let error = Email::build(&serde_json::from_value(config).unwrap()).err().unwrap();
+            let error = Email::build(&serde_json::from_value(config).unwrap(), &Page::default()).err().unwrap();
             assert!(error.contains(said), "{said}: {error}");
         }
     }

@@ -136,13 +136,18 @@ pub(super) fn todos(items: &[Item], style: Style) -> (Vec<(String, &str)>, usize
 /// The same in lines without markup.
 pub(super) fn todo_lines(items: &[Item], style: Style) -> Vec<String> {
     let (todos, more) = todos(items, style);
-    let head = |title: &str| if title.is_empty() { "What to do".to_owned() } else { format!("What to do ({title})") };
-    let mut lines: Vec<String> =
-        todos.iter().map(|(title, runbook)| format!("{}: {}", head(title), (style.text)(runbook, TODO_MAX))).collect();
-    if more > 0 {
-        lines.push(format!("What to do about {} stands in their alerts", counted(more, "more rule")));
-    }
-    lines
+    let line = |(title, runbook): &(String, &str)| format!("{}: {}", todo_of(title), (style.text)(runbook, TODO_MAX));
+    todos.iter().map(line).chain(more_todos(more)).collect()
+}
+
+/// What stands before it, without markup.
+pub(super) fn todo_of(title: &str) -> String {
+    if title.is_empty() { "What to do".to_owned() } else { format!("What to do ({title})") }
+}
+
+/// Where to find it of so many more rules.
+pub(super) fn more_todos(more: usize) -> Option<String> {
+    (more > 0).then(|| format!("What to do about {} stands in their alerts", counted(more, "more rule")))
 }
 
 /// The command that lists these alerts.

@@ -94,19 +94,19 @@ impl Sink {
     pub fn build_for(config: &SinkConfig, page: &Page) -> Result<Self, String> {
         let medium: Box<dyn Medium> = match &config.kind {
             SinkKind::Stdout(config) => Box::new(stdout::Stdout::build(config)),
-            SinkKind::Slack(config) => Box::new(slack::Slack::build(config)?.leading_to(page)),
-            SinkKind::Alertmanager(config) => Box::new(alertmanager::Alertmanager::build(config)?.leading_to(page)),
+            SinkKind::Slack(config) => Box::new(slack::Slack::build(config, page)?),
+            SinkKind::Alertmanager(config) => Box::new(alertmanager::Alertmanager::build(config, page)?),
             SinkKind::Webhook(config) => Box::new(webhook::Webhook::build(config)?),
             SinkKind::Kafka(config) => kafka::build(config)?,
-            SinkKind::PagerDuty(config) => Box::new(pagerduty::PagerDuty::build(config)?.leading_to(page)),
+            SinkKind::PagerDuty(config) => Box::new(pagerduty::PagerDuty::build(config, page)?),
             SinkKind::Elasticsearch(config) => Box::new(elasticsearch::Elasticsearch::build(config)?),
             SinkKind::Splunk(config) => Box::new(splunk::Splunk::build(config)?),
             SinkKind::Loki(config) => Box::new(loki::Loki::build(config)?),
             SinkKind::Falcosidekick(config) => Box::new(falcosidekick::Falcosidekick::build(config)?),
-            SinkKind::Teams(config) => Box::new(teams::Teams::build(config)?.leading_to(page)),
+            SinkKind::Teams(config) => Box::new(teams::Teams::build(config, page)?),
             SinkKind::Opsgenie(config) => Box::new(opsgenie::Opsgenie::build(config)?),
             SinkKind::Syslog(config) => Box::new(syslog::Syslog::build(config)?),
-            SinkKind::Email(config) => Box::new(email::Email::build(config)?.leading_to(page)),
+            SinkKind::Email(config) => Box::new(email::Email::build(config, page)?),
         };
         Ok(Self(medium))
     }
@@ -178,6 +178,14 @@ pub struct Message {
     pub together: Vec<Alert>,
 }
 
+impl Message {
+    /// One that tells each of these.
+    #[must_use]
+    pub fn of(items: Vec<Item>) -> Self {
+        Self { items, ..Self::default() }
+    }
+}
+
 /// One alert of a message.
 #[derive(Clone, Debug)]
 pub struct Item {
@@ -191,6 +199,14 @@ pub struct Item {
     pub attempts: u32,
     /// What the sink asked to remember of it.
     pub remembered: Option<String>,
+}
+
+impl Item {
+    /// An alert that is told as firing without a delivery that waits for it.
+    #[must_use]
+    pub fn of(alert: Alert) -> Self {
+        Self { seqs: Vec::new(), kind: Kind::Firing, alert, attempts: 0, remembered: None }
+    }
 }
 
 /// How many alerts are told in short.

@@ -52,7 +52,7 @@ pub struct PagerDuty {
 }
 
 impl PagerDuty {
-    pub(super) fn build(config: &PagerDutyConfig) -> Result<Self, String> {
+    pub(super) fn build(config: &PagerDutyConfig, page: &Page) -> Result<Self, String> {
         let key = Secret::load(config.routing_key.as_ref(), config.routing_key_file.as_ref())?;
         let key = key.ok_or("give routing_key_file: the key of an Events API v2 integration")?;
         if key.expose().len() != KEY_LENGTH || !key.expose().bytes().all(|byte| byte.is_ascii_alphanumeric()) {
@@ -64,14 +64,8 @@ impl PagerDuty {
             client,
             url: http::below(&base, "v2/enqueue"),
             routing_key: key.expose().to_owned(),
-            page: Page::default(),
+            page: page.clone(),
         })
-    }
-
-    /// With links to the page.
-    pub(super) fn leading_to(mut self, page: &Page) -> Self {
-        self.page = page.clone();
-        self
     }
 
     fn event(&self, alert: &Alert) -> Value {
@@ -180,11 +174,14 @@ mod tests {
     use crate::store::Kind;
 
     fn sink(pagerduty: &fake::PagerDuty) -> PagerDuty {
-        PagerDuty::build(&PagerDutyConfig {
-            routing_key: Some(Secret::new(KEY.to_owned())),
-            api_url: Some(pagerduty.http.url("")),
-            ..PagerDutyConfig::default()
-        })
+        PagerDuty::build(
+            &PagerDutyConfig {
+                routing_key: Some(Secret::new(KEY.to_owned())),
+                api_url: Some(pagerduty.http.url("")),
+                ..PagerDutyConfig::default()
+            },
+            &Page::default(),
+        )
         .unwrap()
     }
 
@@ -232,7 +229,7 @@ mod tests {
     fn an_incident_leads_to_the_page() {
         let config = PagerDutyConfig { routing_key: Some(Secret::new(KEY.to_owned())), ..PagerDutyConfig::default() };
         let page = Page::new(Some("https://siren.example.com")).unwrap();
-        let sink = PagerDuty::build(&config).unwrap().leading_to(&page);
+        let sink = PagerDuty::build(&config, &page).unwrap();
         let event = sink.event(&alert("a1", "r", Level::High));
         assert_eq!(event["client_url"], "https://siren.example.com/?alert=a1");
     }
@@ -273,9 +270,11 @@ mod tests {
         for key in ["s3cr3t", "s3cr3t-s3cr3t-s3cr3t-s3cr3t-s3cr"] {
             let config =
                 PagerDutyConfig { routing_key: Some(Secret::new(key.to_owned())), ..PagerDutyConfig::default() };
-            let error = PagerDuty::build(&config).err().unwrap();
+            let error = PagerDuty::build(&config, &Page::default()).err().unwrap();
             assert!(error.contains("32 letters and digits") && !error.contains(key), "{error}");
         }
-        assert!(PagerDuty::build(&PagerDutyConfig::default()).err().unwrap().contains("routing_key_file"));
+        assert!(
+            PagerDuty::build(&PagerDutyConfig::default(), &Page::default()).err().unwrap().contains("routing_key_file")
+        );
     }
 }

@@ -134,5 +134,5 @@ pub(crate) fn item(kind: Kind, mut alert: Alert) -> Item {
 }
 
 pub(crate) fn message(items: Vec<Item>) -> Message {
-    Message { items, ..Message::default() }
+    Message::of(items)
 }

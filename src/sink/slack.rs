@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::http::{self, Answer, exchange};
 use super::page::Page;
 use super::{Item, Medium, Message, Rate, SendError, Sending, Sent, Traits};
-use crate::alert::{Alert, Status};
+use crate::alert::Status;
 use crate::clock::Timestamp;
 use crate::store::Kind;
 use crate::units::Secret;
@@ -63,7 +63,7 @@ enum Way {
 }
 
 impl Slack {
-    pub(super) fn build(config: &SlackConfig) -> Result<Self, String> {
+    pub(super) fn build(config: &SlackConfig, page: &Page) -> Result<Self, String> {
         let hook = Secret::load(config.webhook_url.as_ref(), config.webhook_url_file.as_ref())?;
         let token = Secret::load(config.token.as_ref(), config.token_file.as_ref())?;
         let way = match (hook, token, &config.channel) {
@@ -81,13 +81,7 @@ impl Slack {
             (None, None, _) => return Err("give webhook_url_file, or token_file and channel".to_owned()),
         };
         let plain = matches!(&way, Way::Hook(url) | Way::Bot { api: url, .. } if url.scheme() == "http");
-        Ok(Self { client: http::client(plain)?, way, page: Page::default() })
-    }
-
-    /// With links to the page.
-    pub(super) fn leading_to(mut self, page: &Page) -> Self {
-        self.page = page.clone();
-        self
+        Ok(Self { client: http::client(plain)?, way, page: page.clone() })
     }
 
     async fn deliver(&self, message: &Message, now: Timestamp) -> Result<Sent, SendError> {
@@ -146,11 +140,10 @@ impl Slack {
         if !place.group {
             return Some(render::payload(message, &self.page));
         }
-        let mut items: Vec<Item> = message.together.iter().cloned().map(as_it_is).collect();
+        let mut items: Vec<Item> = message.together.iter().cloned().map(Item::of).collect();
         // What goes on is seen first; the message says that it is over when all of it is.
         items.sort_by_key(|item| item.alert.status == Status::Resolved);
-        let whole = Message { items, ..Message::default() };
-        (!whole.items.is_empty()).then(|| render::payload(&whole, &self.page))
+        (!items.is_empty()).then(|| render::payload(&Message::of(items), &self.page))
     }
 
     /// Posts a new message; should Slack not like how it looks, once more as plain text.
@@ -182,11 +175,6 @@ impl Slack {
         let answer = exchange(request, now).await.map_err(Refused::Send)?;
         judge(&answer)
     }
-}
-
-/// An alert as a part of the message that told of its beginning.
-fn as_it_is(alert: Alert) -> Item {
-    Item { seqs: Vec::new(), kind: Kind::Firing, alert, attempts: 0, remembered: None }
 }
 
 fn api(base: Option<&str>) -> Result<Url, String> {
@@ -327,16 +315,19 @@ mod tests {
 
     fn hook(slack: &fake::Slack) -> Slack {
         let config = SlackConfig { webhook_url: Some(Secret::new(slack.hook())), ..SlackConfig::default() };
-        Slack::build(&config).unwrap()
+        Slack::build(&config, &Page::default()).unwrap()
     }
 
     fn bot(slack: &fake::Slack) -> Slack {
-        Slack::build(&SlackConfig {
-            token: Some(Secret::new(TOKEN.to_owned())),
-            channel: Some(CHANNEL.0.to_owned()),
-            api_url: Some(slack.api()),
-            ..SlackConfig::default()
-        })
+        Slack::build(
+            &SlackConfig {
+                token: Some(Secret::new(TOKEN.to_owned())),
+                channel: Some(CHANNEL.0.to_owned()),
+                api_url: Some(slack.api()),
+                ..SlackConfig::default()
+            },
+            &Page::default(),
+        )
         .unwrap()
     }
 
@@ -472,12 +463,15 @@ mod tests {
     #[tokio::test]
     async fn errors_in_a_200_are_errors() {
         let slack = fake::Slack::start().await;
-        let sink = Slack::build(&SlackConfig {
-            token: Some(Secret::new("xoxb-wrong".to_owned())),
-            channel: Some("alerts".to_owned()),
-            api_url: Some(slack.api()),
-            ..SlackConfig::default()
-        })
+        let sink = Slack::build(
+            &SlackConfig {
+                token: Some(Secret::new("xoxb-wrong".to_owned())),
+                channel: Some("alerts".to_owned()),
+                api_url: Some(slack.api()),
+                ..SlackConfig::default()
+            },
+            &Page::default(),
+        )
         .unwrap();
         let error = sink.send(&message(vec![firing("a")]), now()).await.unwrap_err();
         assert!(matches!(&error, SendError::Retry { reason, .. } if reason.contains("invalid_auth")), "{error}");
@@ -487,12 +481,15 @@ mod tests {
     #[test]
     fn what_is_missing_is_said_and_secrets_are_not() {
         let build = |hook: Option<&str>, token: Option<&str>, channel: Option<&str>| {
-            Slack::build(&SlackConfig {
-                webhook_url: hook.map(|text| Secret::new(text.to_owned())),
-                token: token.map(|text| Secret::new(text.to_owned())),
-                channel: channel.map(str::to_owned),
-                ..SlackConfig::default()
-            })
+            Slack::build(
+                &SlackConfig {
+                    webhook_url: hook.map(|text| Secret::new(text.to_owned())),
+                    token: token.map(|text| Secret::new(text.to_owned())),
+                    channel: channel.map(str::to_owned),
+                    ..SlackConfig::default()
+                },
+                &Page::default(),
+            )
             .err()
         };
         assert!(build(None, None, None).unwrap().contains("webhook_url_file"));

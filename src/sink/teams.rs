@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::facts::{
-    LINES_MAX, Style, TODO_MAX, evidence, facts, headline, is_link, line, listed_by, rest, timeline, title, todos,
+    LINES_MAX, Style, TODO_MAX, evidence, facts, headline, is_link, line, listed_by, more_todos, rest, timeline, title,
+    todo_of, todos,
 };
 use super::http::{self, exchange};
 use super::page::Page;
@@ -22,7 +23,7 @@ use super::{Medium, Message, Rate, Sending, Sent, Traits};
 use crate::alert::Alert;
 use crate::clock::Timestamp;
 use crate::store::Kind;
-use crate::text::{counted, fit};
+use crate::text::fit;
 use crate::units::Secret;
 
 /// A webhook is held up above a few messages a second.
@@ -57,20 +58,14 @@ pub struct Teams {
 }
 
 impl Teams {
-    pub(super) fn build(config: &TeamsConfig) -> Result<Self, String> {
+    pub(super) fn build(config: &TeamsConfig, page: &Page) -> Result<Self, String> {
         let url = Secret::load(config.webhook_url.as_ref(), config.webhook_url_file.as_ref())?;
         let url = url.ok_or("give webhook_url_file: the URL of a workflow that takes webhook requests")?;
         let url = http::url(url.expose(), "webhook_url")?;
         let mut secrets = vec![url.path().to_owned(), url.query().unwrap_or_default().to_owned()];
         secrets.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
         let client = http::client_for(&url, &TlsConfig::default())?;
-        Ok(Self { client, url, secrets, page: Page::default() })
-    }
-
-    /// With links to the page.
-    pub(super) fn leading_to(mut self, page: &Page) -> Self {
-        self.page = page.clone();
-        self
+        Ok(Self { client, url, secrets, page: page.clone() })
     }
 }
 
@@ -159,16 +154,9 @@ fn many(message: &Message, shown: usize) -> Vec<Value> {
     }
     let (todos, more) = todos(items, STYLE);
     for (title, runbook) in todos {
-        let name = if title.is_empty() { "What to do".to_owned() } else { format!("What to do ({title})") };
-        body.push(fact(&name, &(STYLE.text)(runbook, TODO_MAX)));
+        body.push(fact(&todo_of(&title), &(STYLE.text)(runbook, TODO_MAX)));
     }
-    if more > 0 {
-        body.push(block(&[run(
-            &format!("What to do about {} stands in their alerts", counted(more, "more rule")),
-            "Default",
-            "Small",
-        )]));
-    }
+    body.extend(more_todos(more).map(|more| block(&[run(&more, "Default", "Small")])));
     if items.len() > 1 {
         body.push(fact("All of them", &listed_by(items)));
     }
@@ -272,7 +260,7 @@ mod tests {
 
     fn sink(receiver: &Receiver) -> Teams {
         let url = Some(Secret::new(receiver.url(HOOK)));
-        Teams::build(&TeamsConfig { webhook_url: url, webhook_url_file: None }).unwrap().leading_to(&page())
+        Teams::build(&TeamsConfig { webhook_url: url, webhook_url_file: None }, &page()).unwrap()
     }
 
     fn page() -> Page {
@@ -375,6 +363,6 @@ mod tests {
             let text = error.to_string();
             assert!(!text.contains("s3cr3t") && !text.contains("s1gnature"), "{text}");
         }
-        assert!(Teams::build(&TeamsConfig::default()).err().unwrap().contains("webhook_url_file"));
+        assert!(Teams::build(&TeamsConfig::default(), &Page::default()).err().unwrap().contains("webhook_url_file"));
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::facts::{
     self, EVIDENCE_MAX, LINES_MAX, REST_MAX, Style, TODO_MAX, UNPINGED, facts, headline, is_link, listed_by, mentions,
-    rest, title, todo_lines, todos,
+    more_todos, rest, title, todo_lines, todos,
 };
 use super::super::page::Page;
 use super::super::{Item, Message};
@@ -152,11 +152,7 @@ fn what_to_do(items: &[Item]) -> Vec<Value> {
     let text = |(title, runbook): &(String, &str)| {
         section(&format!("{} {}", head(title), link(runbook, "open the runbook", TODO_MAX)))
     };
-    let mut blocks: Vec<Value> = todos.iter().map(text).collect();
-    if more > 0 {
-        blocks.push(context(&[format!("What to do about {} stands in their alerts", counted(more, "more rule"))]));
-    }
-    blocks
+    todos.iter().map(text).chain(more_todos(more).map(|more| context(&[more]))).collect()
 }
 
 /// A link of ours.
