@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Deserialize;
@@ -11,6 +12,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::frame::{Reason, Refusal, describe};
+use super::project::Projection;
+use super::pruned::pruned;
 use super::value::Members;
 
 /// The service whose entries are audit events of Kubernetes; others are about Google's own API.
@@ -27,6 +30,12 @@ const COMMAND_LABELS: &str = "command.gke.io/";
 /// The key that says which message a body is.
 const TYPE: &str = "@type";
 const STATUS: &str = "core.k8s.io/v1.Status";
+
+/// Of bodies, which may be long and stand in most entries, hardly anything is asked.
+static TYPED: LazyLock<Projection> = LazyLock::new(|| Projection::new([TYPE]));
+static MADE: LazyLock<Projection> =
+    LazyLock::new(|| Projection::new(["metadata.creationTimestamp", "metadata.generation"]));
+static KIND: LazyLock<Projection> = LazyLock::new(|| Projection::new(["kind"]));
 
 /// Requests that become a stream.
 const UPGRADED: [&str; 3] = ["exec", "attach", "portforward"];
@@ -327,8 +336,13 @@ fn response_status(payload: &Payload<'_>, target: &Target<'_>, time: &str) -> St
 }
 
 fn sent_status(response: &RawValue) -> Option<Value> {
-    let value = super::value(response.get().as_bytes()).ok()?;
-    (value.get(TYPE).and_then(Value::as_str) == Some(STATUS)).then_some(value)
+    let is_status = part(response, &TYPED)?.get(TYPE).and_then(Value::as_str) == Some(STATUS);
+    if is_status { super::value(response.get().as_bytes()).ok() } else { None }
+}
+
+/// What these paths go through in a body; all of it where anything about it is unusual.
+fn part(body: &RawValue, wanted: &Projection) -> Option<Value> {
+    pruned(body.get(), wanted).or_else(|| super::value(body.get().as_bytes()).ok())
 }
 
 fn http_code(payload: &Payload<'_>, target: &Target<'_>, time: &str) -> i64 {
@@ -359,17 +373,12 @@ fn http_code(payload: &Payload<'_>, target: &Target<'_>, time: &str) -> i64 {
 /// patches within the second in which somebody made it are parts.
 fn is_new(payload: &Payload<'_>, time: &str) -> bool {
     const SECOND: usize = "2026-01-01T00:00:00".len();
-    let Some(object) = payload.response.and_then(|response| super::value(response.get().as_bytes()).ok()) else {
-        return false;
-    };
+    let Some(object) = payload.response.and_then(|response| part(response, &MADE)) else { return false };
     let metadata = &object["metadata"];
     let made = metadata["creationTimestamp"].as_str().and_then(|made| made.get(..SECOND));
     let first = match metadata["generation"].as_f64() {
         Some(generation) => generation <= 1.0,
-        None => {
-            let sent = payload.request.and_then(|request| super::value(request.get().as_bytes()).ok());
-            sent.is_some_and(|sent| sent["kind"].is_string())
-        }
+        None => payload.request.and_then(|request| part(request, &KIND)).is_some_and(|sent| sent["kind"].is_string()),
     };
     first && made.zip(time.get(..SECOND)).is_some_and(|(made, asked)| made >= asked)
 }
