@@ -1,7 +1,7 @@
 //! Who asks, and what they may do.
 //!
-//! Three ways: a bearer token (one to change, one to read only), a proxy that has authenticated people and tells their names in a header, or, where there is
-//! neither, this machine. There is no password, so no default one either.
+//! Three ways: a bearer token (one to change, one to read only), a proxy that has authenticated people and tells their names
+//! in a header, or, where there is neither, this machine. There is no password, so no default one either.
 
 use std::net::IpAddr;
 use std::sync::Arc;

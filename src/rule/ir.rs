@@ -199,12 +199,11 @@ impl CorrelationKind {
     }
 
     /// The fewest matches, or different values, with which it holds; none where it is no count, or holds with no number
-    /// that is looked at.
+    /// that a window may hold.
     #[must_use]
     pub fn least(&self) -> Option<u32> {
-        const LOOKED_AT: u32 = 10_000;
         let (Self::EventCount(condition) | Self::ValueCount(_, condition)) = self else { return None };
-        (1..=LOOKED_AT).find(|number| condition.holds(f64::from(*number)))
+        (1..=u32::try_from(WINDOW_MAX).unwrap_or(u32::MAX)).find(|number| condition.holds(f64::from(*number)))
     }
 
     /// The fields of which different values are counted, as the first rule has them.
