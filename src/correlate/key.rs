@@ -238,8 +238,8 @@ impl Key {
         grown
     }
 
-    /// When something is to be settled: what others wait for, the end of the oldest episode, or of the window. `None`: the
-    /// key can go.
+    /// When something is to be settled: what others wait for or the end of the oldest episode, whichever comes first, or the
+    /// end of the window. `None`: the key can go.
     pub(super) fn deadline(&self, consumer: &Consumer) -> Option<Timestamp> {
         let mut chains = self.done.iter().chain(&self.ended).chain(self.now.chain());
         let waits = |chain: &&Chain| {
@@ -247,11 +247,11 @@ impl Key {
             let unheard = !consumer.feeds.is_empty() && !self.fed.contains(&chain.opened);
             told.map_or(!consumer.monotone || unheard, |told| !told.fed)
         };
-        if let Some(chain) = chains.clone().find(waits) {
-            return Some(chain.opened);
-        }
-        if let Some(chain) = chains.next() {
-            return Some(chain.last.plus(consumer.timespan));
+        let waiting = chains.clone().find(waits).map(|chain| chain.opened);
+        // A later one may wait to be heard of while the oldest ends: its neighbour is told when that is over.
+        let over = chains.next().map(|chain| chain.last.plus(consumer.timespan));
+        if let Some(first) = waiting.into_iter().chain(over).min() {
+            return Some(first);
         }
         let State::Idle(window) = &self.now else { return None };
         let newest = window.entries.back().map(|entry| entry.time).max(self.loose.back().map(|entry| entry.time));
