@@ -9,7 +9,7 @@ use super::Subject;
 use super::events::Block;
 use super::run::Verdict;
 use crate::diagnose::{Diagnostic, SourceText, Span, closest};
-use crate::event::project::CLUSTER;
+use crate::event::members;
 use crate::rule::reader::Reader;
 use crate::rule::sigma::Placeholders;
 use crate::units;
@@ -62,30 +62,6 @@ impl Expected {
 const FILE_KEYS: [&str; 2] = ["base", "cases"];
 const CASE_KEYS: [&str; 7] = ["name", "rule", "event", "events", "fires", "alerts", "count"];
 const BLOCK_KEYS: [&str; 4] = ["times", "every", "at", "event"];
-
-/// The keys of an audit event: a slip in one of them would make a quiet case worthless.
-const EVENT_KEYS: [&str; 20] = [
-    "kind",
-    "apiVersion",
-    "level",
-    "auditID",
-    "stage",
-    "requestURI",
-    "verb",
-    "user",
-    "impersonatedUser",
-    "sourceIPs",
-    "userAgent",
-    "objectRef",
-    "responseStatus",
-    "requestObject",
-    "responseObject",
-    "requestReceivedTimestamp",
-    "stageTimestamp",
-    "annotations",
-    "authenticationMetadata",
-    CLUSTER, // No part of the event, but its label: a case may say where it happens.
-];
 
 /// The cases of a file, or its mistakes.
 pub(super) fn cases(source: &Arc<SourceText>, subjects: &[Subject]) -> Result<Vec<Case>, Vec<Diagnostic>> {
@@ -290,8 +266,9 @@ impl CaseReader<'_> {
             return Json::Null;
         };
         for (key, _) in entries {
-            // Events may hold more than the API says, but not a name that is nearly one of its own.
-            if let Some(near) = closest(&key.text, EVENT_KEYS).filter(|_| !EVENT_KEYS.contains(&&*key.text)) {
+            // Events may hold more than the API says, but not a name that is nearly one of its own: it would make a quiet case
+            // worthless.
+            if let Some(near) = closest(&key.text, members::EVENT).filter(|_| !members::EVENT.contains(&&*key.text)) {
                 let message = format!("an audit event has no key `{}`", key.text);
                 self.reader.error_with_help(key.span, message, format!("did you mean `{near}`?"));
             }

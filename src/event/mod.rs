@@ -5,6 +5,7 @@ pub mod compress;
 mod cut;
 pub mod frame;
 mod google;
+pub mod members;
 mod packed;
 pub mod path;
 pub mod project;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::sigma::Placeholders;
 use crate::diagnose::{Diagnostic, SourceText, Span};
+use crate::event::members::Misnamed;
 use crate::yaml::{Node, Value};
 
 /// Where findings go while a text is read.
@@ -27,6 +28,13 @@ impl Reader<'_> {
     /// Notes an error with what to do about it.
     pub fn error_with_help(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
         self.findings.push(Diagnostic::error(self.source, span, message).help(help));
+    }
+
+    /// Warns of a field that no event has.
+    pub fn note_misnamed(&mut self, span: Span, misnamed: Option<Misnamed>) {
+        let finding =
+            misnamed.map(|Misnamed { message, help }| Diagnostic::warning(self.source, span, message).help(help));
+        self.findings.extend(finding);
     }
 
     /// Where in the file the byte `at` of a text stands, which is the value of `node`.

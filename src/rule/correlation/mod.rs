@@ -10,6 +10,7 @@ use super::sigma::fingerprint;
 use crate::alert::{Level, RuleInfo};
 use crate::diagnose::{Span, closest};
 use crate::event::FieldPath;
+use crate::event::members::misnamed_member;
 use crate::units;
 use crate::yaml::{Node, Value, document_text};
 
@@ -102,8 +103,10 @@ pub fn read(reader: &mut Reader<'_>, document: &Node, file: &Path) -> Option<Unr
     let group_by = reader.texts(body, "group-by");
     let aliases = aliases(reader, body);
     for (field, span) in &group_by {
-        if let Err(message) = FieldPath::parse(field) {
-            reader.error(*span, message);
+        match FieldPath::parse(field) {
+            // Its first name may be that of an alias.
+            Ok(field) => reader.note_misnamed(*span, misnamed_member(&field)),
+            Err(message) => reader.error(*span, message),
         }
     }
     // Whoever looks at all alerts takes none of them away.
@@ -208,7 +211,10 @@ fn aliases(reader: &mut Reader<'_>, body: &Node) -> Vec<Alias> {
         let mut alias = Alias { name: key.text.clone(), fields: Vec::new() };
         for (rule, field) in fields {
             match FieldPath::parse(field.as_str().unwrap_or_default()) {
-                Ok(path) => alias.fields.push((rule.text.clone(), rule.span, path)),
+                Ok(path) => {
+                    reader.note_misnamed(field.span, misnamed_member(&path));
+                    alias.fields.push((rule.text.clone(), rule.span, path));
+                }
                 Err(message) => reader.error(field.span, message),
             }
         }

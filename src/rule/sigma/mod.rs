@@ -14,6 +14,7 @@ use super::reader::Reader;
 use crate::alert::{Level, RuleInfo};
 use crate::diagnose::{Diagnostic, Span, closest};
 use crate::event::FieldPath;
+use crate::event::members::misnamed;
 use crate::hash;
 use crate::yaml::{Key, Node, Value, document_text};
 
@@ -394,9 +395,16 @@ fn item(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Expr {
             return Expr::Any(Vec::new());
         }
         modifiers.relation.get_or_insert(Relation::Contains);
-    } else if let Err(message) = FieldPath::parse(name) {
-        reader.error(key.span, message);
-        return Expr::Any(Vec::new());
+    } else {
+        match FieldPath::parse(name) {
+            // What has a meaning of its own is no slip.
+            Ok(field) if !SHIMS.contains(&name) => reader.note_misnamed(key.span, misnamed(&field)),
+            Ok(_) => {}
+            Err(message) => {
+                reader.error(key.span, message);
+                return Expr::Any(Vec::new());
+            }
+        }
     }
     let values = match &node.value {
         Value::Seq(items) => items.as_slice(),
@@ -586,6 +594,9 @@ fn decoded_uri() -> Field {
     Field::Derived(Arc::new(Derived { name: DECODED_URI.into(), reads, make }))
 }
 
+/// Names that no native event has, but that [`shim`] knows.
+const SHIMS: [&str; 3] = ["apiGroup", "hostPath", "capabilities"];
+
 /// Fields that SigmaHQ's Kubernetes rules write in ways no native event has, and what they mean.
 fn shim(name: &str, op: &Op) -> Option<Expr> {
     const VOLUMES: [&str; 3] = [
@@ -706,6 +717,7 @@ fn special(reader: &mut Reader<'_>, modifiers: &Modifiers, node: &Node, text: &s
             None
         }
         Ok(other) => {
+            reader.note_misnamed(node.span, misnamed(&other));
             let how = modifiers.relation.unwrap_or(Relation::Is);
             Some(Op::Field { other: other.into(), how, cased: modifiers.cased })
         }
