@@ -1,5 +1,6 @@
 //! Tells browsers, by server-sent events, that there is something new to look at. What it is they ask for: every filter
-//! works there already, and nothing is missed when a connection breaks.
+//! works there already, and nothing is missed when a connection breaks. Shows events as they come in, too: those are nowhere
+//! to be asked for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{HeaderValue, RETRY_AFTER};
+use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Answer, Body};
-use super::api;
+use super::{api, query};
+use crate::pipeline::onlookers::{Glimpse, Onlookers, Refusal, View};
 use crate::store::Store;
 
 /// Browsers that are told at once; others ask from time to time.
@@ -22,14 +25,38 @@ const PACE: Duration = Duration::from_millis(500);
 /// How often something is sent although nothing happens, so that a connection that is gone is noticed at both ends.
 const PING: Duration = Duration::from_secs(15);
 
+/// The least between two pieces with events, and the most that one holds: so many a second are shown.
+const EVENTS_PACE: Duration = Duration::from_millis(100);
+const EVENTS_MAX: usize = 256;
+
 /// `GET /api/v1/stream`.
 pub(super) fn stream(store: &Store, places: &Arc<Semaphore>, stop: &CancellationToken) -> Answer {
     let Ok(place) = Arc::clone(places).try_acquire_owned() else {
-        let words = "too many are told live already; ask again from time to time";
-        return api::error(StatusCode::SERVICE_UNAVAILABLE, words).with(RETRY_AFTER, HeaderValue::from_static("10"));
+        return full("too many are told live already; ask again from time to time");
     };
     let (pieces, body) = mpsc::channel(1);
     tokio::spawn(tell(store.clone(), pieces, place, stop.clone()));
+    live(body)
+}
+
+/// `GET /api/v1/events`.
+pub(super) fn events(onlookers: &Onlookers, query: &str, stop: &CancellationToken) -> Answer {
+    let view = query::wanted(query).map_err(Refusal::Wrong).and_then(|wanted| onlookers.look(&wanted));
+    let view = match view {
+        Ok(view) => view,
+        Err(Refusal::Wrong(words)) => return api::error(StatusCode::BAD_REQUEST, &words),
+        Err(refusal @ Refusal::Full) => return full(&refusal.to_string()),
+    };
+    let (pieces, body) = mpsc::channel(1);
+    tokio::spawn(show(view, pieces, stop.clone()));
+    live(body)
+}
+
+fn full(words: &str) -> Answer {
+    api::error(StatusCode::SERVICE_UNAVAILABLE, words).with(RETRY_AFTER, HeaderValue::from_static("10"))
+}
+
+fn live(body: mpsc::Receiver<Bytes>) -> Answer {
     let answer = Answer::new(StatusCode::OK, "text/event-stream", Bytes::new());
     // A proxy that waits for more would make it anything but live.
     let answer = answer.with(http::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
@@ -59,4 +86,39 @@ async fn tell(store: Store, pieces: mpsc::Sender<Bytes>, _place: OwnedSemaphoreP
         () = pieces.closed() => {}
         () = telling => {}
     }
+}
+
+/// Sends what is seen until whoever looks has gone or the daemon stops.
+async fn show(mut view: View, pieces: mpsc::Sender<Bytes>, stop: CancellationToken) {
+    let showing = async {
+        let mut piece = Bytes::from_static(b"event: ready\ndata: {}\n\n");
+        while pieces.send(piece).await.is_ok() {
+            sleep(EVENTS_PACE).await;
+            let mut seen = Vec::new();
+            let some = tokio::select! {
+                some = view.glimpses.recv_many(&mut seen, EVENTS_MAX) => some,
+                () = sleep(PING) => 0,
+            };
+            let mut text: String = seen.iter().map(event).collect();
+            let missed = view.take_missed();
+            if missed > 0 {
+                text.push_str(&format!("event: missed\ndata: {{\"count\":{missed}}}\n\n"));
+            }
+            if some == 0 && missed == 0 {
+                text.push_str(": still there\n\n");
+            }
+            piece = Bytes::from(text);
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = pieces.closed() => {}
+        () = showing => {}
+    }
+}
+
+/// An event of the audit log as one of the stream: JSON has no line breaks.
+fn event(seen: &Glimpse) -> String {
+    let data = json!({"cluster": seen.cluster, "source": seen.source, "event": seen.event});
+    format!("event: event\ndata: {data}\n\n")
 }

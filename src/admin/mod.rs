@@ -48,6 +48,7 @@ pub use self::page::STYLE;
 use self::routes::Route;
 use crate::clock::{self, Timestamp};
 use crate::metrics::{Metrics, OPENMETRICS, PLAIN_TEXT};
+use crate::pipeline::onlookers::Onlookers;
 use crate::store::Store;
 use crate::token::Tokens;
 
@@ -74,6 +75,8 @@ pub struct AdminState {
     pub status: View,
     /// For `POST /api/v1/reload`.
     pub reload: Reload,
+    /// Those who look at events as they come in.
+    pub onlookers: Onlookers,
     /// What every change must bear; without it changes are taken from this machine only.
     pub tokens: Option<Arc<Tokens>>,
     /// Without one of these, or of `tokens`, nothing is read.
@@ -244,6 +247,7 @@ impl Admin {
             Route::Related(id) => api::related(state, id).await,
             Route::Figures => api::figures(state, query).await,
             Route::Stream => live::stream(&state.store, &self.streams, &self.stop),
+            Route::Events => live::events(&state.onlookers, query, &self.stop),
             Route::Silences => api::silences(state).await,
             Route::Rules => api::rules(state),
             Route::Rule(id) => api::rule(state, id),

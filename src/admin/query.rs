@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::alert::Level;
 use crate::clock::Timestamp;
+use crate::rule::wanted::Wanted;
 use crate::store::{AlertQuery, Handling, Listed};
 use crate::units::Span;
 
@@ -39,6 +40,32 @@ pub(super) fn listing(query: &str, now: Timestamp) -> Result<AlertQuery, String>
 pub(super) fn figures(query: &str, now: Timestamp) -> Result<(AlertQuery, usize), String> {
     let Parsed { query, bars } = parse(query, &FIGURES, now)?;
     Ok((query, bars))
+}
+
+/// The query string of `/api/v1/events`: items of a detection as often as one likes, the rest once.
+pub(super) fn wanted(query: &str) -> Result<Wanted, String> {
+    let mut wanted = Wanted::default();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if value.len() > VALUE_MAX {
+            return Err(format!("`{name}` is longer than {VALUE_MAX} bytes"));
+        }
+        let place = match &*name {
+            "where" => {
+                wanted.items.push(value.into_owned());
+                continue;
+            }
+            "cluster" => &mut wanted.cluster,
+            "user" => &mut wanted.user,
+            "namespace" => &mut wanted.namespace,
+            "verb" => &mut wanted.verb,
+            "q" => &mut wanted.text,
+            _ => return Err(format!("unknown: `{name}`; known are where, cluster, user, namespace, verb, q")),
+        };
+        if place.replace(value.into_owned()).is_some() {
+            return Err(format!("`{name}` is given twice"));
+        }
+    }
+    Ok(wanted)
 }
 
 /// Where the page after the one that ends so begins.

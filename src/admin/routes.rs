@@ -17,6 +17,7 @@ pub(super) enum Route<'p> {
     Handling(&'p str),
     Figures,
     Stream,
+    Events,
     Silences,
     EndSilence(i64),
     Rules,
@@ -47,6 +48,7 @@ impl<'p> Route<'p> {
             ["alerts", id, "handling"] => Some(Self::Handling(id)),
             ["figures"] => Some(Self::Figures),
             ["stream"] => Some(Self::Stream),
+            ["events"] => Some(Self::Events),
             ["silences"] => Some(Self::Silences),
             ["silences", id, "end"] => id.parse().ok().map(Self::EndSilence),
             ["rules"] => Some(Self::Rules),
@@ -64,7 +66,7 @@ impl<'p> Route<'p> {
             Self::Reload | Self::Handling(_) | Self::EndSilence(_) => "POST",
             Self::Silences => "GET, HEAD, POST",
             // To HEAD there would never be an end.
-            Self::Stream => "GET",
+            Self::Stream | Self::Events => "GET",
             _ => "GET, HEAD",
         }
     }

@@ -54,6 +54,7 @@ fn start_state(tokens: Option<Tokens>) -> (AdminState, Arc<AtomicUsize>, tempfil
         rules: Box::new(|| json!([{"id": "r1"}])),
         rule: Box::new(|id| (id == "r 1").then(|| json!({"id": id, "text": "title: x"}))),
         status: Box::new(|| json!({"cluster": "home", "sinks": ["s"]})),
+        onlookers: Onlookers::default(),
         tokens: tokens.map(Arc::new),
         reader_tokens: None,
         proxy: None,

@@ -375,6 +375,7 @@ impl Daemon {
             metrics: Arc::clone(&self.metrics),
             health: Arc::clone(&self.health),
             store: self.store.clone(),
+            onlookers: self.ingest.onlookers().clone(),
             tokens: self.admin_tokens.clone(),
             reader_tokens: self.reader_tokens.clone(),
             proxy: self.admin_proxy.take(),

@@ -148,9 +148,9 @@ impl Client {
         self.json(&self.body(answer).await?)
     }
 
-    /// The stream of changes, as it comes.
-    pub async fn stream(&self) -> Result<Response, Problem> {
-        self.send(self.http.get(self.at("/api/v1/stream", &[]))).await
+    /// The stream of a path, as it comes.
+    pub async fn stream(&self, path: &str, query: &[(&str, String)]) -> Result<Response, Problem> {
+        self.send(self.http.get(self.at(path, query))).await
     }
 
     /// What to say when an answer breaks off.

@@ -1,4 +1,4 @@
-//! `kubesiren tail`: alerts as they are found.
+//! `kubesiren tail`: alerts as they are found, or events as they come in.
 //!
 //! The daemon's stream says only that something has changed; what it is, is asked for in the order of arrival, from the
 //! place where the last answer ended. So nothing is missed or shown twice when the connection breaks or the daemon starts anew,
@@ -16,17 +16,20 @@ use super::output::{Format, Output};
 use super::{Failure, Globals, Outcome, out};
 use crate::text::visible_json;
 
+mod events;
+
 /// Alerts of one answer.
 const PAGE: usize = 200;
-/// A line of the stream is short.
-const LINE_MAX: usize = 64 << 10;
+/// A line of the stream is an event without bodies at most.
+const LINE_MAX: usize = 1 << 20;
 /// Pauses between attempts to reach a daemon that has gone: longer and longer, up to the last.
 const PAUSES: [Duration; 4] =
     [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5)];
 
 /// `kubesiren tail`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  kubesiren tail --level high --namespace payments")]
+#[command(after_help = "Examples:\n  kubesiren tail --level high --namespace payments\n  \
+    kubesiren tail --events --user alice --where 'objectRef.resource: secrets'")]
 pub struct Args {
     /// How.
     #[command(flatten)]
@@ -37,6 +40,9 @@ pub struct Args {
     /// Which.
     #[command(flatten)]
     pub filter: Filter,
+    /// Which events.
+    #[command(flatten)]
+    pub wanted: events::Wanted,
     /// Whose.
     #[command(flatten)]
     pub connection: Connection,
@@ -51,13 +57,21 @@ async fn follow(args: &Args, globals: Globals) -> Outcome {
     let client = Client::new(&args.connection)?;
     let mut query = args.filter.query(&client).await?;
     query.extend(args.since.clone().map(|since| ("since", since)));
-    let mut tail = Tail { client, query, format: args.output.format(), place: args.since.is_some().then_some(0) };
+    query.extend(args.wanted.items.iter().map(|item| ("where", item.clone())));
+    let what = match args.wanted.events {
+        true => What::Events,
+        false => What::Alerts { place: args.since.is_some().then_some(0) },
+    };
+    let mut tail = Tail { client, query, format: args.output.format(), what, globals };
     let (mut lost, mut been) = (0, false);
     loop {
         let ended = tail.listen(|| {
             let back = lost > 0;
             (lost, been) = (0, true);
-            say(globals, if back { "the daemon is back" } else { "waiting for alerts; Ctrl-C ends" })
+            let waiting = if args.wanted.events { "events" } else { "alerts" };
+            let words =
+                if back { "the daemon is back".to_owned() } else { format!("waiting for {waiting}; Ctrl-C ends") };
+            say(globals, &words)
         });
         match ended.await {
             Err(Failed::Asking(problem)) if problem.may_pass() && (been || is_full(&problem)) => {
@@ -110,8 +124,17 @@ struct Tail {
     client: Client,
     query: Vec<(&'static str, String)>,
     format: Format,
-    /// Up to where everything was shown; `None` before the daemon has said where it stands.
-    place: Option<i64>,
+    what: What,
+    globals: Globals,
+}
+
+/// What is shown.
+enum What {
+    Alerts {
+        /// Up to where everything was shown; `None` before the daemon has said where it stands.
+        place: Option<i64>,
+    },
+    Events,
 }
 
 impl Tail {
@@ -120,7 +143,10 @@ impl Tail {
         &mut self,
         mut connected: impl FnMut() -> Result<(), Failure>,
     ) -> Result<std::convert::Infallible, Failed> {
-        let mut stream = self.client.stream().await?;
+        let mut stream = match self.what {
+            What::Alerts { .. } => self.client.stream("/api/v1/stream", &[]).await?,
+            What::Events => self.client.stream("/api/v1/events", &self.query).await?,
+        };
         let mut events = Events::default();
         loop {
             let piece = stream.chunk().await.map_err(|error| self.client.broken(error))?;
@@ -132,7 +158,12 @@ impl Tail {
                     connected()?;
                     self.start(&event.data);
                 }
-                self.catch_up().await?;
+                match (&self.what, event.name.as_str()) {
+                    (What::Alerts { .. }, _) => self.catch_up().await?,
+                    (What::Events, "event") => events::show(&event.data, self.format)?,
+                    (What::Events, "missed") => events::missed(&event.data, self.globals)?,
+                    (What::Events, _) => {}
+                }
             }
         }
     }
@@ -143,20 +174,20 @@ impl Tail {
         struct Ready {
             place: i64,
         }
+        let What::Alerts { place } = &mut self.what else { return };
         // A daemon of before knows no places: with 0 everything it has would be new, so that nothing is lost.
-        let place = serde_json::from_str::<Ready>(data).map_or(0, |ready| ready.place);
-        self.place.get_or_insert(place);
+        place.get_or_insert(serde_json::from_str::<Ready>(data).map_or(0, |ready| ready.place));
     }
 
     /// Shows what has arrived since the last time.
     async fn catch_up(&mut self) -> Result<(), Failed> {
         loop {
-            let Some(place) = self.place else { return Ok(()) };
+            let What::Alerts { place: Some(place) } = self.what else { return Ok(()) };
             let mut query = self.query.clone();
             query.push(("after", place.to_string()));
             let page = alerts::listing(&self.client, &query, PAGE, None).await?;
             self.show(&page)?;
-            self.place = page.place.or(self.place);
+            self.what = What::Alerts { place: page.place.or(Some(place)) };
             if page.alerts.len() < PAGE {
                 return Ok(());
             }

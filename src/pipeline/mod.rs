@@ -4,6 +4,7 @@
 pub mod canary;
 pub mod correlating;
 pub mod newest;
+pub mod onlookers;
 pub mod pulse;
 pub mod rejects;
 #[cfg(feature = "kafka")]
@@ -26,6 +27,7 @@ use crate::metrics::{Metrics, Rejected as RejectedLabel, Source, SourceCluster};
 use crate::store::{Append, FilePosition, Journal, StoreError};
 
 use newest::Newest;
+use onlookers::Onlookers;
 use rejects::Rejects;
 use watermarks::Watermarks;
 
@@ -110,6 +112,7 @@ struct Inner {
     watermarks: Arc<Watermarks>,
     rejects: Rejects,
     newest: Newest,
+    onlookers: Onlookers,
     /// Set when the store has refused a batch for want of room, until it is found to have some.
     full: AtomicBool,
     /// Scratches that no batch is using.
@@ -127,8 +130,9 @@ impl Ingest {
         rejects: Rejects,
     ) -> Self {
         let journal = journal.into();
-        let (newest, full, pool) = (Newest::default(), AtomicBool::new(false), Mutex::new(Vec::new()));
-        Self { inner: Arc::new(Inner { rules, journal, metrics, watermarks, rejects, newest, full, pool }) }
+        let (newest, onlookers) = (Newest::default(), Onlookers::default());
+        let (full, pool) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+        Self { inner: Arc::new(Inner { rules, journal, metrics, watermarks, rejects, newest, onlookers, full, pool }) }
     }
 
     /// Takes one batch: decompresses, frames, matches, journals. Returns when everything that an alert may need is
@@ -241,6 +245,12 @@ impl Ingest {
         &self.inner.newest
     }
 
+    /// Those who look at events as they come in.
+    #[must_use]
+    pub fn onlookers(&self) -> &Onlookers {
+        &self.inner.onlookers
+    }
+
     /// Whether a batch was refused for want of room and there is none still. The store is asked, because what is taken
     /// says nothing: a batch without matches needs no room, and one that is not ready may be sent no other.
     pub async fn is_full(&self) -> bool {
@@ -285,10 +295,26 @@ impl Ingest {
             return Err(IngestError::NotAudit("internal error, please report".to_owned()));
         };
         looked.map_err(|error| IngestError::NotAudit(error.to_string()))?;
-        for found in detected.matches_since(&before) {
+        let found = detected.matches_since(&before);
+        for found in &mut *found {
             found.source = Arc::clone(&origin.source);
         }
+        if self.inner.onlookers.are_there() && !found.iter().any(|found| &*found.rule == CANARY) {
+            self.show(&body, origin, detector);
+        }
         Ok(body.len() as u64)
+    }
+
+    /// Shows a body to those who look on. What goes wrong with that is no reason to refuse it.
+    fn show(&self, body: &[u8], origin: &Origin, detector: &mut Detector) {
+        let showing = || self.inner.onlookers.show(body, origin, detector);
+        if catch_unwind(AssertUnwindSafe(showing)).is_err() {
+            *detector = Detector::default();
+            tracing::error!(
+                source = &*origin.source,
+                "internal error, please report; a batch was not shown to onlookers"
+            );
+        }
     }
 
     /// Notes how far event time has come; one event from the far future must not carry it there.

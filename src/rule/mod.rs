@@ -20,6 +20,7 @@ pub mod reader;
 mod select;
 pub mod sigma;
 pub mod template;
+pub mod wanted;
 
 pub use ir::{Correlation, Rule, Rules};
 pub use load::{Loaded, Options, load};

@@ -279,7 +279,7 @@ async fn the_commands_of_the_page_on_tools_work() {
         shell.env("PATH", &path).env("KUBESIREN_ADMIN_URL", format!("http://{}", daemon.admin)).env("NO_COLOR", "1");
         if line.contains(" tail ") {
             let mut tail = super::support::Running::start(&mut shell);
-            tail.logged(&line, |said| said.contains("waiting for alerts").then_some(())).await;
+            tail.logged(&line, |said| said.contains("waiting for ").then_some(())).await;
         } else {
             let output = shell.output().expect("a shell can be run");
             assert!(output.status.success(), "{line}: {}", said(&output));

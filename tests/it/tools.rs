@@ -326,6 +326,48 @@ async fn a_tail_shows_each_new_alert_once_though_the_daemon_goes_and_comes() {
 }
 
 #[tokio::test]
+async fn a_tail_of_events_shows_those_that_are_asked_for() {
+    let home = tempfile::tempdir().expect("a folder");
+    let daemon = of_shells(home.path()).await;
+    let admin = daemon.admin.to_string();
+    let tail = |args: &[&str]| Running::start(kubesiren().args(["tail", "--events", "--admin", &admin]).args(args));
+    let mut wanted = tail(&["-o", "json", "--user", "eve", "--where", "objectRef.resource: [secrets, configmaps]"]);
+    let mut all = tail(&["--output", "table"]);
+    for tail in [&mut wanted, &mut all] {
+        tail.logged("the tail waits", |line| line.contains("waiting for events").then_some(())).await;
+    }
+    let read = |user: &str, n| shell(user, n).replace("\"pods\"", "\"secrets\"").replace("tty=true", "token=s3cr3t");
+    daemon.feed(&[shell("eve", 1), read("bob", 2), read("eve", 3)], 3).await;
+    let lines = async |tail: &Running, count: usize| {
+        until("events are shown", async || {
+            let lines = tail.out.all();
+            if lines.len() >= count { Ok(lines.join("\n")) } else { Err(format!("{lines:?}")) }
+        })
+        .await
+    };
+    let shown = json_lines(&lines(&wanted, 1).await);
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert_eq!((text_at(&shown[0], "/cluster"), text_at(&shown[0], "/source")), ("default", "webhook"));
+    assert_eq!(text_at(&shown[0], "/event/auditID"), "6f1c3c1e-4a55-4b43-9d3c-000000000003");
+    assert!(!shown[0].to_string().contains("s3cr3t"), "{}", shown[0]);
+    let table = lines(&all, 3).await;
+    assert!(table.lines().nth(1).is_some_and(|line| line.contains("bob") && line.contains("default")), "{table}");
+    for (args, words) in [
+        (&["--where", "verv: get"][..], "did you mean `verb`?"),
+        (&["--where", "delete"], "write it like"),
+        (&["--level", "high"], "cannot be used with"),
+    ] {
+        let refused = run(&[&["tail", "--events", "--admin", &admin], args].concat(), b"");
+        assert_eq!(refused.status.code(), Some(2), "{args:?}");
+        assert!(err(&refused).contains(words), "{}", err(&refused));
+    }
+    for tail in [&mut wanted, &mut all] {
+        tail.signal("INT");
+        tail.ended().await;
+    }
+}
+
+#[tokio::test]
 async fn the_top_of_a_daemon_says_what_goes_through_it() {
     let home = tempfile::tempdir().expect("a folder");
     let daemon = attacked(home.path()).await;
