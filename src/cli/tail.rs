@@ -28,8 +28,7 @@ const PAUSES: [Duration; 4] =
 
 /// `kubesiren tail`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  kubesiren tail --level high --namespace payments\n  \
-    kubesiren tail --events --user alice --where 'objectRef.resource: secrets'")]
+#[command(after_help = "Example:\n  kubesiren tail --level high --namespace payments")]
 pub struct Args {
     /// How.
     #[command(flatten)]

@@ -95,6 +95,29 @@ async fn what_happens_is_told_live() {
 }
 
 #[tokio::test]
+async fn events_are_shown_to_a_few_who_ask_rightly() {
+    let admin = start();
+    for (query, words) in [
+        ("where=verv:+get", "did you mean `verb`?"),
+        ("where=delete", "is no item of a detection"),
+        ("user=a&user=b", "`user` is given twice"),
+        ("level=high", "unknown: `level`; known are where,"),
+    ] {
+        let (status, body) = json(admin.get(&format!("/api/v1/events?{query}"))).await;
+        assert_eq!(status, 400, "{query}");
+        assert!(body["error"].as_str().is_some_and(|error| error.contains(words)), "{query}: {body}");
+    }
+    let mut streams = Vec::new();
+    for _ in 0..crate::pipeline::onlookers::ONLOOKERS_MAX {
+        let mut stream = admin.get("/api/v1/events?where=verb:+get").send().await.unwrap();
+        assert_eq!(stream.chunk().await.unwrap().unwrap(), "event: ready\ndata: {}\n\n");
+        streams.push(stream);
+    }
+    let full = admin.get("/api/v1/events").send().await.unwrap();
+    assert_eq!((full.status().as_u16(), &full.headers()["retry-after"]), (503, &"10".parse().unwrap()));
+}
+
+#[tokio::test]
 async fn alerts_are_handled_and_the_record_says_by_whom() {
     let admin = start();
     filled(&admin).await;

@@ -22,7 +22,7 @@ pub struct Wanted {
     /// Show events instead of alerts, as they come in.
     #[arg(long, conflicts_with_all = ["since", "level", "rule", "object", "handling", "silenced"])]
     pub events: bool,
-    /// Events of which this item of a detection is true; as often as you like, and all must be.
+    /// Events of which this item of a detection is true, like 'objectRef.resource: secrets'; all, if given several times.
     #[arg(long = "where", value_name = "FIELD: VALUE", requires = "events")]
     pub items: Vec<String>,
 }

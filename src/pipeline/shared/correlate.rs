@@ -4,8 +4,10 @@
 //! usual), and commits when all of that is acknowledged. Whoever takes a partition over reads from where its windows begin,
 //! in silence up to what was told, so that nothing is told twice and nothing is left out.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::resume_unwind;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{CommitMode, Consumer as _};
@@ -33,8 +35,11 @@ use crate::store::kafka::record::{Baselines, Record};
 
 /// Nothing that happens is noticed later than this.
 const POLL: Duration = Duration::from_millis(50);
-/// Records that are taken in one step.
+/// Records that are taken in one step, and about how many bytes they may have.
 const BURST: usize = 5_000;
+const BURST_BYTES: usize = 16 << 20;
+/// So many are worth more than one thread.
+const MANY: usize = 500;
 /// How long brokers may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Before a consumer that failed is made anew.
@@ -142,20 +147,23 @@ impl Thread {
 
     /// Takes what has come, and tells what follows from it.
     fn step(&self, client: &Client) -> Option<Ended> {
-        let mut wait = POLL;
+        let (mut wait, mut bytes) = (POLL, 0);
+        let mut come: BTreeMap<i32, Vec<BorrowedMessage<'_>>> = BTreeMap::new();
         for _ in 0..BURST {
             let polled = client.poll(wait);
-            if let Err(error) = self.begin(client) {
-                tracing::warn!(%error, "Kafka: a partition of the journal cannot be taken up yet; trying again");
-                return Some(Ended::Failed);
+            match self.begin(client) {
+                // What came before they were assigned anew comes again.
+                Ok(begun) => begun.iter().for_each(|number| drop(come.remove(number))),
+                Err(error) => {
+                    tracing::warn!(%error, "Kafka: a partition of the journal cannot be taken up yet; trying again");
+                    return Some(Ended::Failed);
+                }
             }
             match polled {
                 None => break,
                 Some(Ok(message)) => {
-                    if let Err(error) = self.take(client.context(), &message) {
-                        tracing::warn!(%error, "Kafka: windows could not be rebuilt; trying again");
-                        return Some(Ended::Failed);
-                    }
+                    bytes += message.payload_len();
+                    come.entry(message.partition()).or_default().push(message);
                 }
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
                     client.context().teller.tell(code, "this consumer cannot go on; it is made anew in a while");
@@ -164,13 +172,20 @@ impl Thread {
                 // The context has told of it.
                 Some(Err(_)) => {}
             }
+            if bytes > BURST_BYTES {
+                break;
+            }
             wait = Duration::ZERO;
+        }
+        if let Err(error) = self.take_all(client.context(), &come) {
+            tracing::warn!(%error, "Kafka: windows could not be rebuilt; trying again");
+            return Some(Ended::Failed);
         }
         self.tell(client)
     }
 
-    /// Takes up the partitions that were assigned.
-    fn begin(&self, client: &Client) -> Result<(), String> {
+    /// Takes up the partitions that were assigned; which ones.
+    fn begin(&self, client: &Client) -> Result<Vec<i32>, String> {
         let assigned: Vec<(i32, Start)> = {
             let slots = client.context().slots();
             let assigned = |(partition, slot): (&i32, &Slot)| match slot {
@@ -179,69 +194,117 @@ impl Thread {
             };
             slots.iter().filter_map(assigned).collect()
         };
-        for (number, mut start) in assigned {
-            let part = self.journal.config().part(number);
-            self.runtime.block_on(self.progress.caught_up(client, self.journal.config(), number, &self.stop))?;
-            let reached =
-                self.runtime.block_on(self.correlating.store.reached(&part)).map_err(|error| error.to_string())?;
-            let share =
-                Share { number: u32::try_from(number).unwrap_or_default(), of: self.journal.config().partitions };
-            let (_, end) = client
-                .fetch_watermarks(&self.journal.config().matches(), number, ANSWER_MAX)
-                .map_err(|error| error.to_string())?;
-            if reached.at > end {
-                tracing::error!(
-                    partition = number,
-                    told = reached.at,
-                    end,
-                    "Kafka: the journal ends before what was told of it: matches were lost; correlating goes on from its end"
-                );
-                let reset = self.journal.append_reset(share.number, end);
-                self.runtime.block_on(reset).map_err(|error| error.to_string())?;
-                self.runtime.block_on(self.progress.caught_up(client, self.journal.config(), number, &self.stop))?;
-                start.until = end;
-            } else {
-                start.until = start.until.max(reached.at);
-            }
-            let baselines = self.baselines(number)?;
+        if assigned.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut starts = Vec::new();
+        for (number, start) in assigned {
+            starts.push((number, self.start(client, number, start)?));
+        }
+        let numbers: Vec<i32> = starts.iter().map(|(number, _)| *number).collect();
+        let mut baselines = self.baselines(&numbers)?;
+        for (number, start) in starts {
+            let (share, baselines) = (self.share(number), baselines.remove(&number).unwrap_or_default());
             let rules = self.correlating.rules.load_full();
             let begun = Partition::new(share, rules, self.correlating.limits, start, baselines);
             if let Some(slot) = client.context().slots().get_mut(&number) {
                 *slot = Slot::Begun(Box::new(begun));
             }
         }
-        Ok(())
+        Ok(numbers)
     }
 
-    /// Reads what is usual in a partition.
-    fn baselines(&self, number: i32) -> Result<Baselines, String> {
+    fn share(&self, number: i32) -> Share {
+        Share { number: u32::try_from(number).unwrap_or_default(), of: self.journal.config().partitions }
+    }
+
+    /// From where on a partition is to be told of, when all that was told of it so far is known here.
+    fn start(&self, client: &Client, number: i32, mut start: Start) -> Result<Start, String> {
+        let part = self.journal.config().part(number);
+        self.runtime.block_on(self.progress.caught_up(client, self.journal.config(), number, &self.stop))?;
+        let reached =
+            self.runtime.block_on(self.correlating.store.reached(&part)).map_err(|error| error.to_string())?;
+        let (_, end) = client
+            .fetch_watermarks(&self.journal.config().matches(), number, ANSWER_MAX)
+            .map_err(|error| error.to_string())?;
+        if reached.at > end {
+            tracing::error!(
+                partition = number,
+                told = reached.at,
+                end,
+                "Kafka: the journal ends before what was told of it: matches were lost; correlating goes on from its end"
+            );
+            let reset = self.journal.append_reset(self.share(number).number, end);
+            self.runtime.block_on(reset).map_err(|error| error.to_string())?;
+            self.runtime.block_on(self.progress.caught_up(client, self.journal.config(), number, &self.stop))?;
+            start.until = end;
+        } else {
+            start.until = start.until.max(reached.at);
+        }
+        Ok(start)
+    }
+
+    /// Reads what is usual in each of the partitions; all at once, because connecting takes longer than reading.
+    fn baselines(&self, numbers: &[i32]) -> Result<BTreeMap<i32, Baselines>, String> {
         let config = self.journal.config();
         let topic = config.baselines();
         let client = reading::connect(config)?;
         let words = |error: KafkaError| error.to_string();
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&topic, number, Offset::Beginning).map_err(words)?;
+        for number in numbers {
+            list.add_partition_offset(&topic, *number, Offset::Beginning).map_err(words)?;
+        }
         client.assign(&list).map_err(words)?;
         drop(list);
-        let mut read = Baselines::default();
+        let mut read: BTreeMap<i32, Baselines> = BTreeMap::new();
+        let mut left: BTreeSet<i32> = numbers.iter().copied().collect();
         let mut quiet = Instant::now() + ANSWER_MAX;
-        while Instant::now() < quiet {
+        while !left.is_empty() {
+            if Instant::now() >= quiet {
+                return Err("the baselines cannot be read".to_owned());
+            }
             match client.poll(POLL) {
                 Some(Ok(message)) => {
                     let key = message.key().map(String::from_utf8_lossy).unwrap_or_default();
-                    read.take(&key, message.payload());
+                    read.entry(message.partition()).or_default().take(&key, message.payload());
                     quiet = Instant::now() + ANSWER_MAX;
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(read),
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    left.remove(&partition);
+                }
                 Some(Err(_)) | None => {}
             }
         }
-        Err("the baselines cannot be read".to_owned())
+        Ok(read)
     }
 
-    fn take(&self, context: &Context, message: &BorrowedMessage<'_>) -> Result<(), StoreError> {
+    /// Takes what has come of each partition. They know nothing of each other, so where there is much, as when windows are
+    /// rebuilt, every core takes some.
+    fn take_all(&self, context: &Context, come: &BTreeMap<i32, Vec<BorrowedMessage<'_>>>) -> Result<(), StoreError> {
         let mut slots = context.slots();
-        let Some(Slot::Begun(partition)) = slots.get_mut(&message.partition()) else { return Ok(()) };
+        let ours = slots.iter_mut().filter_map(|(number, slot)| match slot {
+            Slot::Begun(partition) => Some((&mut **partition, come.get(number)?)),
+            Slot::Assigned(_) => None,
+        });
+        let ours: Vec<_> = ours.collect();
+        let take = |(partition, messages): (&mut Partition, &Vec<BorrowedMessage<'_>>)| {
+            messages.iter().try_for_each(|message| self.take(partition, message))
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(ours.len());
+        if cores < 2 || come.values().map(Vec::len).sum::<usize>() < MANY {
+            return ours.into_iter().try_for_each(take);
+        }
+        let left = Mutex::new(ours.into_iter());
+        let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || std::iter::from_fn(next).try_for_each(take);
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+            let done = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            done.collect()
+        })
+    }
+
+    fn take(&self, partition: &mut Partition, message: &BorrowedMessage<'_>) -> Result<(), StoreError> {
         if partition.is_rebuilt_at(message.offset()) {
             self.adopt(partition)?;
         }

@@ -19,9 +19,11 @@ use crate::hash;
 use crate::yaml::{Key, Node, Value, document_text};
 
 mod encode;
+mod shim;
 
 use encode::Encoding;
 pub use encode::Placeholders;
+use shim::{NAMES as SHIMS, shim};
 
 /// Tests that one condition may come to: each name in it, and each that a pattern stands for, is put in whole.
 const TESTS_MAX: usize = 100_000;
@@ -592,40 +594,6 @@ fn decoded_uri() -> Field {
     let reads: Vec<FieldPath> = FieldPath::parse("requestURI").into_iter().collect();
     let make = Make::Apply(Apply::Decoded, Box::new(Make::List(reads.iter().cloned().map(Make::Path).collect())));
     Field::Derived(Arc::new(Derived { name: DECODED_URI.into(), reads, make }))
-}
-
-/// Names that no native event has, but that [`shim`] knows.
-const SHIMS: [&str; 3] = ["apiGroup", "hostPath", "capabilities"];
-
-/// Fields that SigmaHQ's Kubernetes rules write in ways no native event has, and what they mean.
-fn shim(name: &str, op: &Op) -> Option<Expr> {
-    const VOLUMES: [&str; 3] = [
-        "requestObject.spec.volumes.hostPath",
-        "requestObject.spec.template.spec.volumes.hostPath",
-        "requestObject.spec.jobTemplate.spec.template.spec.volumes.hostPath",
-    ];
-    const CAPABILITIES: [&str; 6] = [
-        "requestObject.spec.containers.securityContext.capabilities",
-        "requestObject.spec.initContainers.securityContext.capabilities",
-        "requestObject.spec.ephemeralContainers.securityContext.capabilities",
-        "requestObject.spec.template.spec.containers.securityContext.capabilities",
-        "requestObject.spec.template.spec.initContainers.securityContext.capabilities",
-        "requestObject.spec.jobTemplate.spec.template.spec.containers.securityContext.capabilities",
-    ];
-    let any = |paths: &[&str]| Expr::Any(paths.iter().map(|path| plain_test(path, Op::Exists)).collect());
-    let anything = matches!(op, Op::Text { pattern: Text::Plain(Relation::Contains, text), .. } if text.is_empty());
-    match name {
-        "apiGroup" => Some(plain_test("objectRef.apiGroup", op.clone())),
-        "hostPath" if anything => Some(any(&VOLUMES)),
-        "capabilities" if anything => Some(any(&CAPABILITIES)),
-        "responseStatus.code" => match op {
-            Op::Text { pattern: Text::Plain(Relation::Is, text), .. } if text.eq_ignore_ascii_case("allow") => {
-                Some(plain_test("annotations.authorization.k8s.io/decision", op.clone()))
-            }
-            _ => None,
-        },
-        _ => None,
-    }
 }
 
 /// The question that one value asks.

@@ -149,13 +149,16 @@ fn alone(rules: &Arc<RuleSet>, matches: &[Match], end: Timestamp) -> Told {
 struct Shares {
     rules: Arc<RuleSet>,
     correlators: Vec<Correlator>,
+    /// How far event time has come.
+    time: Option<Timestamp>,
     told: Told,
 }
 
 impl Shares {
     fn new(rules: &Arc<RuleSet>, of: u32) -> Self {
         let share = |number| Correlator::new(Arc::clone(rules), limits()).of_share(Share { number, of });
-        Self { rules: Arc::clone(rules), correlators: (0..of).map(share).collect(), told: Told::default() }
+        let correlators = (0..of).map(share).collect();
+        Self { rules: Arc::clone(rules), correlators, time: None, told: Told::default() }
     }
 
     fn take(&mut self, found: &Match) {
@@ -166,7 +169,19 @@ impl Shares {
         }
     }
 
+    /// Not at once, as [`Correlator::stride`] says: what is on its way between shares must not be overtaken.
     fn advance(&mut self, time: Timestamp) {
+        loop {
+            let next = self.time.map_or(time, |now| now.plus(STEP).min(time));
+            self.time = Some(next);
+            self.step(next);
+            if next == time {
+                return;
+            }
+        }
+    }
+
+    fn step(&mut self, time: Timestamp) {
         self.correlators.iter_mut().for_each(|correlator| correlator.advance(&"k".into(), time));
         // What one yields goes to the others, which may yield more.
         loop {
@@ -202,11 +217,8 @@ fn told_of(steps: &[Step], of: u32) -> [Vec<String>; 2] {
         time = time.max(found.time);
         shares.advance(time);
     }
-    // Not at once: what is on its way between shares must not be overtaken. And on, as it is held back for a while.
-    while time < end.plus(Duration::from_secs(600)) {
-        time = time.plus(STEP);
-        shares.advance(time);
-    }
+    // And on, as it is held back for a while.
+    shares.advance(end.plus(Duration::from_secs(600)));
     [shares.told.named_where_they_must(), alone(&rules, &matches, end).named_where_they_must()]
 }
 
