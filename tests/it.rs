@@ -85,6 +85,8 @@ mod reload;
 mod replay;
 #[path = "it/report.rs"]
 mod report;
+#[path = "it/rsyslog.rs"]
+mod rsyslog;
 #[path = "it/rules.rs"]
 mod rules;
 #[path = "it/scan.rs"]

@@ -100,7 +100,7 @@ pub enum Command {
     Scan(scan::Args),
     /// Look at what a running daemon found; acknowledge it, close it.
     Alerts(alerts::Args),
-    /// Show alerts of a running daemon as they are found.
+    /// Show alerts of a running daemon as they are found, or events as they come in.
     Tail(Box<tail::Args>),
     /// Watch a running daemon: what comes in, what is found, what goes out.
     Top(top::Args),

@@ -173,6 +173,19 @@ await step('an alert is acknowledged with a note, and closed', async () => {
   await page.context().close();
 });
 
+await step('what somebody else does is seen without asking again', async () => {
+  const [one, other] = [await open(), await open()];
+  await ready(one);
+  await ready(other);
+  await other.locator('#live.on').waitFor();
+  assert.equal(await rows(other).filter({ hasText: 'acknowledged' }).count(), 0);
+  await one.locator('.alerts a.title').nth(2).click();
+  await one.getByRole('button', { name: 'Acknowledge' }).click();
+  await rows(other).filter({ hasText: 'acknowledged' }).waitFor();
+  await one.context().close();
+  await other.context().close();
+});
+
 await step('a silence shows what it would hide before it does', async () => {
   const page = await open();
   await ready(page);
