@@ -40,12 +40,18 @@ pub(super) fn stream(store: &Store, places: &Arc<Semaphore>, stop: &Cancellation
 }
 
 /// `GET /api/v1/events`.
-pub(super) fn events(onlookers: &Onlookers, query: &str, stop: &CancellationToken) -> Answer {
-    let view = query::wanted(query).map_err(Refusal::Wrong).and_then(|wanted| onlookers.look(&wanted));
-    let view = match view {
-        Ok(view) => view,
-        Err(Refusal::Wrong(words)) => return api::error(StatusCode::BAD_REQUEST, &words),
-        Err(refusal @ Refusal::Full) => return full(&refusal.to_string()),
+pub(super) async fn events(onlookers: &Onlookers, query: &str, stop: &CancellationToken) -> Answer {
+    let wanted = match query::wanted(query) {
+        Ok(wanted) => wanted,
+        Err(words) => return api::error(StatusCode::BAD_REQUEST, &words),
+    };
+    // What is wanted may be large to compile, and probes wait behind this thread.
+    let onlookers = onlookers.clone();
+    let view = match tokio::task::spawn_blocking(move || onlookers.look(&wanted)).await {
+        Ok(Ok(view)) => view,
+        Ok(Err(Refusal::Wrong(words))) => return api::error(StatusCode::BAD_REQUEST, &words),
+        Ok(Err(refusal @ Refusal::Full)) => return full(&refusal.to_string()),
+        Err(error) => return api::error(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     };
     let (pieces, body) = mpsc::channel(1);
     tokio::spawn(show(view, pieces, stop.clone()));

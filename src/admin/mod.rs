@@ -247,7 +247,7 @@ impl Admin {
             Route::Related(id) => api::related(state, id).await,
             Route::Figures => api::figures(state, query).await,
             Route::Stream => live::stream(&state.store, &self.streams, &self.stop),
-            Route::Events => live::events(&state.onlookers, query, &self.stop),
+            Route::Events => live::events(&state.onlookers, query, &self.stop).await,
             Route::Silences => api::silences(state).await,
             Route::Rules => api::rules(state),
             Route::Rule(id) => api::rule(state, id),

@@ -62,8 +62,9 @@ fn test(args: &TestArgs) -> Outcome {
     let built = Sink::build(sink).map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let sent = runtime.block_on(notify::send_test(&built, &sink.name, clock::now()));
+    let sent = sent.map_err(|error| with_remedy(error.to_string()));
     if args.output.is_json() {
-        let error = sent.as_ref().err().map(ToString::to_string);
+        let error = sent.as_ref().err();
         json_line(&mut out::stdout(), &json!({"sink": sink.name, "taken": sent.is_ok(), "error": error}))?;
         return Ok(ExitCode::from(u8::from(sent.is_err())));
     }
@@ -77,4 +78,15 @@ fn test(args: &TestArgs) -> Outcome {
             Ok(ExitCode::from(1))
         }
     }
+}
+
+/// What a sink says, with what to do about what everybody meets once.
+fn with_remedy(error: String) -> String {
+    if !error.contains("UnknownIssuer") {
+        return error;
+    }
+    format!(
+        "{error}; this machine does not know the authority that signed the server's certificate: \
+         where the sink takes `tls`, `tls: {{ca: FILE}}` names it"
+    )
 }

@@ -120,6 +120,17 @@ async fn a_test_alert_reaches_every_sink() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_authority_is_told_with_what_to_do() {
+    let (home, servers) = (tempfile::tempdir().expect("a folder"), Servers::start().await);
+    let sinks = format!("sinks: [{{name: siem, type: syslog, address: '{}'}}]\n", servers.syslog.address("localhost"));
+    let file = configure(home.path(), &format!("{WEBHOOK}{sinks}")).display().to_string();
+    let refused = run(&["sinks", "test", "siem", "--config", &file], b"");
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("`tls: {ca: FILE}` names it"), "{said}");
+}
+
 /// The attack, once to each: what began and what ended, and no secret in what the daemon says.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attack_is_told_everywhere_and_so_is_its_end() {
