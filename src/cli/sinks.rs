@@ -62,7 +62,7 @@ fn test(args: &TestArgs) -> Outcome {
     let built = Sink::build(sink).map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let sent = runtime.block_on(notify::send_test(&built, &sink.name, clock::now()));
-    let sent = sent.map_err(|error| with_remedy(error.to_string()));
+    let sent = sent.map_err(with_remedy);
     if args.output.is_json() {
         let error = sent.as_ref().err();
         json_line(&mut out::stdout(), &json!({"sink": sink.name, "taken": sent.is_ok(), "error": error}))?;
