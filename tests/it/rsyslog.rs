@@ -76,7 +76,13 @@ async fn alerts_reach_rsyslog_over_tls() {
         if left < 0.5 && all.len() >= 10 && sent >= all.len() as f64 { Ok(all) } else { Err(format!("{sent} sent")) }
     })
     .await;
-    let text = std::fs::read_to_string(logs.path().join("messages")).expect("messages");
+    // What rsyslog has taken it writes a moment later.
+    let text = until("every alert is written", async || {
+        let text = std::fs::read_to_string(logs.path().join("messages")).unwrap_or_default();
+        let missing = all.keys().filter(|id| !text.contains(&format!("\"id\":\"{id}\""))).count();
+        if missing == 0 && text.ends_with('\n') { Ok(text) } else { Err(format!("{missing} are missing")) }
+    })
+    .await;
     let mut seen = std::collections::BTreeSet::new();
     for line in text.lines() {
         let [facility, severity, program, data, message] = line.splitn(5, '|').collect::<Vec<_>>()[..] else {
