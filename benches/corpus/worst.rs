@@ -29,7 +29,7 @@ detection: {sel: {requestObject.spec.text: '*q*a*a*a*a*a*b'}, condition: sel}
 
 /// Name and lines.
 pub(crate) fn corpora() -> Vec<(&'static str, Vec<u8>)> {
-    let one = |n: u64, user: &str, more: &str| event(n, user, "kubectl/v1", more);
+    let one = |n: u64, groups: &str, more: &str| event(n, QUIET, groups, "kubectl/v1", more);
     let many = |count: u64, make: &dyn Fn(u64) -> String| (0..count).map(make).collect::<String>().into_bytes();
     let groups: String = (0..10_000).map(|n| format!(r#","group-{n}""#)).collect();
     let annotations: String = (0..100_000).map(|n| format!(r#","a{n}.example.org/b":"{n}""#)).collect();
@@ -84,20 +84,27 @@ pub(crate) fn corpora() -> Vec<(&'static str, Vec<u8>)> {
             many(4_000, &|n| {
                 event(
                     n,
+                    QUIET,
                     "",
                     &backtracking,
                     &format!(r#","requestObject":{{"kind":"Pod","spec":{{"text":"{body_text}"}}}}"#),
                 )
             }),
         ),
+        ("each event matches", many(4_000, &|n| event(n, LOUD, "", "kubectl/v1", ""))),
     ]
 }
 
-fn event(n: u64, groups: &str, agent: &str, more: &str) -> String {
+/// Somebody of whom no rule says anything: what is measured is reading.
+const QUIET: &str = "ci:deployer";
+/// What no controller does by hand.
+const LOUD: &str = "kube-system:deployment-controller";
+
+fn event(n: u64, user: &str, groups: &str, agent: &str, more: &str) -> String {
     format!(
         "{}\n",
         format_args!(
-            r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"RequestResponse","auditID":"{n:08x}-0000-4000-8000-000000000000","stage":"ResponseComplete","requestURI":"/apis/apps/v1/namespaces/shop/deployments/web?fieldManager=kubectl","verb":"update","user":{{"username":"system:serviceaccount:kube-system:deployment-controller","groups":["system:authenticated"{groups}]}},"sourceIPs":["10.0.0.1"],"userAgent":"{agent}","objectRef":{{"resource":"deployments","namespace":"shop","name":"web","apiGroup":"apps","apiVersion":"v1"}},"responseStatus":{{"code":200}},"requestReceivedTimestamp":"2026-11-21T04:00:00.{n:06}Z","stageTimestamp":"2026-11-21T04:00:01.{n:06}Z"{more}}}"#
+            r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"RequestResponse","auditID":"{n:08x}-0000-4000-8000-000000000000","stage":"ResponseComplete","requestURI":"/apis/apps/v1/namespaces/shop/deployments/web?fieldManager=kubectl","verb":"update","user":{{"username":"system:serviceaccount:{user}","groups":["system:authenticated"{groups}]}},"sourceIPs":["10.0.0.1"],"userAgent":"{agent}","objectRef":{{"resource":"deployments","namespace":"shop","name":"web","apiGroup":"apps","apiVersion":"v1"}},"responseStatus":{{"code":200}},"requestReceivedTimestamp":"2026-11-21T04:00:00.{n:06}Z","stageTimestamp":"2026-11-21T04:00:01.{n:06}Z"{more}}}"#
         )
     )
 }
