@@ -87,11 +87,7 @@ async fn tell(store: Store, pieces: mpsc::Sender<Bytes>, _place: OwnedSemaphoreP
             };
         }
     };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = pieces.closed() => {}
-        () = telling => {}
-    }
+    until_gone(&pieces, &stop, telling).await;
 }
 
 /// Sends what is seen until whoever looks has gone or the daemon stops.
@@ -116,10 +112,15 @@ async fn show(mut view: View, pieces: mpsc::Sender<Bytes>, stop: CancellationTok
             piece = Bytes::from(text);
         }
     };
+    until_gone(&pieces, &stop, showing).await;
+}
+
+/// Goes on until whoever listens has gone, the daemon stops, or there is nothing more to send.
+async fn until_gone(pieces: &mpsc::Sender<Bytes>, stop: &CancellationToken, sending: impl Future<Output = ()>) {
     tokio::select! {
         () = stop.cancelled() => {}
         () = pieces.closed() => {}
-        () = showing => {}
+        () = sending => {}
     }
 }
 

@@ -266,9 +266,8 @@ impl CaseReader<'_> {
             return Json::Null;
         };
         for (key, _) in entries {
-            // Events may hold more than the API says, but not a name that is nearly one of its own: it would make a quiet case
-            // worthless.
-            if let Some(near) = closest(&key.text, members::EVENT).filter(|_| !members::EVENT.contains(&&*key.text)) {
+            // It would make a quiet case worthless.
+            if let Some(near) = members::nearly(&key.text) {
                 let message = format!("an audit event has no key `{}`", key.text);
                 self.reader.error_with_help(key.span, message, format!("did you mean `{near}`?"));
             }

@@ -8,7 +8,7 @@ use super::project::CLUSTER;
 use crate::diagnose::closest;
 
 /// The members of an event.
-pub const EVENT: [&str; 20] = [
+const EVENT: [&str; 20] = [
     "kind",
     "apiVersion",
     "level",
@@ -49,6 +49,13 @@ pub struct Misnamed {
     pub help: String,
 }
 
+/// The member of an event that a name is nearly, if it is none itself. Events may hold more than the API says: what is like
+/// none of its names is let be.
+#[must_use]
+pub fn nearly(name: &str) -> Option<&'static str> {
+    if EVENT.contains(&name) { None } else { closest(name, EVENT) }
+}
+
 /// Whether a path goes below `user`, `objectRef` and the like by a name that they do not have.
 #[must_use]
 pub fn misnamed_member(field: &FieldPath) -> Option<Misnamed> {
@@ -65,8 +72,7 @@ pub fn misnamed_member(field: &FieldPath) -> Option<Misnamed> {
     Some(Misnamed { message: format!("`{whole}` has no member `{name}`, so this is true of no event"), help })
 }
 
-/// Whether a path begins with a name that is nearly one of an event's, or one that stands further inside. Events may hold
-/// more than the API says: what is like none of its names is let be.
+/// Whether a path begins with a name that is nearly one of an event's, or one that stands further inside.
 #[must_use]
 pub fn misnamed(field: &FieldPath) -> Option<Misnamed> {
     let name = field.path().split('.').next().unwrap_or_default();
@@ -74,7 +80,7 @@ pub fn misnamed(field: &FieldPath) -> Option<Misnamed> {
         return misnamed_member(field);
     }
     let inner = INNER.iter().find(|(_, members)| members.contains(&name)).map(|(whole, _)| format!("{whole}.{name}"));
-    let near = inner.or_else(|| closest(name, EVENT).map(str::to_owned))?;
+    let near = inner.or_else(|| nearly(name).map(str::to_owned))?;
     let message = format!("an audit event has no member `{name}`, so this is true of no event");
     Some(Misnamed { message, help: format!("did you mean `{near}`?") })
 }

@@ -5,12 +5,12 @@ use std::io::Write;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::client::Problem;
-use super::super::out::{self, moment};
-use super::super::output::Format;
-use super::super::{Failure, Globals};
-use super::say;
+use super::{Failed, say};
 use crate::alert::EventExcerpt;
+use crate::cli::client::Problem;
+use crate::cli::out::{self, moment};
+use crate::cli::output::Format;
+use crate::cli::{Failure, Globals};
 use crate::clock::Timestamp;
 use crate::correlate::sentence;
 use crate::text::{visible, visible_json};
@@ -35,7 +35,7 @@ struct Seen {
 }
 
 /// Shows one.
-pub(super) fn show(data: &str, format: Format) -> Result<(), super::Failed> {
+pub(super) fn show(data: &str, format: Format) -> Result<(), Failed> {
     let mut out = out::stdout();
     match format {
         Format::Json => writeln!(out, "{}", visible_json(data.to_owned())).map_err(Failure::from)?,

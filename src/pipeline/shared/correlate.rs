@@ -290,10 +290,11 @@ impl Thread {
         let take = |(partition, messages): (&mut Partition, &Vec<BorrowedMessage<'_>>)| {
             messages.iter().try_for_each(|message| self.take(partition, message))
         };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(ours.len());
-        if cores < 2 || come.values().map(Vec::len).sum::<usize>() < MANY {
+        if ours.len() < 2 || come.values().map(Vec::len).sum::<usize>() < MANY {
             return ours.into_iter().try_for_each(take);
         }
+        // Asked late: the system looks it up in files.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(ours.len());
         let left = Mutex::new(ours.into_iter());
         let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
         let work = || std::iter::from_fn(next).try_for_each(take);
