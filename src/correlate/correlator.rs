@@ -11,11 +11,10 @@ use super::baseline::{Baseline, Baselines, Observed};
 use super::key::{Key, Tell};
 use super::reuse::AuditIds;
 use super::seen::{Novelty, Seen};
-use super::shown::{Fields, Packed};
 use super::window::Chain;
 use crate::alert::{Alert, CANARY, Kind, Status};
 use crate::clock::Timestamp;
-use crate::engine::{Consumer, Match, RuleSet};
+use crate::engine::{Consumer, Fields, Match, Packed, RuleSet};
 use crate::hash;
 use crate::rule::ir::CorrelationKind;
 
@@ -141,7 +140,7 @@ struct Fed {
     audit_id: Arc<str>,
     /// The values by which the correlation that yields it groups.
     group: BTreeMap<String, Value>,
-    fields: Fields,
+    fields: Arc<Fields>,
     shown: Packed,
     /// Baselines have had it before.
     again: bool,
@@ -403,10 +402,10 @@ impl Correlator {
             cluster: Arc::clone(&found.cluster),
             time,
             request: found.request,
-            audit_id: found.event.audit_id.as_str().into(),
+            audit_id: Arc::clone(&found.audit_id),
             group: BTreeMap::new(),
-            fields: found.fields.clone(),
-            shown: Packed::of(found),
+            fields: Arc::clone(&found.fields),
+            shown: found.shown.clone(),
             again: self.was_there(&found.cluster, time),
         };
         if here.audit_id {

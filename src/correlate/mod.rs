@@ -14,7 +14,6 @@ mod key;
 mod recent;
 mod reuse;
 mod seen;
-mod shown;
 mod summary;
 mod tally;
 mod timeline;
@@ -25,7 +24,7 @@ pub use correlator::relay::{Episode, Share, share_of_alert, shares_of_episode, s
 pub use correlator::{Change, Correlator, Limits, Stats};
 pub use summary::sentence;
 
-pub use crate::engine::Match;
+pub use crate::engine::{Fields, Match, Packed, Rest, Shown};
 
 /// How far ahead of the wall clock an event may push event time.
 pub const SKEW_MAX: Duration = Duration::from_secs(300);

@@ -1,11 +1,10 @@
 //! What happened in an episode of several rules: one step for each rule that was true, in the order of their times.
 
-use super::shown::{Fields, Packed, Shown};
 use super::summary;
 use super::window::Entry;
 use crate::alert::{self, Alert};
 use crate::clock::Timestamp;
-use crate::engine::Consumer;
+use crate::engine::{Consumer, Packed, Shown};
 
 /// Steps that an alert tells of. An episode may have as many as there are rules; those beyond are counted in `count`.
 const TOLD_MAX: usize = 20;
@@ -69,7 +68,7 @@ impl Timeline {
         let steps = alert.timeline.iter().filter_map(|step| {
             let member = consumer.steps.iter().position(|info| info.id == step.rule.id)?;
             let said = Some(step.summary.clone());
-            let shown = Shown { said, fields: Fields::new(), ..Shown::default() };
+            let shown = Shown { said, ..Shown::default() };
             Some(Step {
                 time: step.time,
                 member: u16::try_from(member).ok()?,

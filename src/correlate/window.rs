@@ -3,11 +3,10 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::shown::Packed;
 use super::tally::{Figures, Tally};
 use super::timeline::Timeline;
 use crate::clock::Timestamp;
-use crate::engine::Consumer;
+use crate::engine::{Consumer, Packed};
 use crate::rule::ir::{Awaited, CorrelationKind, Members, WINDOW_MAX};
 
 /// Audit ids that an alert names.

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
+use super::evidence::Evidence;
 use super::excerpt;
 use super::index::{self, Index};
 use super::predicate::{Interner, Predicate, Program};
+use super::redact::{self, OfSecrets};
 use super::simplify::simplified;
 use crate::alert::RuleInfo;
-use crate::event::project::{CLUSTER, is_in_a_body};
+use crate::event::project::CLUSTER;
 use crate::event::{FieldPath, Projection, Slot};
 use crate::rule::ir::{Condition, Correlation, CorrelationKind, Expr, Op, Ordering, Rule, Rules, Test};
 use crate::rule::template::{Piece, Template};
@@ -45,7 +47,10 @@ pub struct RuleSet {
     pub(super) predicates: Vec<Predicate>,
     pub(super) index: Index,
     pub(super) rules: Vec<CompiledRule>,
-    reads_of_envelopes: OnceLock<Projection>,
+    /// Where the projection has what every alert shows.
+    pub(super) shown: excerpt::Slots,
+    /// Where it has what tells that an event is about Secrets.
+    pub(super) of_secrets: OfSecrets,
     consumers: Vec<Consumer>,
     by_rule: ByRule,
     loaded: Rules,
@@ -54,50 +59,38 @@ pub struct RuleSet {
 #[derive(Debug)]
 pub(super) struct CompiledRule {
     pub(super) id: Arc<str>,
-    pub(super) expr: Expr,
     pub(super) program: Program,
-    /// Fields that its matches carry for grouping and counting.
-    pub(super) fields: Vec<FieldPath>,
-    /// Fields that its alerts show besides.
-    pub(super) shown: Vec<FieldPath>,
+    /// What its matches show and carry.
+    pub(super) evidence: Evidence,
     /// What its alerts say.
     pub(super) output: Option<Template>,
     /// It asks for, or says, what no path yields.
     pub(super) needs_whole: bool,
-    /// It reads nothing of bodies, and no more than its paths.
-    pub(super) reads_envelope: bool,
-    /// Made for the first match: most rules never have one.
+    /// All that it reads of an event.
+    paths: BTreeSet<String>,
+    /// Made for the first match that needs it: most rules never have one.
     reads: OnceLock<Projection>,
 }
 
 impl CompiledRule {
-    /// All that its matches and their alerts read of an event.
+    /// All that its matches and their alerts read of an event that is read as a tree.
     pub(super) fn reads(&self) -> &Projection {
-        self.reads.get_or_init(|| Projection::new(excerpt::reads().chain(self.own_paths())))
-    }
-
-    /// What it asks for, carries, shows and says.
-    fn own_paths(&self) -> BTreeSet<&str> {
-        let mut paths = BTreeSet::new();
-        self.expr.each_test(&mut |test| paths.extend(read_by(test)));
-        let pieces = self.output.iter().flat_map(|output| &output.0);
-        let said = pieces.filter_map(|piece| match piece {
-            Piece::Field { field, .. } => field.plain(),
-            Piece::Text(_) => None,
-        });
-        paths.extend(self.fields.iter().chain(&self.shown).chain(said).map(FieldPath::path));
-        paths
+        self.reads
+            .get_or_init(|| Projection::new(redact::READS.into_iter().chain(self.paths.iter().map(String::as_str))))
     }
 }
 
-impl RuleSet {
-    /// All that matches of any rule that reads nothing of bodies, and their alerts, read of an event.
-    pub(super) fn reads_of_envelopes(&self) -> &Projection {
-        self.reads_of_envelopes.get_or_init(|| {
-            let rules = self.rules.iter().filter(|rule| rule.reads_envelope);
-            Projection::new(excerpt::reads().chain(rules.flat_map(CompiledRule::own_paths)).collect::<BTreeSet<_>>())
-        })
-    }
+/// What a rule asks for, shows and says.
+fn own_paths(rule: &Rule) -> BTreeSet<&str> {
+    let mut paths = BTreeSet::new();
+    rule.expr.each_test(&mut |test| paths.extend(read_by(test)));
+    let pieces = rule.output.iter().flat_map(|output| &output.0);
+    let said = pieces.filter_map(|piece| match piece {
+        Piece::Field { field, .. } => field.plain(),
+        Piece::Text(_) => None,
+    });
+    paths.extend(rule.shown.iter().chain(said).map(FieldPath::path));
+    paths
 }
 
 /// The paths that a test reads; what is neither a path nor made of one's text is asked of the whole event.
@@ -145,47 +138,44 @@ impl RuleSet {
     #[must_use]
     pub fn compile(rules: Rules, repeat_after: Duration) -> Self {
         let fields = fields_of(&rules);
-        let mut paths: BTreeSet<&str> = KNOWN.into_iter().chain(index::FIELDS).collect();
+        let mut paths: BTreeSet<&str> =
+            KNOWN.into_iter().chain(index::FIELDS).chain(excerpt::READS).chain(OfSecrets::reads()).collect();
         for rule in &rules.rules {
             rule.expr.each_test(&mut |test| paths.extend(read_by(test)));
+            paths.extend(rule.shown.iter().map(FieldPath::path));
         }
+        paths.extend(fields.values().flatten().map(FieldPath::path));
         let exprs: Vec<Expr> = rules.rules.iter().map(|rule| simplified(&rule.expr)).collect();
         let quiet = Index::quiet_stages(&rules.rules, &exprs);
         let projection = Projection::new(paths).closed_by("stage", &quiet, &KNOWN);
         let mut interner = Interner::new(&projection);
-        let compiled: Vec<CompiledRule> = rules
-            .rules
-            .iter()
-            .zip(&exprs)
-            .map(|(rule, expr)| {
-                let id: Arc<str> = rule.info.id.as_str().into();
-                let mut compiled = CompiledRule {
-                    program: interner.program(expr),
-                    expr: rule.expr.clone(),
-                    shown: rule.shown.clone(),
-                    output: rule.output.clone(),
-                    needs_whole: needs_whole(rule),
-                    fields: fields.get(&id).cloned().unwrap_or_default(),
-                    reads_envelope: false,
-                    reads: OnceLock::new(),
-                    id,
-                };
-                compiled.reads_envelope = !compiled.needs_whole && !compiled.own_paths().into_iter().any(is_in_a_body);
-                compiled
-            })
-            .collect();
+        let compiled = rules.rules.iter().zip(&exprs).map(|(rule, expr)| {
+            let carried = fields.get(rule.info.id.as_str()).map_or(&[][..], Vec::as_slice);
+            let paths = own_paths(rule).into_iter().chain(carried.iter().map(FieldPath::path));
+            CompiledRule {
+                id: rule.info.id.as_str().into(),
+                program: interner.program(expr),
+                evidence: Evidence::new(&rule.expr, &rule.shown, carried, &mut interner),
+                output: rule.output.clone(),
+                needs_whole: needs_whole(rule),
+                paths: paths.map(str::to_owned).collect(),
+                reads: OnceLock::new(),
+            }
+        });
+        let compiled: Vec<CompiledRule> = compiled.collect();
         let index = Index::new(&rules.rules, &exprs, &mut interner);
         let predicates = interner.predicates;
         let (consumers, by_rule) = consumers(&rules, repeat_after);
         let (known, cluster) = (KNOWN.map(|path| projection.slot(path)), projection.slot(CLUSTER));
         Self {
+            shown: excerpt::Slots::of(&projection),
+            of_secrets: OfSecrets::of(&projection),
             projection,
             known,
             cluster,
             predicates,
             index,
             rules: compiled,
-            reads_of_envelopes: OnceLock::new(),
             consumers,
             by_rule,
             loaded: rules,

@@ -3,20 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::compile::{CompiledRule, KNOWN, RuleSet};
-use super::excerpt;
+use super::evidence::Sight;
+use super::excerpt::{self, Harmless};
 use super::index::Candidates;
 use super::predicate::{Answers, Case};
-use super::redact;
+use super::shown::{Fields, Packed};
 use super::{Rejected, Rejections, rejections};
-use crate::alert::EventExcerpt;
 use crate::clock::Timestamp;
 use crate::event::frame::{Reason, Refusal, Reject, Taken, describe, frame_from, told_apart};
 use crate::event::project::ProjectError;
-use crate::event::{FrameError, Framed, Scratch, Val, label, pruned};
+use crate::event::{FrameError, Framed, Scratch, Val};
 #[cfg(debug_assertions)]
 use crate::rule::naive;
 
@@ -24,14 +23,13 @@ use crate::rule::naive;
 const NAMED_MAX: usize = 1_000;
 
 /// One rule was true of one delivered event: everything that correlation and an alert may need of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Match {
     /// The rule's id.
     pub rule: Arc<str>,
     /// The event's cluster label.
     pub cluster: Arc<str>,
     /// The source that delivered it, by its name.
-    #[serde(default)]
     pub source: Arc<str>,
     /// Event time (`stageTimestamp`).
     pub time: Timestamp,
@@ -39,15 +37,23 @@ pub struct Match {
     pub delivery: u64,
     /// What was requested: hash of auditID, requestReceivedTimestamp, user and URI.
     pub request: u64,
+    /// The event's, as alerts show it.
+    pub audit_id: Arc<str>,
     /// The values of every field that groups or counts this rule's matches; several where the path crosses an array.
-    pub fields: BTreeMap<Arc<str>, Vec<Value>>,
-    /// The event without bodies.
-    pub event: EventExcerpt,
-    /// What the predicates matched, redacted.
-    pub matched: BTreeMap<String, Value>,
-    /// What the rule says of it, if it says anything itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub said: Option<String>,
+    pub fields: Arc<Fields>,
+    /// What alerts show of it.
+    pub shown: Packed,
+}
+
+impl Match {
+    /// The same, which shows something else.
+    #[cfg(test)]
+    pub(crate) fn showing(self, change: impl FnOnce(&mut super::shown::Shown)) -> Self {
+        let mut shown = self.shown.open();
+        shown.fields = Fields::clone(&self.fields);
+        change(&mut shown);
+        Self { audit_id: shown.event.audit_id.as_str().into(), shown: shown.into(), ..self }
+    }
 }
 
 /// What was found in bodies; reused from one to the next.
@@ -163,6 +169,7 @@ pub struct Detector {
     scratch: Scratch,
     answers: Answers,
     candidates: Candidates,
+    harmless: Harmless,
 }
 
 impl Detector {
@@ -291,30 +298,24 @@ impl Detector {
         matches: &mut Vec<Match>,
     ) -> Result<(), Refusal> {
         self.answers.next_event(rules.predicates.len());
-        let Self { scratch, answers, candidates } = self;
+        let Self { scratch, answers, candidates, harmless } = self;
         let (projection, predicates) = (&rules.projection, &rules.predicates);
         let mut case = Case { projection, predicates, scratch, answers, event: text, cluster };
         if !rules.index.narrow(&mut case, candidates) {
             return Ok(());
         }
         let mut shown: Option<Shown> = None;
-        let mut envelope: Option<Arc<Value>> = None;
         for (word, bits) in candidates.rules.iter().enumerate() {
             let mut bits = *bits;
             while bits != 0 {
                 let rule = word * 64 + bits.trailing_zeros() as usize;
                 bits &= bits - 1;
-                let Some(rule) = rules.rules.get(rule) else { break };
-                if case.holds(&rule.program) {
-                    let seen = match &envelope {
-                        Some(seen) if rule.reads_envelope => Arc::clone(seen),
-                        _ => seen_by(rules, rule, cluster, text, case.answers)?,
-                    };
-                    if rule.reads_envelope && envelope.is_none() {
-                        envelope = Some(Arc::clone(&seen));
-                    }
-                    let shown = shown.get_or_insert_with(|| Shown::of(&seen, text));
-                    matches.push(shown.matching(rule, cluster, time, &seen));
+                let Some(compiled) = rules.rules.get(rule) else { break };
+                if case.holds(&compiled.program) {
+                    let shown = shown.get_or_insert_with(|| Shown::of(rules, case.scratch, text, harmless));
+                    #[cfg(debug_assertions)]
+                    judge(rules, rule, &mut case)?;
+                    matches.push(shown.matching(rules, compiled, cluster, time, &mut case)?);
                 }
             }
         }
@@ -340,7 +341,7 @@ impl Detector {
 }
 
 /// The event as a whole.
-fn whole(answers: &mut Answers, cluster: &str, text: &str) -> Result<Arc<Value>, Refusal> {
+pub(super) fn whole(answers: &mut Answers, cluster: &str, text: &str) -> Result<Arc<Value>, Refusal> {
     answers.whole(text, cluster).map_err(|error| (Reason::Syntax, describe(&error)))
 }
 
@@ -348,59 +349,55 @@ fn refused(error: ProjectError) -> Refusal {
     (error.reason, error.detail)
 }
 
-/// What a rule and its alerts read of an event, with the label of its cluster. What is unusual is read as a whole.
-fn seen_by(
-    rules: &RuleSet,
-    rule: &CompiledRule,
-    cluster: &str,
-    text: &str,
-    answers: &mut Answers,
-) -> Result<Arc<Value>, Refusal> {
-    let needed = match rule {
-        CompiledRule { needs_whole: true, .. } => None,
-        CompiledRule { reads_envelope: true, .. } => pruned(text, rules.reads_of_envelopes()),
-        _ => pruned(text, rule.reads()),
-    };
-    match needed {
-        Some(mut event) => {
-            label(&mut event, cluster);
-            Ok(Arc::new(event))
-        }
-        None => whole(answers, cluster, text),
-    }
-}
-
 /// What all alerts of an event show, made when the first rule is true of it.
 struct Shown {
-    excerpt: EventExcerpt,
+    event: Arc<str>,
+    audit_id: Arc<str>,
     meta: excerpt::Meta,
 }
 
 impl Shown {
-    /// `event`: as any rule sees it.
-    fn of(event: &Value, text: &str) -> Self {
-        let (excerpt, meta) = excerpt::excerpt(event, text.as_bytes());
-        Self { excerpt, meta }
+    fn of(rules: &RuleSet, scratch: &mut Scratch, text: &str, harmless: &mut Harmless) -> Self {
+        let (event, audit_id, meta) = rules.shown.excerpt(&rules.projection, scratch, text, harmless);
+        Self { event, audit_id, meta }
     }
 
-    /// `event`: as the rule sees it.
-    fn matching(&self, rule: &CompiledRule, cluster: &Arc<str>, time: Timestamp, event: &Value) -> Match {
-        #[cfg(debug_assertions)]
-        debug_assert!(naive::holds(&rule.expr, event), "compiled and naive differ on {}", rule.id);
-        let fields = rule.fields.iter().map(|field| (field.shared(), excerpt::values(field, event)));
-        Match {
+    fn matching(
+        &self,
+        rules: &RuleSet,
+        rule: &CompiledRule,
+        cluster: &Arc<str>,
+        time: Timestamp,
+        case: &mut Case<'_>,
+    ) -> Result<Match, Refusal> {
+        let mut sight = Sight::new(case, rules, rule);
+        let (matched, fields) = (rule.evidence.matched(&mut sight)?, rule.evidence.fields(&mut sight)?);
+        let shown = Packed::new(Arc::clone(&self.event), &matched, sight.said()?.as_deref(), &fields);
+        Ok(Match {
             rule: Arc::clone(&rule.id),
             cluster: Arc::clone(cluster),
             source: Arc::default(),
             time,
             delivery: self.meta.delivery,
             request: self.meta.request,
-            fields: fields.collect(),
-            event: self.excerpt.clone(),
-            matched: excerpt::matched(&rule.expr, &rule.shown, event),
-            said: rule.output.as_ref().map(|output| output.render(event, redact::show)),
-        }
+            audit_id: Arc::clone(&self.audit_id),
+            fields: Arc::new(fields),
+            shown,
+        })
     }
+}
+
+/// What was compiled must agree with what is obviously right.
+#[cfg(debug_assertions)]
+fn judge(rules: &RuleSet, rule: usize, case: &mut Case<'_>) -> Result<(), Refusal> {
+    let (written, compiled) = (&rules.loaded().rules[rule], &rules.rules[rule]);
+    let mut sight = Sight::new(case, rules, compiled);
+    let found = (compiled.evidence.matched(&mut sight)?, compiled.evidence.fields(&mut sight)?);
+    sight.by_tree = true;
+    let judged = (compiled.evidence.matched(&mut sight)?, compiled.evidence.fields(&mut sight)?);
+    assert_eq!(found, judged, "what {} shows differs from what the whole event would", compiled.id);
+    assert!(naive::holds(&written.expr, &*sight.tree()?), "compiled and naive differ on {}", compiled.id);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -478,7 +475,8 @@ mod tests {
             Detector::default().body(&rules, &"c".into(), event.as_bytes(), &mut found).expect(&body);
             assert_eq!((found.rejects.count(), found.matches.len()), (0, matches), "{body}");
             for found in found.matches {
-                assert_eq!((&*found.event.request_uri, found.event.user.username.as_deref()), ("/x", Some("u")));
+                let event = found.shown.event();
+                assert_eq!((&*event.request_uri, event.user.username.as_deref()), ("/x", Some("u")));
             }
         }
     }

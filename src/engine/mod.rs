@@ -3,14 +3,17 @@
 mod compile;
 mod credentials;
 mod detect;
+mod evidence;
 mod excerpt;
 mod index;
 mod predicate;
 mod redact;
 mod rejections;
+mod shown;
 mod simplify;
 
 pub use compile::{Consumer, RuleSet};
 pub use detect::{Detected, Detector, Match, Seen};
 pub use redact::{REDACTED, show};
 pub use rejections::{Rejected, Rejections};
+pub use shown::{Fields, Packed, Rest, Shown};

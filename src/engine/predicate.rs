@@ -374,6 +374,8 @@ pub(super) struct Answers {
     other: String,
     /// A text in lower case.
     folded: String,
+    /// Whether the current event may be about Secrets, once somebody asked.
+    pub(super) of_secrets: Option<bool>,
     /// The current event as a whole, once somebody asked.
     whole: Option<Arc<Value>>,
     /// A text without percent-encoding, and the same in lower case.
@@ -387,7 +389,7 @@ impl Answers {
     pub(super) fn next_event(&mut self, predicates: usize) {
         self.event += 1;
         self.given.resize(predicates, 0);
-        self.whole = None;
+        (self.whole, self.of_secrets) = (None, None);
     }
 
     /// The current event as a whole, with the label of its cluster; read once.
@@ -579,6 +581,15 @@ impl Case<'_> {
             }
             Op::Cidr(network) => self.with_text(at, |text| address(text).is_some_and(|a| network.contains(&a))),
             Op::Exists | Op::Null | Op::OneOf { .. } | Op::Field { .. } => false,
+        }
+    }
+
+    /// Whether a test of nothing but a text holds.
+    pub(super) fn text_holds(&mut self, op: &Op, at: u32) -> bool {
+        match op {
+            Op::Exists => true,
+            Op::OneOf { texts, cased } => self.in_case(at, *cased, |text| texts.iter().any(|one| one == text)),
+            op => self.scalar_holds(op, at),
         }
     }
 

@@ -5,14 +5,15 @@
 //! whatever is named like a credential), or parts of it for what they look like (`credentials`). `docs/secrets.md` has the
 //! list for users.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use serde_json::Value;
 
 pub use super::credentials::REDACTED;
 use super::credentials::{self, arguments, named};
-use crate::event::FieldPath;
 use crate::event::path::Found;
+use crate::event::{FieldPath, Projection, Scratch, Slot, Val};
 use crate::rule::field::{Derived, Field};
 use crate::rule::make::{Apply, Items, Make};
 
@@ -77,6 +78,53 @@ pub(super) fn show_path_all<'v>(
     values.map(|value| place.show(value)).collect()
 }
 
+/// How what stands at a path is shown of an event that is not about Secrets, where nothing else of it decides.
+#[derive(Clone, Debug)]
+pub(super) enum Plain {
+    /// It is a name.
+    Name,
+    /// It is not.
+    Secret,
+    /// As texts at this path are.
+    At(FieldPath),
+}
+
+impl Plain {
+    /// `None` where something else does decide: what is an argument, or a value of a JSON patch, is hidden for what stands
+    /// beside it, and a whole body may be anything.
+    pub(super) fn of(field: &FieldPath) -> Option<Self> {
+        let path = field.path();
+        if NAMES.contains(&path) {
+            return Some(Self::Name);
+        }
+        let normal = normal(path);
+        let patch = in_body(&normal).is_some_and(|(_, inside)| inside == "value" || inside.starts_with("value."));
+        if is_arguments(path) || patch || ["requestobject", "responseobject"].contains(&&*normal) {
+            return None;
+        }
+        Some(if is_secret(path, &Value::Null) { Self::Secret } else { Self::At(field.clone()) })
+    }
+
+    /// A text.
+    pub(super) fn show_text(&self, text: &str) -> Value {
+        match self {
+            Self::Name => show_identity(text),
+            Self::Secret => REDACTED.into(),
+            Self::At(field) => show_text(field.path(), text, &Value::Null),
+        }
+    }
+
+    /// A value.
+    pub(super) fn show(&self, value: &Value) -> Value {
+        match (self, value) {
+            (plain, Value::String(text)) => plain.show_text(text),
+            (_, flag @ Value::Bool(_)) => flag.clone(),
+            (Self::Secret, _) => REDACTED.into(),
+            (_, other) => other.clone(),
+        }
+    }
+}
+
 /// Where values stand in an event.
 struct Place<'p> {
     field: &'p FieldPath,
@@ -119,7 +167,7 @@ impl<'p> Place<'p> {
 
 fn show_text(path: &str, text: &str, event: &Value) -> Value {
     if path.eq_ignore_ascii_case("requestURI") {
-        return shorten(text, VALUE_MAX, credentials::uri).into();
+        return shorten(text, VALUE_MAX, credentials::uri).into_owned().into();
     }
     if is_identity(path) {
         return show_identity(text);
@@ -128,12 +176,11 @@ fn show_text(path: &str, text: &str, event: &Value) -> Value {
     if ["requestObject", "responseObject"].contains(&path) && !text.starts_with(['{', '[']) {
         return REDACTED.into();
     }
-    show_json(path, text, event)
-        .unwrap_or_else(|| shorten(text, VALUE_MAX, |text| credentials::without(text).into_owned()).into())
+    show_json(path, text, event).unwrap_or_else(|| shorten(text, VALUE_MAX, credentials::without).into_owned().into())
 }
 
 fn show_identity(text: &str) -> Value {
-    shorten(text, VALUE_MAX, |text| credentials::without_shapes(text).into_owned()).into()
+    shorten(text, VALUE_MAX, credentials::without_shapes).into_owned().into()
 }
 
 /// A text that is an object or a list in JSON, without its secrets; `None` if it is none.
@@ -146,7 +193,7 @@ fn show_json(path: &str, text: &str, event: &Value) -> Option<Value> {
     }
     let mut inner: Value = serde_json::from_str(text).ok()?;
     redact_within(path, &mut inner, event);
-    Some(shorten(&inner.to_string(), VALUE_MAX, str::to_owned).into())
+    Some(shorten(&inner.to_string(), VALUE_MAX, Cow::from).into_owned().into())
 }
 
 /// A value that was made of others.
@@ -221,7 +268,7 @@ fn changes(pointer: &str, value: &Value, event: &Value) -> bool {
         Value::String(text) => {
             let path = patched_path("", pointer);
             let path = path.trim_start_matches('.');
-            show_text(path, text, event) != shorten(text, VALUE_MAX, str::to_owned)
+            show_text(path, text, event) != *shorten(text, VALUE_MAX, Cow::from)
         }
         _ => false,
     }
@@ -256,7 +303,7 @@ fn show_parameter(name: &str, value: &Value) -> Value {
     if named(name) {
         return REDACTED.into();
     }
-    shorten(text, VALUE_MAX, credentials::script).into()
+    shorten(text, VALUE_MAX, |text| credentials::script(text).into()).into_owned().into()
 }
 
 fn show_made(path: &str, value: &Value, event: &Value) -> Value {
@@ -269,11 +316,12 @@ fn show_made(path: &str, value: &Value, event: &Value) -> Value {
 }
 
 /// At most `max` characters of what `clean` makes of a text; what is left out is told.
-pub(super) fn shorten(text: &str, max: usize, clean: impl Fn(&str) -> String) -> String {
+pub(super) fn shorten<'t>(text: &'t str, max: usize, clean: impl FnOnce(&'t str) -> Cow<'t, str>) -> Cow<'t, str> {
     let clean = clean(&text[..text.floor_char_boundary(LOOKED_AT_MAX)]);
-    match clean.char_indices().nth(max) {
+    let too_long = if clean.len() <= max { None } else { clean.char_indices().nth(max) };
+    match too_long {
         None => clean,
-        Some((at, _)) => format!("{}… ({} bytes)", &clean[..at], text.len()),
+        Some((at, _)) => format!("{}… ({} bytes)", &clean[..at], text.len()).into(),
     }
 }
 
@@ -423,12 +471,45 @@ fn below_data(path: &str) -> bool {
 
 /// Whether the event is about Secrets, by what it says of itself or by what it holds.
 fn of_secret(event: &Value) -> bool {
-    let is_one_of = |section: &str, key: &str, texts: &[&str]| {
-        let found = event.get(section).and_then(|section| section.get(key)?.as_str());
-        found.is_some_and(|found| texts.iter().any(|text| found.eq_ignore_ascii_case(text)))
-    };
-    is_one_of("objectRef", "resource", &["secrets"])
-        || ["requestObject", "responseObject"].iter().any(|body| is_one_of(body, "kind", &["Secret", "SecretList"]))
+    OF_SECRETS.iter().any(|(path, names)| {
+        let found = path.split('.').try_fold(event, |value, key| value.get(key));
+        found.and_then(Value::as_str).is_some_and(|found| one_of(names, found))
+    })
+}
+
+fn one_of(names: &[&str], text: &str) -> bool {
+    names.iter().any(|name| name.eq_ignore_ascii_case(text))
+}
+
+/// What tells that an event is about Secrets.
+const OF_SECRETS: [(&str, &[&str]); 3] = [
+    ("objectRef.resource", &["secrets"]),
+    ("requestObject.kind", &["Secret", "SecretList"]),
+    ("responseObject.kind", &["Secret", "SecretList"]),
+];
+
+/// Where a projection has what tells that an event is about Secrets.
+#[derive(Debug)]
+pub(super) struct OfSecrets([Option<Slot>; OF_SECRETS.len()]);
+
+impl OfSecrets {
+    /// What it reads.
+    pub(super) fn reads() -> impl Iterator<Item = &'static str> {
+        OF_SECRETS.iter().map(|(path, _)| *path)
+    }
+
+    pub(super) fn of(projection: &Projection) -> Self {
+        Self(OF_SECRETS.map(|(path, _)| projection.slot(path)))
+    }
+
+    /// Whether the event in the scratch may be about Secrets.
+    pub(super) fn may_hold(&self, projection: &Projection, scratch: &mut Scratch, event: &str) -> bool {
+        self.0.iter().zip(OF_SECRETS).any(|(slot, (_, names))| {
+            let Some(slot) = *slot else { return true };
+            scratch.demand(projection, slot, event);
+            scratch.values(slot, event).any(|value| matches!(value, Val::Str(text) if one_of(names, text)))
+        })
+    }
 }
 
 /// What names things and people: a word before a colon or in a user's name says nothing about what follows it.
@@ -607,7 +688,7 @@ mod tests {
 
     #[test]
     fn long_values_are_cut_at_a_character() {
-        assert_eq!(shorten("äöü", 2, str::to_owned), "äö… (6 bytes)");
-        assert_eq!(shorten("äöü", 3, str::to_owned), "äöü");
+        assert_eq!(shorten("äöü", 2, Cow::from), "äö… (6 bytes)");
+        assert_eq!(shorten("äöü", 3, Cow::from), "äöü");
     }
 }

@@ -74,6 +74,12 @@ impl FieldPath {
         if at < len { at..at + 1 } else { 0..0 }
     }
 
+    /// Whether it yields all values, not one that is picked.
+    #[must_use]
+    pub fn picks_all(&self) -> bool {
+        self.pick.is_none()
+    }
+
     /// Every value of `event` that the path yields: the slow and obvious way, the judge of [`super::project`].
     #[must_use]
     pub fn resolve<'e>(&self, event: &'e Value) -> Vec<Found<'e>> {

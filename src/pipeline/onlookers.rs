@@ -132,7 +132,11 @@ impl Onlooker {
                         found.clear();
                         detector.event(&self.rules, &cluster, bytes, &mut found);
                         if let Some(found) = found.matches.pop() {
-                            place.send(Glimpse { cluster, source: Arc::clone(&origin.source), event: found.event });
+                            place.send(Glimpse {
+                                cluster,
+                                source: Arc::clone(&origin.source),
+                                event: found.shown.event(),
+                            });
                         }
                     }
                 }

@@ -14,9 +14,8 @@ use serde_json::{Map, Value};
 
 use super::writer::Writing;
 use super::{FilePosition, JournalBatch, StoreError};
-use crate::alert::EventExcerpt;
 use crate::clock::Timestamp;
-use crate::correlate::Match;
+use crate::correlate::{Fields, Match, Packed, Rest};
 
 /// One journal row, ready to be written.
 pub(super) struct Row {
@@ -50,33 +49,25 @@ impl Row {
     }
 }
 
-/// The JSON of a row, to write.
-#[derive(Serialize)]
-struct Written<'a> {
-    source: &'a str,
-    fields: &'a RawValue,
-    event: &'a EventExcerpt,
-    matched: &'a BTreeMap<String, Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    said: Option<&'a str>,
-    matches: Vec<Entry>,
-}
-
-/// The JSON of a row, to read.
-#[derive(Deserialize)]
-struct Read {
+/// The JSON of a row. `event` and `matched` are what is shown of its first match.
+#[derive(Serialize, Deserialize)]
+struct Payload<'a> {
     source: Arc<str>,
-    fields: BTreeMap<Arc<str>, Vec<Value>>,
-    event: EventExcerpt,
-    matched: BTreeMap<String, Value>,
-    #[serde(default)]
-    said: Option<String>,
-    matches: Vec<Entry>,
+    #[serde(borrow)]
+    fields: &'a RawValue,
+    #[serde(borrow)]
+    event: &'a RawValue,
+    #[serde(borrow)]
+    matched: &'a RawValue,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    said: Option<&'a RawValue>,
+    #[serde(borrow)]
+    matches: Vec<Entry<'a>>,
 }
 
 /// What tells one match of a row from the others.
 #[derive(Serialize, Deserialize)]
-struct Entry {
+struct Entry<'a> {
     /// Index in the batch.
     n: usize,
     /// Microseconds, so that any time comes back as it went in.
@@ -87,35 +78,35 @@ struct Entry {
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     event: Map<String, Value>,
     /// Absent where they are the first match's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    matched: Option<BTreeMap<String, Value>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    matched: Option<&'a RawValue>,
     /// The same: a rule says something of all its matches, or of none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    said: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    said: Option<&'a RawValue>,
 }
 
-impl Entry {
-    fn new(n: usize, found: &Match, first: &Match, first_event: &Map<String, Value>) -> Result<Self, StoreError> {
-        let differs = found.event != first.event;
-        let event = if differs { difference(first_event, members(&found.event)?) } else { Map::new() };
+impl<'a> Entry<'a> {
+    fn new(n: usize, found: &'a Match, first: &Match, first_event: &Map<String, Value>) -> Result<Self, StoreError> {
+        let (event, first_json) = (found.shown.event_json(), first.shown.event_json());
+        let event = if event == first_json { Map::new() } else { difference(first_event, members(event)?) };
+        let (rest, first_rest) = (found.shown.rest_json(), first.shown.rest_json());
+        let differs = |one: &&RawValue, other: Option<&RawValue>| other.is_none_or(|other| one.get() != other.get());
         Ok(Self {
             n,
             time: found.time.0,
             delivery: found.delivery,
             request: found.request,
             event,
-            matched: (found.matched != first.matched).then(|| found.matched.clone()),
-            said: found.said.clone().filter(|said| first.said.as_ref() != Some(said)),
+            matched: Some(rest.matched).filter(|matched| differs(matched, Some(first_rest.matched))),
+            said: rest.said.filter(|said| differs(said, first_rest.said)),
         })
     }
 }
 
-/// An event as the object it is in JSON; no member of it is `null`.
-fn members(event: &EventExcerpt) -> Result<Map<String, Value>, StoreError> {
-    match serde_json::to_value(event).map_err(unwritable)? {
-        Value::Object(members) => Ok(members),
-        other => Err(StoreError::Database(format!("an event is no object: {other}"))),
-    }
+/// The members of an event.
+fn members(event: &str) -> Result<Map<String, Value>, StoreError> {
+    serde_json::from_str(event)
+        .map_err(|error| StoreError::Database(format!("an event of the journal cannot be read: {error}")))
 }
 
 /// What turns `first` into `other`.
@@ -126,16 +117,11 @@ fn difference(first: &Map<String, Value>, mut other: Map<String, Value>) -> Map<
     other
 }
 
-/// The event that differs so from `first`.
-fn changed(first: &EventExcerpt, difference: Map<String, Value>) -> Result<EventExcerpt, StoreError> {
-    if difference.is_empty() {
-        return Ok(first.clone());
-    }
-    let mut event = members(first)?;
-    event.extend(difference);
-    event.retain(|_, value| !value.is_null());
-    serde_json::from_value(Value::Object(event))
-        .map_err(|error| StoreError::Database(format!("an event of the journal cannot be read: {error}")))
+/// The event that differs so from `first`, as JSON.
+fn changed(first: &Map<String, Value>, difference: &Map<String, Value>) -> Result<Arc<str>, StoreError> {
+    let mut members: BTreeMap<&String, &Value> = first.iter().chain(difference).collect();
+    members.retain(|_, value| !value.is_null());
+    Ok(serde_json::to_string(&members).map_err(unwritable)?.into())
 }
 
 /// Groups a batch's matches into rows, in the order of their first matches.
@@ -143,7 +129,7 @@ pub(super) fn rows(matches: &[Match]) -> Result<Vec<Row>, StoreError> {
     let mut groups: Vec<(Box<RawValue>, Vec<usize>)> = Vec::new();
     let mut places: HashMap<(&str, &str, String), usize> = HashMap::new();
     for (n, found) in matches.iter().enumerate() {
-        let fields = serde_json::value::to_raw_value(&found.fields).map_err(unwritable)?;
+        let fields = serde_json::value::to_raw_value(&*found.fields).map_err(unwritable)?;
         let place = *places.entry((&found.rule, &found.cluster, fields.get().to_owned())).or_insert(groups.len());
         match groups.get_mut(place) {
             Some((_, members)) => members.push(n),
@@ -155,23 +141,23 @@ pub(super) fn rows(matches: &[Match]) -> Result<Vec<Row>, StoreError> {
 
 fn row(matches: &[Match], fields: &RawValue, places: &[usize]) -> Result<Row, StoreError> {
     let first = &matches[places[0]];
-    let first_event = if places.len() > 1 { members(&first.event)? } else { Map::new() };
+    let first_event = if places.len() > 1 { members(first.shown.event_json())? } else { Map::new() };
     let entries = places.iter().map(|&n| Entry::new(n, &matches[n], first, &first_event));
-    let entries = entries.collect::<Result<Vec<_>, _>>()?;
-    let written = Written {
-        source: &first.source,
+    let Rest { matched, said, .. } = first.shown.rest_json();
+    let payload = Payload {
+        source: Arc::clone(&first.source),
         fields,
-        event: &first.event,
-        matched: &first.matched,
-        said: first.said.as_deref(),
-        matches: entries,
+        event: serde_json::from_str(first.shown.event_json()).map_err(unwritable)?,
+        matched,
+        said,
+        matches: entries.collect::<Result<_, _>>()?,
     };
     Ok(Row {
         rule: Arc::clone(&first.rule),
         cluster: Arc::clone(&first.cluster),
         event_time: first.time,
         matches: places.len(),
-        payload: serde_json::to_string(&written).map_err(unwritable)?,
+        payload: serde_json::to_string(&payload).map_err(unwritable)?,
         fields: fields.to_owned(),
     })
 }
@@ -304,24 +290,39 @@ pub(super) fn unpack(
     payload: &str,
     into: &mut Vec<(usize, Match)>,
 ) -> Result<(), StoreError> {
-    let read: Read = serde_json::from_str(payload)
-        .map_err(|error| StoreError::Database(format!("journal row {seq} cannot be read: {error}")))?;
-    for entry in read.matches {
+    let unreadable = |error| StoreError::Database(format!("journal row {seq} cannot be read: {error}"));
+    let Payload { source, fields, event, matched, said, matches } =
+        serde_json::from_str(payload).map_err(unreadable)?;
+    let carried: Arc<Fields> = Arc::new(serde_json::from_str(fields.get()).map_err(unreadable)?);
+    let first: Arc<str> = event.get().into();
+    let first_event = if matches.len() > 1 { members(&first)? } else { Map::new() };
+    for entry in matches {
+        let event = if entry.event.is_empty() { Arc::clone(&first) } else { changed(&first_event, &entry.event)? };
+        let rest = Rest { matched: entry.matched.unwrap_or(matched), said: entry.said.or(said), fields };
         let found = Match {
             rule: Arc::clone(rule),
             cluster: Arc::clone(cluster),
-            source: Arc::clone(&read.source),
+            source: Arc::clone(&source),
             time: Timestamp(entry.time),
             delivery: entry.delivery,
             request: entry.request,
-            fields: read.fields.clone(),
-            event: changed(&read.event, entry.event)?,
-            matched: entry.matched.unwrap_or_else(|| read.matched.clone()),
-            said: entry.said.or_else(|| read.said.clone()),
+            audit_id: audit_id(&event).map_err(unreadable)?,
+            fields: Arc::clone(&carried),
+            shown: Packed::from_json(event, rest),
         };
         into.push((entry.n, found));
     }
     Ok(())
+}
+
+/// The Audit-ID of an event.
+fn audit_id(event: &str) -> Result<Arc<str>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Named {
+        #[serde(rename = "auditID")]
+        audit_id: Arc<str>,
+    }
+    serde_json::from_str(event).map(|Named { audit_id }| audit_id)
 }
 
 /// When the newest row was received.

@@ -22,6 +22,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::alert::{EventExcerpt, Level, ObjectRef, RuleInfo, Status, User};
+use crate::correlate::Shown;
 
 /// After every time at which a test retries.
 const LATER: Timestamp = Timestamp(i64::MAX / 4);
@@ -36,16 +37,20 @@ fn found(rule: &str, user: &str, n: i64) -> Match {
         time,
         delivery: u64::MAX - u64::try_from(n).unwrap(),
         request: u64::try_from(n).unwrap(),
-        fields: BTreeMap::from([("user.username".into(), vec![json!(user)])]),
-        event: EventExcerpt {
+        audit_id: Arc::default(),
+        fields: Arc::new(BTreeMap::from([("user.username".into(), vec![json!(user)])])),
+        shown: Shown::default().into(),
+    }
+    .showing(|shown| {
+        shown.event = EventExcerpt {
             audit_id: format!("audit-{n}"),
             verb: "get".to_owned(),
             stage_timestamp: time.to_string(),
             ..EventExcerpt::default()
-        },
-        matched: BTreeMap::from([("verb".to_owned(), json!("get"))]),
-        said: Some(format!("{user} got it, {}", n / 2)),
-    }
+        };
+        shown.matched = BTreeMap::from([("verb".to_owned(), json!("get"))]);
+        shown.said = Some(format!("{user} got it, {}", n / 2));
+    })
 }
 
 fn batch(matches: Vec<Match>) -> Append {
@@ -154,15 +159,17 @@ async fn batches_come_back_whole_and_in_order() {
 #[tokio::test]
 async fn matches_that_share_a_row_come_back_as_they_were() {
     let (_dir, store) = open();
-    let mut first = found("a", "alice", 1);
-    first.event.user_agent = Some("kubectl".to_owned());
-    first.event.user = User { username: Some("alice".to_owned()), groups: vec!["staff".to_owned()] };
-    let mut second = found("a", "alice", 2);
-    second.event.verb = "list".to_owned();
-    second.event.stage_timestamp = "2026-09-21T14:13:20+00:00".to_owned();
-    second.event.source_ips = vec!["10.0.0.1".to_owned()];
-    second.event.object_ref = Some(ObjectRef { resource: Some("secrets".to_owned()), ..ObjectRef::default() });
-    second.matched = BTreeMap::from([("verb".to_owned(), Value::Null)]);
+    let first = found("a", "alice", 1).showing(|shown| {
+        shown.event.user_agent = Some("kubectl".to_owned());
+        shown.event.user = User { username: Some("alice".to_owned()), groups: vec!["staff".to_owned()] };
+    });
+    let second = found("a", "alice", 2).showing(|shown| {
+        shown.event.verb = "list".to_owned();
+        shown.event.stage_timestamp = "2026-09-21T14:13:20+00:00".to_owned();
+        shown.event.source_ips = vec!["10.0.0.1".to_owned()];
+        shown.event.object_ref = Some(ObjectRef { resource: Some("secrets".to_owned()), ..ObjectRef::default() });
+        shown.matched = BTreeMap::from([("verb".to_owned(), Value::Null)]);
+    });
     let third = Match { time: first.time.plus(DAY), delivery: 3, ..first.clone() };
     let matches = vec![first, second, third];
     store.append(batch(matches.clone())).await.unwrap();
@@ -548,8 +555,7 @@ async fn a_full_disk_refuses_everything_and_recovers_by_itself() {
     store.append(batch(vec![found("a", "alice", 0)])).await.unwrap();
     store.sql("PRAGMA max_page_count = 1").await.unwrap(); // Answers with the size it has now.
     let large = |n| {
-        let mut found = found("a", "alice", n);
-        found.event.user_agent = Some("x".repeat(100_000));
+        let found = found("a", "alice", n).showing(|shown| shown.event.user_agent = Some("x".repeat(100_000)));
         store.append(batch(vec![found]))
     };
     let (first, second, third) = tokio::join!(large(1), large(2), large(3));
@@ -570,8 +576,7 @@ async fn a_full_disk_takes_the_reserve_and_gives_it_back() {
     assert!(reserve.exists());
     store.sql("PRAGMA max_page_count = 1").await.unwrap();
     let large = || {
-        let mut found = found("a", "alice", 1);
-        found.event.user_agent = Some("x".repeat(100_000));
+        let found = found("a", "alice", 1).showing(|shown| shown.event.user_agent = Some("x".repeat(100_000)));
         store.append(batch(vec![found]))
     };
     assert!(matches!(large().await, Err(StoreError::Full(_))));

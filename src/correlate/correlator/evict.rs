@@ -74,7 +74,7 @@ impl Correlator {
     pub(super) fn reused(&mut self, fed: &Fed, request: u64, time: Timestamp, safe: Timestamp) {
         let group = BTreeMap::from([("auditID".to_owned(), Value::from(&*fed.audit_id))]);
         let (cluster, audit_id) = (Arc::clone(&fed.cluster), Arc::clone(&fed.audit_id));
-        let (fields, shown, again) = (fed.fields.clone(), fed.shown.clone(), self.was_there(&cluster, time));
+        let (fields, shown, again) = (Arc::clone(&fed.fields), fed.shown.clone(), self.was_there(&cluster, time));
         let fed = Fed { cluster, time, request, audit_id, group, fields, shown, again };
         let rules = Arc::clone(&self.rules);
         for &place in rules.consumers_of(reuse::CHOSEN).iter().filter(|place| !rules.consumers()[place.0].single) {

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::super::shown::Fields;
 use super::super::tally;
 use super::super::window::Entry;
 use super::Fed;
-use crate::engine::Consumer;
+use crate::engine::{Consumer, Fields};
 use crate::event::FieldPath;
 
 /// What a match, or an episode on its way into another correlation, brings along.

@@ -12,12 +12,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::reuse;
-use super::super::shown::{Fields, Packed, Shown};
 use super::group::{Carried, group_of, group_values, text_of};
 use super::{Correlator, Fed};
 use crate::alert::{Alert, EventExcerpt};
 use crate::clock::Timestamp;
-use crate::engine::{Consumer, Match, RuleSet};
+use crate::engine::{Consumer, Fields, Match, Packed, RuleSet, Shown};
 use crate::hash;
 use crate::rule::ir::CorrelationKind;
 
@@ -113,8 +112,8 @@ fn share_of_place(rules: &RuleSet, found: &Match, (consumer, member): (usize, us
 /// Where a second request under its Audit-ID is noticed, if any rule asks for that.
 fn share_of_audit_id(rules: &RuleSet, found: &Match, of: u32) -> Option<u32> {
     let mut asking = rules.consumers_of(reuse::CHOSEN).iter().filter(|place| !rules.consumers()[place.0].single);
-    let (consumer, member) = *asking.next().filter(|_| reuse::is_uuid(&found.event.audit_id))?;
-    let group = BTreeMap::from([("auditID".to_owned(), Value::from(found.event.audit_id.as_str()))]);
+    let (consumer, member) = *asking.next().filter(|_| reuse::is_uuid(&found.audit_id))?;
+    let group = BTreeMap::from([("auditID".to_owned(), Value::from(&*found.audit_id))]);
     let carried = Carried { group: &group, fields: &found.fields };
     Some(share(&rules.consumers()[consumer], member, &found.cluster, carried, of))
 }
@@ -161,7 +160,7 @@ pub(super) fn of(consumer: &Consumer, fed: Fed) -> Episode {
         request: fed.request,
         audit_id: fed.audit_id,
         group: fed.group,
-        fields: fed.fields,
+        fields: Arc::unwrap_or_clone(fed.fields),
         event,
         matched,
         said,
@@ -229,7 +228,7 @@ impl Correlator {
                 request: episode.request,
                 audit_id: Arc::clone(&episode.audit_id),
                 group: episode.group.clone(),
-                fields: episode.fields.clone(),
+                fields: Arc::new(episode.fields.clone()),
                 shown: Packed::from(Shown { event, matched, said, fields }),
                 again: self.was_there(&episode.cluster, time),
             };

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use super::super::shown::{Fields, Packed, Shown};
 use super::super::summary;
 use super::super::timeline::Timeline;
 use super::super::window::Chain;
 use super::group::group_in;
 use super::{Change, Fed, Held};
 use crate::alert::{Alert, Kind, Status};
-use crate::engine::Consumer;
+use crate::engine::{Consumer, Fields, Packed, Shown};
 use crate::hash;
 use crate::rule::ir::CorrelationKind;
 
@@ -32,7 +31,7 @@ pub(super) fn fed_by(consumer: &Consumer, held: &Held, id: &str, chain: &Chain) 
         request: hash::short(&[id.as_bytes()]),
         audit_id: shown.event.audit_id.into(),
         group: group_in(consumer, &held.id.2),
-        fields: shown.fields,
+        fields: Arc::new(shown.fields),
         shown: chain.shown.clone(),
         again: false,
     }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::engine::Shown;
 use crate::rule::load::load_text;
 
 mod brute;
@@ -41,15 +42,15 @@ fn at(rule: &str, user: &str, second: i64, request: u64) -> Match {
         time: Timestamp(second * SECOND),
         delivery: request * 10,
         request,
-        fields: BTreeMap::from([
+        fields: Arc::new(BTreeMap::from([
             ("user.username".into(), vec![json!(user)]),
             ("objectRef.uid".into(), vec![json!(format!("n{}", request % 7))]),
             ("number".into(), vec![json!(request % 11)]),
-        ]),
-        event: crate::alert::EventExcerpt { audit_id: format!("a{request}"), ..Default::default() },
-        matched: BTreeMap::new(),
-        said: None,
+        ])),
+        audit_id: Arc::default(),
+        shown: Shown::default().into(),
     }
+    .showing(|shown| shown.event.audit_id = format!("a{request}"))
 }
 
 fn show(changes: &[Change]) -> Vec<String> {
@@ -310,7 +311,7 @@ fn figures_of_values_are_compared() {
         {
             run.1 += 1;
             let mut found = at("base", "a", second, run.1);
-            found.fields.insert("number".into(), vec![number]);
+            Arc::make_mut(&mut found.fields).insert("number".into(), vec![number]);
             run.0.take(&[found], None);
             fired.extend(show(&run.0.drain()));
         }
@@ -402,7 +403,7 @@ fn nothing_is_new_about_an_event_that_lacks_the_field() {
     let mut run = Run::new(rules(&correlation("first_seen", FIRST_SEEN)));
     run.take("base", "a", 0);
     let mut found = at("base", "a", 9_000, 50);
-    found.fields.remove("objectRef.uid");
+    Arc::make_mut(&mut found.fields).remove("objectRef.uid");
     run.0.take(&[found], None);
     assert_eq!(run.advance(9_011), [""; 0]);
 }
@@ -583,8 +584,8 @@ fn flooded(flood: u64) {
     let (mut fired, mut most) = (Vec::new(), 0);
     for n in 0..flood {
         let second = i64::try_from(n * 60 / flood).unwrap();
-        let mut found = at("base", &format!("u{n}"), second, n + 10);
-        found.event = crate::alert::EventExcerpt::default();
+        let found = at("base", &format!("u{n}"), second, n + 10);
+        let found = found.showing(|shown| shown.event = crate::alert::EventExcerpt::default());
         correlator.take(&[found], None);
         if n % (flood / 5) == 0 {
             correlator.take(&[at("base", "mallory", second, n * 5 / flood)], None);

@@ -152,6 +152,12 @@ impl Projection {
             .map(Slot)
     }
 
+    /// The path of a slot.
+    #[must_use]
+    pub fn path(&self, slot: Slot) -> &str {
+        &self.paths[slot.number()]
+    }
+
     /// How many slots there are.
     #[must_use]
     pub fn slots(&self) -> usize {

@@ -20,8 +20,7 @@ pub const RECORD_MAX: usize = 800_000;
 const LEARNED: &str = "learned";
 
 /// A record of the matches.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug)]
 pub enum Record {
     /// Matches of one batch to one rule, of one group.
     Matches(Vec<Match>),
@@ -250,6 +249,7 @@ impl Baselines {
 mod tests {
     use super::*;
     use crate::alert::{EventExcerpt, RuleInfo};
+    use crate::correlate::{Packed, Shown};
 
     fn found(n: u64, user: &str) -> Match {
         Match {
@@ -259,11 +259,14 @@ mod tests {
             time: Timestamp(1_000 + i64::try_from(n).unwrap()),
             delivery: n,
             request: n,
-            fields: [("user.username".into(), vec![user.into()])].into(),
-            event: EventExcerpt { audit_id: format!("a{n}"), ..EventExcerpt::default() },
-            matched: [("verb".to_owned(), "get".into())].into(),
-            said: None,
+            audit_id: Arc::default(),
+            fields: Arc::new([("user.username".into(), vec![user.into()])].into()),
+            shown: Packed::from(Shown::default()),
         }
+        .showing(|shown| {
+            shown.event.audit_id = format!("a{n}");
+            shown.matched.insert("verb".to_owned(), "get".into());
+        })
     }
 
     #[test]
@@ -303,7 +306,7 @@ mod tests {
     fn no_record_is_longer_than_brokers_take() {
         let long = "x".repeat(10_000);
         let matches: Vec<Match> =
-            (0..200).map(|n| Match { said: Some(format!("{long}{n}")), ..found(n, "ann") }).collect();
+            (0..200).map(|n| found(n, "ann").showing(|shown| shown.said = Some(format!("{long}{n}")))).collect();
         let pairs = of_matches(&matches).unwrap();
         assert!(pairs.len() > 1 && pairs.iter().all(|(_, value)| value.len() < 1_000_000));
         let count = pairs.iter().map(|(_, value)| match Record::read(value) {

@@ -85,15 +85,15 @@ fn matches(steps: &[Step]) -> Vec<Match> {
             time: Timestamp((second - step.late) * SECOND + i64::try_from(n).unwrap()),
             delivery: request * 10,
             request,
-            fields: BTreeMap::from([
+            fields: Arc::new(BTreeMap::from([
                 ("user.username".into(), vec![json!(format!("u{}", step.user))]),
                 ("objectRef.uid".into(), vec![json!(format!("o{}", step.object))]),
                 ("number".into(), vec![json!(request % 11)]),
-            ]),
-            event: EventExcerpt { audit_id: format!("a{request}"), ..Default::default() },
-            matched: BTreeMap::new(),
-            said: None,
+            ])),
+            audit_id: Arc::default(),
+            shown: Shown::default().into(),
         }
+        .showing(|shown| shown.event.audit_id = format!("a{request}"))
     };
     steps.iter().enumerate().map(one).collect()
 }

@@ -15,7 +15,7 @@ impl Run {
             self.1 += 1;
             let mut found = at(rule, "a", 0, self.1);
             found.time = Timestamp(from * SECOND + seconds * SECOND * n / many);
-            found.fields.insert("number".into(), vec![json!(2)]);
+            Arc::make_mut(&mut found.fields).insert("number".into(), vec![json!(2)]);
             self.0.take(&[found], None);
             changes.extend(self.0.drain());
         }
@@ -78,7 +78,7 @@ fn a_flood_of_invented_users_does_not_make_a_known_one_unknown() {
     run.advance(3 * 86_400 + 100);
     assert!(run.0.take_stats().evictions["c"] > 800);
     let mut new = at("base", "known", 4 * 86_400, 5_000);
-    new.fields.insert("objectRef.uid".into(), vec![json!("another")]);
+    Arc::make_mut(&mut new.fields).insert("objectRef.uid".into(), vec![json!("another")]);
     run.0.take(&[new], None);
     assert_eq!(run.advance(4 * 86_400 + 20).len(), 1, "something new of a user who is known");
 }
@@ -90,7 +90,7 @@ fn a_crash_does_not_change_what_a_busy_window_counts() {
     let made = (0..14_000_i64).map(|n| {
         let mut found = at("base", "a", 0, u64::try_from(n).expect("small") + 1);
         found.time = Timestamp(n * SECOND * 3_600 / 13_500);
-        found.fields.insert("number".into(), vec![json!(2)]);
+        Arc::make_mut(&mut found.fields).insert("number".into(), vec![json!(2)]);
         found
     });
     let matches: Vec<Match> = made.collect();

@@ -18,9 +18,7 @@ fn told(correlator: &mut Correlator) -> Vec<Change> {
 }
 
 fn named(rule: &str, second: i64, request: u64) -> Match {
-    let mut found = at(rule, "a", second, request);
-    found.said = Some(format!("request {request}"));
-    found
+    at(rule, "a", second, request).showing(|shown| shown.said = Some(format!("request {request}")))
 }
 
 fn run(matches: &[Match]) -> Correlator {

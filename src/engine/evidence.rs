@@ -1,0 +1,378 @@
+//! What an alert shows beside the envelope: the values for which its rule is true, and those that its matches carry.
+//! Redacted.
+//!
+//! Most is taken from where the projection has it: nothing but the value and its place decide how it is shown. For the
+//! rest, and of what is about Secrets, the event is read as a tree, which costs more than all else of a match. In debug
+//! builds everything is taken from the tree once more, and must be the same.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::compile::{CompiledRule, RuleSet};
+use super::detect::whole;
+use super::predicate::{Case, Interner, Program};
+use super::redact::{self, OfSecrets, Plain, show_all, show_path_all};
+use super::shown::Fields;
+use crate::event::frame::Refusal;
+use crate::event::path::Found;
+use crate::event::{FieldPath, Projection, Slot, Val, label, pruned};
+use crate::rule::field::{Field, Got};
+use crate::rule::ir::{Expr, Op, Test};
+use crate::rule::make::Make;
+use crate::rule::{explain, naive};
+
+const VALUES_MAX: usize = 16;
+
+/// What a rule's matches show and carry.
+#[derive(Debug)]
+pub(super) struct Evidence {
+    asked: Asked,
+    /// Fields that alerts show besides.
+    shown: Vec<Carried>,
+    /// Fields for grouping and counting.
+    carried: Vec<Carried>,
+}
+
+/// The positive tests of an expression that holds.
+#[derive(Debug)]
+enum Asked {
+    /// All of them hold.
+    All(Vec<Self>),
+    /// They hold if a program is true.
+    If(Program, Box<Self>),
+    /// Tests of one field.
+    Of(Tests),
+}
+
+#[derive(Debug)]
+struct Tests {
+    field: Field,
+    place: Place,
+    tests: Vec<Test>,
+    /// That they hold is known.
+    certain: bool,
+}
+
+/// A field of which all values are shown.
+#[derive(Debug)]
+struct Carried {
+    field: FieldPath,
+    name: Arc<str>,
+    place: Place,
+}
+
+/// Where the values of a field are taken from.
+#[derive(Debug)]
+enum Place {
+    /// From the projection.
+    Slot(Slot, Plain),
+    /// From the tree.
+    Tree,
+}
+
+impl Place {
+    fn of(field: &FieldPath, projection: &Projection) -> Self {
+        match projection.slot(field.path()).zip(Plain::of(field)) {
+            Some((slot, plain)) => Self::Slot(slot, plain),
+            None => Self::Tree,
+        }
+    }
+}
+
+impl Evidence {
+    /// `expr`: as it is written. `shown` and `carried`: the fields whose values are shown besides, and those for grouping.
+    pub(super) fn new(expr: &Expr, shown: &[FieldPath], carried: &[FieldPath], interner: &mut Interner<'_>) -> Self {
+        let projection = interner.projection;
+        let carry = |field: &FieldPath| Carried {
+            name: field.shared(),
+            place: Place::of(field, projection),
+            field: field.clone(),
+        };
+        Self {
+            shown: shown.iter().map(carry).collect(),
+            carried: carried.iter().map(carry).collect(),
+            asked: Asked::of(expr, interner).unwrap_or(Asked::All(Vec::new())),
+        }
+    }
+
+    /// What the event matched. Of what comes several times the last one counts.
+    pub(super) fn matched(&self, sight: &mut Sight<'_, '_>) -> Result<BTreeMap<&str, Value>, Refusal> {
+        let mut found = BTreeMap::new();
+        self.asked.collect(sight, &mut found)?;
+        for field in &self.shown {
+            if found.contains_key(&*field.name) {
+                continue;
+            }
+            let mut values = field.values(sight)?;
+            if !values.is_empty() {
+                let value = if values.len() == 1 { values.swap_remove(0) } else { Value::Array(values) };
+                found.insert(&field.name, value);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The values of the fields for grouping and counting.
+    pub(super) fn fields(&self, sight: &mut Sight<'_, '_>) -> Result<Fields, Refusal> {
+        self.carried.iter().map(|field| Ok((Arc::clone(&field.name), field.values(sight)?))).collect()
+    }
+}
+
+impl Asked {
+    /// `None` where there is nothing to show.
+    fn of(expr: &Expr, interner: &mut Interner<'_>) -> Option<Self> {
+        match expr {
+            Expr::All(parts) => {
+                let parts: Vec<Self> = parts.iter().filter_map(|part| Self::of(part, interner)).collect();
+                (!parts.is_empty()).then_some(Self::All(parts))
+            }
+            Expr::Any(parts) => {
+                let parts = Self::alternatives(parts, interner);
+                (!parts.is_empty()).then_some(Self::All(parts))
+            }
+            Expr::Not(_) => None,
+            Expr::Test(test) => Tests::of(test, true, interner.projection).map(Self::Of),
+        }
+    }
+
+    /// Among alternatives it must be asked which of them hold. Many of them ask for one field, whose values are then looked
+    /// up once.
+    fn alternatives(parts: &[Expr], interner: &mut Interner<'_>) -> Vec<Self> {
+        let mut alternatives: Vec<Self> = Vec::new();
+        for part in parts {
+            let Expr::Test(test) = part else {
+                if let Some(asked) = Self::of(part, interner) {
+                    alternatives.push(Self::If(interner.program(part), Box::new(asked)));
+                }
+                continue;
+            };
+            let Some(tests) = Tests::of(test, false, interner.projection) else { continue };
+            match alternatives.last_mut() {
+                Some(Self::Of(last)) if last.field == tests.field => last.tests.extend(tests.tests),
+                _ => alternatives.push(Self::Of(tests)),
+            }
+        }
+        alternatives
+    }
+
+    fn collect<'a>(&'a self, sight: &mut Sight<'_, '_>, found: &mut BTreeMap<&'a str, Value>) -> Result<(), Refusal> {
+        match self {
+            Self::All(parts) => parts.iter().try_for_each(|part| part.collect(sight, found)),
+            Self::If(program, part) if sight.case.holds(program) => part.collect(sight, found),
+            Self::If(..) => Ok(()),
+            Self::Of(tests) => tests.collect(sight, found),
+        }
+    }
+}
+
+impl Tests {
+    fn of(test: &Test, certain: bool, projection: &Projection) -> Option<Self> {
+        let place = match (&test.field, &test.op) {
+            (_, Op::Null) => return None,
+            // Every event has a time: that it has one says nothing.
+            (Field::Derived(derived), _) if derived.make == Make::Time => return None,
+            (Field::Path(_), Op::Field { .. }) => Place::Tree,
+            (Field::Path(path), _) => Place::of(path, projection),
+            _ => Place::Tree,
+        };
+        Some(Self { field: test.field.clone(), place, tests: vec![test.clone()], certain })
+    }
+
+    fn collect<'a>(&'a self, sight: &mut Sight<'_, '_>, found: &mut BTreeMap<&'a str, Value>) -> Result<(), Refusal> {
+        // What the event has there may be a secret; the keyword is the rule's.
+        if self.field == Field::Anything && self.certain {
+            self.tests.iter().for_each(|test| keyword(&test.op, found));
+            return Ok(());
+        }
+        if let Place::Slot(slot, plain) = &self.place
+            && let Some(at) = sight.only_text(*slot, self.field.plain())
+        {
+            // If one of them holds, then for this text.
+            if self.certain || self.tests.iter().any(|test| sight.case.text_holds(&test.op, at)) {
+                found.insert(self.field.as_str(), plain.show_text(sight.text(at)));
+            }
+            return Ok(());
+        }
+        if let Place::Slot(slot, plain) = &self.place
+            && let Some(values) = sight.values(*slot, self.field.plain())
+        {
+            let show = |values: Vec<&Value>| values.into_iter().map(|value| plain.show(value)).collect();
+            self.ask(&values, &Value::Null, show, found);
+            return Ok(());
+        }
+        let event = sight.tree()?;
+        let show = |values: Vec<&Value>| show_all(&self.field, values.into_iter(), &event);
+        self.ask(&self.field.resolve(&event), &event, show, found);
+        Ok(())
+    }
+
+    /// Shows for which values the tests hold.
+    fn ask<'a>(
+        &'a self,
+        values: &[Got<'_>],
+        event: &Value,
+        show: impl Fn(Vec<&Value>) -> Vec<Value>,
+        found: &mut BTreeMap<&'a str, Value>,
+    ) {
+        for test in &self.tests {
+            if !self.certain && !naive::holds_of(test, values, event) {
+                continue;
+            }
+            if self.field == Field::Anything {
+                keyword(&test.op, found);
+                continue;
+            }
+            let mut values = show(naive::witnesses(test, values, event).take(VALUES_MAX).collect());
+            let value = match values.len() {
+                0 => Value::Bool(true),
+                1 => values.swap_remove(0),
+                _ => Value::Array(values),
+            };
+            found.insert(self.field.as_str(), value);
+        }
+    }
+}
+
+fn keyword(op: &Op, found: &mut BTreeMap<&str, Value>) {
+    let known = found.entry("keywords").or_insert_with(|| Value::Array(Vec::new()));
+    if let Value::Array(known) = known {
+        known.push(explain::asked(op).into());
+    }
+}
+
+impl Carried {
+    fn values(&self, sight: &mut Sight<'_, '_>) -> Result<Vec<Value>, Refusal> {
+        if let Place::Slot(slot, plain) = &self.place
+            && let Some(at) = sight.only_text(*slot, Some(&self.field))
+        {
+            return Ok(vec![plain.show_text(sight.text(at))]);
+        }
+        if let Place::Slot(slot, plain) = &self.place
+            && let Some(values) = sight.values(*slot, Some(&self.field))
+        {
+            let scalars = values.iter().filter_map(|value| match value {
+                Got::Scalar(value) if !value.is_null() => Some(plain.show(value)),
+                _ => None,
+            });
+            return Ok(scalars.take(VALUES_MAX).collect());
+        }
+        let event = sight.tree()?;
+        let found = self.field.resolve(&event);
+        let scalars = found.into_iter().filter_map(|found| match found {
+            Found::Scalar(Value::Null) | Found::Container => None,
+            Found::Scalar(value) => Some(value),
+        });
+        Ok(show_path_all(&self.field, scalars.take(VALUES_MAX), &event))
+    }
+}
+
+/// An event as one of the rules that are true of it sees it.
+pub(super) struct Sight<'s, 'c> {
+    pub(super) case: &'s mut Case<'c>,
+    pub(super) rule: &'s CompiledRule,
+    of_secrets: &'s OfSecrets,
+    /// What the rule reads of it, once it was needed.
+    tree: Option<Arc<Value>>,
+    /// Everything is taken from the tree.
+    #[cfg(debug_assertions)]
+    pub(super) by_tree: bool,
+}
+
+impl<'s, 'c> Sight<'s, 'c> {
+    pub(super) fn new(case: &'s mut Case<'c>, rules: &'s RuleSet, rule: &'s CompiledRule) -> Self {
+        Self {
+            case,
+            rule,
+            of_secrets: &rules.of_secrets,
+            tree: None,
+            #[cfg(debug_assertions)]
+            by_tree: false,
+        }
+    }
+
+    /// What a rule and its alerts read of the event, with the label of its cluster. What is unusual is read as a whole.
+    pub(super) fn tree(&mut self) -> Result<Arc<Value>, Refusal> {
+        if let Some(tree) = &self.tree {
+            return Ok(Arc::clone(tree));
+        }
+        let Case { event, cluster, .. } = *self.case;
+        let needed = if self.rule.needs_whole { None } else { pruned(event, self.rule.reads()) };
+        let tree = match needed {
+            Some(mut event) => {
+                label(&mut event, cluster);
+                Arc::new(event)
+            }
+            None => whole(self.case.answers, cluster, event)?,
+        };
+        Ok(Arc::clone(self.tree.insert(tree)))
+    }
+
+    /// What the rule says of it, if it says anything itself.
+    pub(super) fn said(&mut self) -> Result<Option<String>, Refusal> {
+        let Some(output) = &self.rule.output else { return Ok(None) };
+        Ok(Some(output.render(&*self.tree()?, redact::show)))
+    }
+
+    /// Whether what is at a slot may be taken from there.
+    fn is_plain(&mut self, slot: Slot) -> bool {
+        #[cfg(debug_assertions)]
+        if self.by_tree {
+            return false;
+        }
+        let Case { projection, scratch, event, .. } = &mut *self.case;
+        scratch.demand(projection, slot, event);
+        !projection.is_lazy(slot) || !self.is_of_secrets()
+    }
+
+    fn is_of_secrets(&mut self) -> bool {
+        let Case { projection, scratch, answers, event, .. } = &mut *self.case;
+        *answers.of_secrets.get_or_insert_with(|| self.of_secrets.may_hold(projection, scratch, event))
+    }
+
+    /// Where the text is at a slot, if there is nothing else, and the field yields it.
+    fn only_text(&mut self, slot: Slot, field: Option<&FieldPath>) -> Option<u32> {
+        if !self.is_plain(slot) {
+            return None;
+        }
+        let Case { scratch, event, .. } = &*self.case;
+        let at = scratch.first(slot).filter(|_| field.is_some_and(FieldPath::picks_all))?;
+        (scratch.following(at).is_none() && matches!(scratch.at(at, event), Val::Str(_))).then_some(at)
+    }
+
+    fn text(&self, at: u32) -> &str {
+        match self.case.scratch.at(at, self.case.event) {
+            Val::Str(text) => text,
+            _ => "",
+        }
+    }
+
+    /// The values at a slot; `None` where they have to be taken from the tree.
+    fn values(&mut self, slot: Slot, field: Option<&FieldPath>) -> Option<Vec<Got<'static>>> {
+        if !self.is_plain(slot) {
+            return None;
+        }
+        let flags = self.case.scratch.values(slot, self.case.event).any(|value| matches!(value, Val::Bool(_)));
+        if flags && self.is_of_secrets() {
+            return None;
+        }
+        let Case { scratch, event, .. } = &*self.case;
+        let range = field?.picked(|| scratch.count(slot));
+        let picked = scratch.values(slot, event).skip(range.start).take(range.len());
+        let values = picked.map(|value| {
+            let value = match value {
+                Val::Container => return Some(Got::Container),
+                // A number beyond 64 bits would not be what it was.
+                Val::Float(_) => return None,
+                Val::Null => Value::Null,
+                Val::Bool(flag) => flag.into(),
+                Val::Int(number) => number.into(),
+                Val::Str(text) => text.into(),
+            };
+            Some(Got::Scalar(Cow::Owned(value)))
+        });
+        values.collect()
+    }
+}
