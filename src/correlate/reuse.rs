@@ -1,9 +1,10 @@
 //! Different requests under one Audit-ID. An API server makes a UUID for each request, unless the client sends one.
 
+use std::hash::{BuildHasher, RandomState};
+
 use super::recent::Recent;
 use crate::clock::Timestamp;
 use crate::engine::Match;
-use crate::hash;
 
 /// The built-in rule about Audit-IDs that clients chose (`detections/audit/audit-id-reused.yml`). An Audit-ID that is no
 /// UUID is chosen for certain, and the rule sees that itself; of a UUID only a second request can tell.
@@ -13,11 +14,15 @@ pub(super) const CHOSEN: &str = "0d3f5f6c-4b7e-4a3e-8f0e-9b1c3c9f2b61";
 const KNOWN_MAX: usize = 262_144;
 
 /// Which request each Audit-ID belongs to.
-pub(super) struct AuditIds(Recent<Known>);
+pub(super) struct AuditIds {
+    known: Recent<Known>,
+    /// Clients choose them: nobody may know which two have one hash.
+    hashes: RandomState,
+}
 
 impl Default for AuditIds {
     fn default() -> Self {
-        Self(Recent::new(KNOWN_MAX))
+        Self { known: Recent::new(KNOWN_MAX), hashes: RandomState::default() }
     }
 }
 
@@ -30,17 +35,17 @@ struct Known {
 impl AuditIds {
     /// How many Audit-IDs were forgotten for newer ones since the last call.
     pub(super) fn take_forgotten(&mut self) -> u64 {
-        self.0.take_forgotten()
+        self.known.take_forgotten()
     }
 
     /// Notes a match's Audit-ID. Gives the requests, with their times, that it shows to bear one that another had: the
     /// first time also that other one.
     pub(super) fn note(&mut self, found: &Match, time: Timestamp) -> Vec<(u64, Timestamp)> {
-        if !is_uuid(&found.event.audit_id) {
+        if !is_uuid(&found.audit_id) {
             return Vec::new();
         }
-        let id = hash::short(&[found.cluster.as_bytes(), found.event.audit_id.as_bytes()]);
-        if let Some(known) = self.0.get_mut(id) {
+        let id = self.hashes.hash_one((&*found.cluster, &*found.audit_id));
+        if let Some(known) = self.known.get_mut(id) {
             if known.request == found.request {
                 return Vec::new();
             }
@@ -49,7 +54,7 @@ impl AuditIds {
             *known = Known { request: found.request, time, reused: true };
             return first.into_iter().chain([(found.request, time)]).collect();
         }
-        self.0.insert(id, Known { request: found.request, time, reused: false });
+        self.known.insert(id, Known { request: found.request, time, reused: false });
         Vec::new()
     }
 }

@@ -1,8 +1,11 @@
 //! Which requests were counted already: a request is one match however many of its stages and copies arrive.
 
 use super::recent::Recent;
+use std::hash::BuildHasher;
+
+use foldhash::quality::FixedState;
+
 use crate::engine::Match;
-use crate::hash;
 
 /// Requests that are remembered, so that their later stages and repeated deliveries change nothing.
 const SEEN_MAX: usize = 262_144;
@@ -28,6 +31,11 @@ pub(super) enum Novelty {
     Duplicate(bool),
 }
 
+/// Neither part of it is for a client to choose, so that a quick hash does.
+fn id(rule: &str, cluster: &str, name: u64) -> u64 {
+    FixedState::default().hash_one((name, rule, cluster))
+}
+
 impl Seen {
     /// How many requests were forgotten for newer ones since the last call.
     pub(super) fn take_forgotten(&mut self) -> u64 {
@@ -36,7 +44,7 @@ impl Seen {
 
     /// Whether an episode has not come before.
     pub(super) fn add_episode(&mut self, rule: &str, cluster: &str, name: u64) -> bool {
-        let id = hash::short(&[&name.to_le_bytes(), rule.as_bytes(), cluster.as_bytes()]);
+        let id = id(rule, cluster, name);
         let new = self.deliveries.get(id).is_none();
         if new {
             self.deliveries.insert(id, name);
@@ -46,7 +54,7 @@ impl Seen {
 
     /// Whether a match is the first of its request.
     pub(super) fn add(&mut self, found: &Match) -> Novelty {
-        let id = hash::short(&[&found.request.to_le_bytes(), found.rule.as_bytes(), found.cluster.as_bytes()]);
+        let id = id(&found.rule, &found.cluster, found.request);
         match self.deliveries.get(id) {
             Some(delivery) if *delivery == found.delivery => {
                 let first = self.duplicate != Some(found.delivery);

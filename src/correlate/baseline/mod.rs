@@ -58,6 +58,8 @@ const KNOWN: &str = "";
 #[derive(Debug, Default)]
 struct OfRule {
     shape: u64,
+    /// Of the rule whose shape it is: to find out what a rule looks at takes longer than all else.
+    fingerprint: u64,
     keys: HashMap<u64, Held>,
     /// By standing, and then by the time they were last added to.
     order: BTreeSet<Place>,
@@ -257,13 +259,17 @@ impl Baselines {
     }
 
     fn of_rule(&mut self, consumer: &Consumer) -> &mut OfRule {
-        let shape = looks_at(consumer).map(|(shape, _)| shape).unwrap_or_default();
-        let of_rule = self.rules.entry(consumer.info.id.clone()).or_insert_with(|| OfRule::new(shape));
-        if of_rule.shape != shape {
-            // It looks at something else now: what it knew is of no use.
-            let gone: Vec<u64> = of_rule.keys.keys().copied().collect();
-            *of_rule = OfRule::new(shape);
-            of_rule.dirty.extend(gone);
+        let shape = || looks_at(consumer).map(|(shape, _)| shape).unwrap_or_default();
+        let of_rule = self.rules.entry(consumer.info.id.clone()).or_insert_with(|| OfRule::new(shape()));
+        if of_rule.fingerprint != consumer.fingerprint {
+            let shape = shape();
+            if of_rule.shape != shape {
+                // It looks at something else now: what it knew is of no use.
+                let gone: Vec<u64> = of_rule.keys.keys().copied().collect();
+                *of_rule = OfRule::new(shape);
+                of_rule.dirty.extend(gone);
+            }
+            of_rule.fingerprint = consumer.fingerprint;
         }
         of_rule
     }
