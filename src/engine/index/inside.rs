@@ -36,7 +36,7 @@ impl Inside {
                 _ => without[rule / 64] |= 1 << (rule % 64),
             }
         }
-        let fields = fields_of(atoms, without.len());
+        let fields = fields_of(atoms, without.len(), projection);
         let mut places = vec![NONE; projection.slots()].into_boxed_slice();
         let mut bodies: Vec<Slot> = Vec::new();
         for (at, field) in fields.iter().enumerate() {

@@ -63,8 +63,10 @@ pub(super) struct Candidates {
     trie: u64,
     /// The values of the index's fields, one after the other.
     key: Vec<u8>,
-    /// The rules that admit them, and where to look for those.
+    /// The rules that admit them, those of which they are the witness, and where to look for the others.
     admitted: Memo,
+    /// The rules of which the index's fields are the witness.
+    decided: Vec<u64>,
     /// What is known of what comes again.
     known: Vec<Known>,
     /// For each other field.
@@ -75,6 +77,8 @@ pub(super) struct Candidates {
 pub(super) struct Index {
     fields: Vec<FieldIndex>,
     familiar: Vec<Part>,
+    /// Witnesses in the index's own fields.
+    own: Vec<OfField>,
     witnesses: Vec<OfField>,
     /// Rules that have no witness.
     without: Bits,
@@ -124,12 +128,13 @@ impl Index {
         let familiar: Vec<Vec<Slot>> = familiar::slots(projection).collect();
         let Witnesses { fields: mut witnesses, without } =
             Witnesses::new(exprs, &narrowed, &indexed, &familiar.concat(), projection);
+        let own = witnesses.extract_if(.., |field| indexed.contains(&field.slot)).collect();
         let familiar = familiar.into_iter().filter_map(|slots| {
             let here: Vec<OfField> = witnesses.extract_if(.., |field| slots.contains(&field.slot)).collect();
             Part::new(slots, exprs, here, interner)
         });
         let familiar = familiar.collect();
-        Self { fields, familiar, witnesses, without, inside: Inside::new(exprs, projection), words }
+        Self { fields, familiar, own, witnesses, without, inside: Inside::new(exprs, projection), words }
     }
 
     /// The stages at which no rule can be true.
@@ -153,25 +158,35 @@ impl Index {
         if candidates.trie != projection.id() {
             candidates.begin(projection, self);
         }
-        let Candidates { rules, places, key, admitted, .. } = candidates;
+        let Candidates { rules, decided, places, key, admitted, .. } = candidates;
         let slots = self.fields.iter().map(|field| field.slot);
         let remembered = if write_key(slots, scratch, event, key) { admitted.entry(key) } else { None };
         match remembered {
             Some((entry, fresh)) => {
-                let (set, where_to) = admitted.set(entry).split_at_mut(self.words);
+                let (set, rest) = admitted.set(entry).split_at_mut(self.words);
+                let (here, where_to) = rest.split_at_mut(self.words);
                 if fresh {
                     self.admitting(scratch, event, set);
+                    self.decided(scratch, event, here);
                     self.places(set, where_to);
                 }
                 rules.copy_from_slice(set);
+                decided.copy_from_slice(here);
                 places.copy_from_slice(where_to);
             }
             None => {
                 self.admitting(scratch, event, rules);
+                decided.fill(0);
+                self.decided(scratch, event, decided);
                 self.places(rules, places);
             }
         }
         rules.iter().any(|word| *word != 0) && self.look(projection, scratch, event, candidates)
+    }
+
+    /// Sets the bits of the rules of which the index's own fields are the witness: what is compared as numbers there.
+    fn decided(&self, scratch: &mut Scratch, event: &str, rules: &mut [u64]) {
+        self.own.iter().for_each(|field| field.look_at_values(scratch, event, rules, &mut None));
     }
 
     /// Marks where it is worth to look for these rules.
@@ -186,8 +201,10 @@ impl Index {
 
     /// Takes those rules out of the candidates whose witness the event lacks; false if none is left.
     fn look(&self, projection: &Projection, scratch: &mut Scratch, event: &str, candidates: &mut Candidates) -> bool {
-        let Candidates { rules, spare, places, known, matching, .. } = candidates;
-        spare.copy_from_slice(&self.without);
+        let Candidates { rules, spare, decided, places, known, matching, .. } = candidates;
+        for ((spare, without), decided) in spare.iter_mut().zip(&self.without).zip(decided) {
+            *spare = without | *decided;
+        }
         known.iter_mut().for_each(Known::forget);
         for (word, places) in places.iter().enumerate() {
             let mut places = *places;
@@ -197,8 +214,12 @@ impl Index {
                 match self.familiar.get(place) {
                     Some(part) => part.look(scratch, event, spare, &mut known[place]),
                     None => {
-                        let field = place - self.familiar.len();
-                        self.witnesses[field].look(projection, scratch, event, spare, &mut matching[field]);
+                        let number = place - self.familiar.len();
+                        let field = &self.witnesses[number];
+                        // Most annotations are in few events.
+                        if field.is_lazy || scratch.first(field.slot).is_some() {
+                            field.look(projection, scratch, event, spare, &mut matching[number]);
+                        }
                     }
                 }
             }
@@ -212,6 +233,9 @@ impl Index {
         let Candidates { rules, spare, known, .. } = candidates;
         for (part, known) in self.familiar.iter().zip(known) {
             part.narrow(case, rules, known);
+        }
+        if rules.iter().all(|word| *word == 0) {
+            return false;
         }
         self.inside.narrow(case, rules, spare);
         rules.iter().any(|word| *word != 0)
@@ -236,10 +260,11 @@ impl Candidates {
         *self = Self {
             rules: vec![0; index.words],
             spare: vec![0; index.words],
+            decided: vec![0; index.words],
             places: vec![0; places],
             trie: projection.id(),
             key: std::mem::take(&mut self.key),
-            admitted: Memo::new(index.words + places, KEY_MAX),
+            admitted: Memo::new(2 * index.words + places, KEY_MAX),
             known: index.familiar.iter().map(Part::known).collect(),
             matching: index.witnesses.iter().map(OfField::matching).collect(),
         };

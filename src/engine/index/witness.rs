@@ -63,6 +63,14 @@ impl Asks {
             Self::Present => 8,
         }
     }
+
+    /// The same of what is asked at a path: few events have an annotation, but for those of the authorizer.
+    fn cost_at(&self, path: &str) -> u32 {
+        match self {
+            Self::Present if path.starts_with("annotations.") && !path.contains("authorization.k8s.io/") => 2,
+            asks => asks.cost(),
+        }
+    }
 }
 
 /// What must be looked at for all rules.
@@ -81,6 +89,8 @@ type ByBits = HashMap<u128, Box<[u32]>, FixedState>;
 #[derive(Debug)]
 pub(super) struct OfField {
     pub(super) slot: Slot,
+    /// It is in a body.
+    pub(super) is_lazy: bool,
     /// Rules that have a witness here.
     pub(super) rules: Bits,
     equal: HashMap<Box<str>, Box<[u32]>, FixedState>,
@@ -138,17 +148,17 @@ impl Witnesses {
                 None => without[rule / 64] |= 1 << (rule % 64),
             }
         }
-        Self { fields: fields_of(all, words), without }
+        Self { fields: fields_of(all, words, projection), without }
     }
 }
 
 /// What is to be looked up, with the numbers of the rules, by field.
-pub(super) fn fields_of(atoms: Vec<(Atom, u32)>, words: usize) -> Vec<OfField> {
+pub(super) fn fields_of(atoms: Vec<(Atom, u32)>, words: usize, projection: &Projection) -> Vec<OfField> {
     let mut by_slot: BTreeMap<Slot, Vec<(Asks, u32)>> = BTreeMap::new();
     for (Atom { slot, asks }, rule) in atoms {
         by_slot.entry(slot).or_default().push((asks, rule));
     }
-    by_slot.into_iter().map(|(slot, atoms)| OfField::new(slot, atoms, words)).collect()
+    by_slot.into_iter().map(|(slot, atoms)| OfField::new(slot, projection.is_lazy(slot), atoms, words)).collect()
 }
 
 fn grouped<K: Ord>(atoms: impl Iterator<Item = (K, u32)>) -> BTreeMap<K, Vec<u32>> {
@@ -160,7 +170,7 @@ fn grouped<K: Ord>(atoms: impl Iterator<Item = (K, u32)>) -> BTreeMap<K, Vec<u32
 }
 
 impl OfField {
-    fn new(slot: Slot, atoms: Vec<(Asks, u32)>, words: usize) -> Self {
+    fn new(slot: Slot, is_lazy: bool, atoms: Vec<(Asks, u32)>, words: usize) -> Self {
         let mut rules = vec![0_u64; words].into_boxed_slice();
         let (mut equal, mut literals, mut nets, mut numbers, mut regexes, mut shapes, mut present) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -185,6 +195,7 @@ impl OfField {
             grouped(equal.into_iter()).into_iter().map(|(text, rules)| (text.into(), rules.into())).collect();
         Self {
             slot,
+            is_lazy,
             rules,
             longest: equal.keys().map(|text| text.len()).max().unwrap_or(0),
             equal,
@@ -211,7 +222,7 @@ impl OfField {
         found: &mut [u64],
         matching: &mut Option<Matching>,
     ) {
-        if !projection.is_lazy(self.slot) {
+        if !self.is_lazy {
             self.look_at_values(scratch, event, found, matching);
         } else if scratch.may_have(projection, self.slot) {
             set(found, &self.present);
@@ -369,7 +380,11 @@ impl Search<'_> {
         match expr {
             Expr::All(parts) => {
                 let other_shapes = parts.iter().filter_map(|part| self.other_shape(part, parts));
-                parts.iter().filter_map(|part| self.witness(part)).chain(other_shapes).min_by_key(|atoms| cost(atoms))
+                parts
+                    .iter()
+                    .filter_map(|part| self.witness(part))
+                    .chain(other_shapes)
+                    .min_by_key(|atoms| self.cost(atoms))
             }
             Expr::Any(parts) => {
                 let mut atoms = Vec::new();
@@ -395,6 +410,11 @@ impl Search<'_> {
         }
     }
 
+    fn cost(&self, atoms: &[Atom]) -> (u32, usize) {
+        let of_atom = |atom: &Atom| atom.asks.cost_at(self.projection.path(atom.slot));
+        (atoms.iter().map(of_atom).max().unwrap_or(0), atoms.len())
+    }
+
     /// Where a value must be there that an expression does not match: of an expression that is a [`Shape`], and if all of
     /// `parts` hold, of which `part` is one.
     fn other_shape(&self, part: &Expr, parts: &[Expr]) -> Option<Vec<Atom>> {
@@ -409,10 +429,6 @@ impl Search<'_> {
         }
         Some(vec![Atom { slot, asks: Asks::Lacks(Shape::of(regex.as_str())?) }])
     }
-}
-
-fn cost(atoms: &[Atom]) -> (u32, usize) {
-    (atoms.iter().map(|atom| atom.asks.cost()).max().unwrap_or(0), atoms.len())
 }
 
 /// What a value must be that makes a question true: one of these.
