@@ -83,7 +83,7 @@ pub(super) fn show_path_all<'v>(
 pub(super) enum Plain {
     /// It is a name.
     Name,
-    /// It is not.
+    /// It is hidden.
     Secret,
     /// As texts at this path are.
     At(FieldPath),
