@@ -448,6 +448,21 @@ mod tests {
         assert_eq!((found.named["c7"].events, found.matches.len(), found.events), (1, 1_005, 1_005));
     }
 
+    #[test]
+    fn among_alternatives_those_that_hold_are_shown_whatever_they_ask() {
+        let either = "title: T\nid: r\nlogsource: {product: kubernetes, service: audit}\ndetection: {s: [{verb: get}, {verb|fieldref: objectRef.name}], condition: s}\n";
+        let rules = RuleSet::compile(load_text(Path::new("t.yml"), either).rules, Duration::ZERO);
+        for verb in ["get", "move"] {
+            let event = format!(
+                r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"a","stage":"ResponseComplete","verb":"{verb}","requestURI":"/x","objectRef":{{"name":"move"}},"stageTimestamp":"2026-11-21T04:15:56.715875Z"}}"#
+            );
+            let mut found = Detected::default();
+            Detector::default().body(&rules, &"c".into(), event.as_bytes(), &mut found).expect("an event");
+            let matched: Vec<_> = found.matches.iter().map(|found| found.shown.open().matched).collect();
+            assert_eq!(matched, [BTreeMap::from([("verb".to_owned(), verb.into())])]);
+        }
+    }
+
     /// A client decides what its patch holds: nothing in it may blind a rule or empty an alert.
     #[test]
     fn hostile_bodies_hide_nothing() {

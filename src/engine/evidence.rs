@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::mem::discriminant;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -151,7 +152,7 @@ impl Asked {
             };
             let Some(tests) = Tests::of(test, false, interner.projection) else { continue };
             match alternatives.last_mut() {
-                Some(Self::Of(last)) if last.field == tests.field => last.tests.extend(tests.tests),
+                Some(Self::Of(last)) if last.goes_with(&tests) => last.tests.extend(tests.tests),
                 _ => alternatives.push(Self::Of(tests)),
             }
         }
@@ -169,6 +170,11 @@ impl Asked {
 }
 
 impl Tests {
+    /// Whether both ask for one field, and take it from the same place.
+    fn goes_with(&self, other: &Self) -> bool {
+        self.field == other.field && discriminant(&self.place) == discriminant(&other.place)
+    }
+
     fn of(test: &Test, certain: bool, projection: &Projection) -> Option<Self> {
         let place = match (&test.field, &test.op) {
             (_, Op::Null) => return None,
