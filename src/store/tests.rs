@@ -42,12 +42,9 @@ fn found(rule: &str, user: &str, n: i64) -> Match {
         shown: Shown::default().into(),
     }
     .showing(|shown| {
-        shown.event = EventExcerpt {
-            audit_id: format!("audit-{n}"),
-            verb: "get".to_owned(),
-            stage_timestamp: time.to_string(),
-            ..EventExcerpt::default()
-        };
+        shown.event.audit_id = format!("audit-{n}");
+        shown.event.verb = "get".to_owned();
+        shown.event.stage_timestamp = time.to_string();
         shown.matched = BTreeMap::from([("verb".to_owned(), json!("get"))]);
         shown.said = Some(format!("{user} got it, {}", n / 2));
     })
