@@ -23,15 +23,21 @@ struct Story {
     expected: Vec<Value>,
 }
 
-/// Rule, cluster, group, count, first and last match, the evidence, and what happened in order.
+/// Rule, cluster, group, count, how it stands, first and last match, the evidence, and what happened in order.
 fn episode(alert: &Value) -> String {
     let parts =
-        ["/rule/id", "/cluster", "/group", "/count", "/first_seen", "/last_seen", "/audit_ids", "/status", "/timeline"];
+        ["/rule/id", "/cluster", "/group", "/count", "/status", "/first_seen", "/last_seen", "/audit_ids", "/timeline"];
     parts.map(|part| alert.pointer(part).unwrap_or(&Value::Null).to_string()).join(" ")
 }
 
 fn episodes<'a>(alerts: impl IntoIterator<Item = &'a Value>) -> BTreeSet<String> {
     alerts.into_iter().map(episode).collect()
+}
+
+/// How many there are, and the beginnings of some: up to how they stand.
+fn told<'a>(episodes: impl Iterator<Item = &'a String> + Clone) -> String {
+    let some: String = episodes.clone().take(5).map(|episode| format!("\n  {episode:.240}")).collect();
+    format!(" {}{some}", episodes.count())
 }
 
 impl Story {
@@ -85,9 +91,8 @@ journal:
                 if episodes == expected && found.len() == expected.len() {
                     return Ok(());
                 }
-                let missing: Vec<_> = expected.difference(&episodes).take(3).collect();
-                let more: Vec<_> = episodes.difference(&expected).take(3).collect();
-                Err(format!("{} of {}; missing {missing:#?}\nmore {more:#?}", found.len(), expected.len()))
+                let (missing, more) = (told(expected.difference(&episodes)), told(episodes.difference(&expected)));
+                Err(format!("{} of {}\nmissing{missing}\nmore{more}", found.len(), expected.len()))
             })
             .await;
         }

@@ -10,17 +10,25 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// Nothing that is awaited takes this long on any machine, unless it never comes.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Nothing that is awaited stands still for this long on any machine, unless it never comes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Awaits that something is there; says what was awaited, and how things stood, when it does not come.
+/// And nothing that is getting on takes this long.
+const PATIENCE_WITH_PROGRESS: Duration = Duration::from_secs(300);
+
+/// Awaits that something is there; says what was awaited, and how things stood, when it does not come: when how
+/// things stand has not changed for a long time, or goes on changing for a much longer one.
 pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let begin = Instant::now();
+    let mut stands = (String::new(), begin);
     loop {
         match look().await {
             Ok(found) => return found,
-            Err(state) => assert!(Instant::now() < deadline, "waited in vain: {what}\n{state}"),
+            Err(state) if state != stands.0 => stands = (state, Instant::now()),
+            Err(_) => {}
         }
+        let patient = stands.1.elapsed() < PATIENCE && begin.elapsed() < PATIENCE_WITH_PROGRESS;
+        assert!(patient, "waited in vain: {what}\n{}", stands.0);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
