@@ -66,17 +66,20 @@ pub(super) struct CompiledRule {
     pub(super) output: Option<Template>,
     /// It asks for, or says, what no path yields.
     pub(super) needs_whole: bool,
-    /// All that it reads of an event.
-    paths: BTreeSet<String>,
     /// Made for the first match that needs it: most rules never have one.
     reads: OnceLock<Projection>,
 }
 
-impl CompiledRule {
-    /// All that its matches and their alerts read of an event that is read as a tree.
-    pub(super) fn reads(&self) -> &Projection {
-        self.reads
-            .get_or_init(|| Projection::new(redact::READS.into_iter().chain(self.paths.iter().map(String::as_str))))
+impl RuleSet {
+    /// All that a rule's matches and their alerts read of an event that is read as a tree.
+    pub(super) fn reads(&self, rule: usize) -> &Projection {
+        let CompiledRule { reads, evidence, .. } = &self.rules[rule];
+        reads.get_or_init(|| {
+            let mut paths: BTreeSet<&str> = redact::reads().collect();
+            paths.extend(own_paths(&self.loaded.rules[rule]));
+            paths.extend(evidence.carried().map(FieldPath::path));
+            Projection::new(paths)
+        })
     }
 }
 
@@ -151,14 +154,12 @@ impl RuleSet {
         let mut interner = Interner::new(&projection);
         let compiled = rules.rules.iter().zip(&exprs).map(|(rule, expr)| {
             let carried = fields.get(rule.info.id.as_str()).map_or(&[][..], Vec::as_slice);
-            let paths = own_paths(rule).into_iter().chain(carried.iter().map(FieldPath::path));
             CompiledRule {
                 id: rule.info.id.as_str().into(),
                 program: interner.program(expr),
                 evidence: Evidence::new(&rule.expr, &rule.shown, carried, &mut interner),
                 output: rule.output.clone(),
                 needs_whole: needs_whole(rule),
-                paths: paths.map(str::to_owned).collect(),
                 reads: OnceLock::new(),
             }
         });

@@ -54,7 +54,8 @@ pub(super) fn named(name: &str) -> bool {
     words.any(|word| one_of(&WORDS, word)) && !one_of(&["pwd", "oldpwd"], name)
 }
 
-fn one_of(words: &[&str], word: &str) -> bool {
+/// Whether it is one of these words, in any case.
+pub(super) fn one_of(words: &[&str], word: &str) -> bool {
     words.iter().any(|known| known.eq_ignore_ascii_case(word))
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::compile::{CompiledRule, KNOWN, RuleSet};
+use super::compile::{KNOWN, RuleSet};
 use super::evidence::Sight;
-use super::excerpt::{self, Harmless};
+use super::excerpt::{Excerpt, Harmless};
 use super::index::Candidates;
 use super::predicate::{Answers, Case};
 use super::shown::{Fields, Packed};
@@ -304,7 +304,7 @@ impl Detector {
         if !rules.index.narrow(&mut case, candidates) {
             return Ok(());
         }
-        let mut shown: Option<Shown> = None;
+        let mut excerpt: Option<Excerpt> = None;
         for (word, bits) in candidates.rules.iter().enumerate() {
             let mut bits = *bits;
             while bits != 0 {
@@ -312,10 +312,11 @@ impl Detector {
                 bits &= bits - 1;
                 let Some(compiled) = rules.rules.get(rule) else { break };
                 if case.holds(&compiled.program) {
-                    let shown = shown.get_or_insert_with(|| Shown::of(rules, case.scratch, text, harmless));
+                    let excerpt =
+                        excerpt.get_or_insert_with(|| rules.shown.excerpt(projection, case.scratch, text, harmless));
                     #[cfg(debug_assertions)]
                     judge(rules, rule, &mut case)?;
-                    matches.push(shown.matching(rules, compiled, cluster, time, &mut case)?);
+                    matches.push(matching(excerpt, cluster, time, Sight::new(&mut case, rules, rule))?);
                 }
             }
         }
@@ -349,49 +350,34 @@ fn refused(error: ProjectError) -> Refusal {
     (error.reason, error.detail)
 }
 
-/// What all alerts of an event show, made when the first rule is true of it.
-struct Shown {
-    event: Arc<str>,
-    audit_id: Arc<str>,
-    meta: excerpt::Meta,
-}
-
-impl Shown {
-    fn of(rules: &RuleSet, scratch: &mut Scratch, text: &str, harmless: &mut Harmless) -> Self {
-        let (event, audit_id, meta) = rules.shown.excerpt(&rules.projection, scratch, text, harmless);
-        Self { event, audit_id, meta }
-    }
-
-    fn matching(
-        &self,
-        rules: &RuleSet,
-        rule: &CompiledRule,
-        cluster: &Arc<str>,
-        time: Timestamp,
-        case: &mut Case<'_>,
-    ) -> Result<Match, Refusal> {
-        let mut sight = Sight::new(case, rules, rule);
-        let (matched, fields) = (rule.evidence.matched(&mut sight)?, rule.evidence.fields(&mut sight)?);
-        let shown = Packed::new(Arc::clone(&self.event), &matched, sight.said()?.as_deref(), &fields);
-        Ok(Match {
-            rule: Arc::clone(&rule.id),
-            cluster: Arc::clone(cluster),
-            source: Arc::default(),
-            time,
-            delivery: self.meta.delivery,
-            request: self.meta.request,
-            audit_id: Arc::clone(&self.audit_id),
-            fields: Arc::new(fields),
-            shown,
-        })
-    }
+/// A rule is true of an event. `excerpt`: what all its matches share.
+fn matching(
+    excerpt: &Excerpt,
+    cluster: &Arc<str>,
+    time: Timestamp,
+    mut sight: Sight<'_, '_>,
+) -> Result<Match, Refusal> {
+    let rule = sight.rule();
+    let (matched, fields) = (rule.evidence.matched(&mut sight)?, rule.evidence.fields(&mut sight)?);
+    let shown = Packed::new(Arc::clone(&excerpt.json), &matched, sight.said()?.as_deref(), &fields);
+    Ok(Match {
+        rule: Arc::clone(&rule.id),
+        cluster: Arc::clone(cluster),
+        source: Arc::default(),
+        time,
+        delivery: excerpt.delivery,
+        request: excerpt.request,
+        audit_id: Arc::clone(&excerpt.audit_id),
+        fields: Arc::new(fields),
+        shown,
+    })
 }
 
 /// What was compiled must agree with what is obviously right.
 #[cfg(debug_assertions)]
 fn judge(rules: &RuleSet, rule: usize, case: &mut Case<'_>) -> Result<(), Refusal> {
     let (written, compiled) = (&rules.loaded().rules[rule], &rules.rules[rule]);
-    let mut sight = Sight::new(case, rules, compiled);
+    let mut sight = Sight::new(case, rules, rule);
     let found = (compiled.evidence.matched(&mut sight)?, compiled.evidence.fields(&mut sight)?);
     sight.by_tree = true;
     let judged = (compiled.evidence.matched(&mut sight)?, compiled.evidence.fields(&mut sight)?);

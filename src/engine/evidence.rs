@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::compile::{CompiledRule, RuleSet};
 use super::detect::whole;
 use super::predicate::{Case, Interner, Program};
-use super::redact::{self, OfSecrets, Plain, show_all, show_path_all};
+use super::redact::{self, Plain, show_all, show_path_all};
 use super::shown::Fields;
 use crate::event::frame::Refusal;
 use crate::event::path::Found;
@@ -107,13 +107,17 @@ impl Evidence {
             if found.contains_key(&*field.name) {
                 continue;
             }
-            let mut values = field.values(sight)?;
+            let values = field.values(sight)?;
             if !values.is_empty() {
-                let value = if values.len() == 1 { values.swap_remove(0) } else { Value::Array(values) };
-                found.insert(&field.name, value);
+                found.insert(&field.name, one_or_list(values));
             }
         }
         Ok(found)
+    }
+
+    /// The fields for grouping and counting.
+    pub(super) fn carried(&self) -> impl Iterator<Item = &FieldPath> {
+        self.carried.iter().map(|carried| &carried.field)
     }
 
     /// The values of the fields for grouping and counting.
@@ -194,19 +198,20 @@ impl Tests {
             return Ok(());
         }
         if let Place::Slot(slot, plain) = &self.place
-            && let Some(at) = sight.only_text(*slot, self.field.plain())
+            && let Some(taken) = sight.take(*slot, self.field.plain())
         {
-            // If one of them holds, then for this text.
-            if self.certain || self.tests.iter().any(|test| sight.case.text_holds(&test.op, at)) {
-                found.insert(self.field.as_str(), plain.show_text(sight.text(at)));
+            match taken {
+                // If one of them holds, then for this text.
+                Taken::Text(at) => {
+                    if self.certain || self.tests.iter().any(|test| sight.case.text_holds(&test.op, at)) {
+                        found.insert(self.field.as_str(), plain.show_text(sight.text(at)));
+                    }
+                }
+                Taken::Values(values) => {
+                    let show = |values: Vec<&Value>| values.into_iter().map(|value| plain.show(value)).collect();
+                    self.ask(&values, &Value::Null, show, found);
+                }
             }
-            return Ok(());
-        }
-        if let Place::Slot(slot, plain) = &self.place
-            && let Some(values) = sight.values(*slot, self.field.plain())
-        {
-            let show = |values: Vec<&Value>| values.into_iter().map(|value| plain.show(value)).collect();
-            self.ask(&values, &Value::Null, show, found);
             return Ok(());
         }
         let event = sight.tree()?;
@@ -231,15 +236,15 @@ impl Tests {
                 keyword(&test.op, found);
                 continue;
             }
-            let mut values = show(naive::witnesses(test, values, event).take(VALUES_MAX).collect());
-            let value = match values.len() {
-                0 => Value::Bool(true),
-                1 => values.swap_remove(0),
-                _ => Value::Array(values),
-            };
+            let values = show(naive::witnesses(test, values, event).take(VALUES_MAX).collect());
+            let value = if values.is_empty() { Value::Bool(true) } else { one_or_list(values) };
             found.insert(self.field.as_str(), value);
         }
     }
+}
+
+fn one_or_list(mut values: Vec<Value>) -> Value {
+    if values.len() == 1 { values.swap_remove(0) } else { Value::Array(values) }
 }
 
 fn keyword(op: &Op, found: &mut BTreeMap<&str, Value>) {
@@ -252,18 +257,18 @@ fn keyword(op: &Op, found: &mut BTreeMap<&str, Value>) {
 impl Carried {
     fn values(&self, sight: &mut Sight<'_, '_>) -> Result<Vec<Value>, Refusal> {
         if let Place::Slot(slot, plain) = &self.place
-            && let Some(at) = sight.only_text(*slot, Some(&self.field))
+            && let Some(taken) = sight.take(*slot, Some(&self.field))
         {
-            return Ok(vec![plain.show_text(sight.text(at))]);
-        }
-        if let Place::Slot(slot, plain) = &self.place
-            && let Some(values) = sight.values(*slot, Some(&self.field))
-        {
-            let scalars = values.iter().filter_map(|value| match value {
-                Got::Scalar(value) if !value.is_null() => Some(plain.show(value)),
-                _ => None,
+            return Ok(match taken {
+                Taken::Text(at) => vec![plain.show_text(sight.text(at))],
+                Taken::Values(values) => {
+                    let scalars = values.iter().filter_map(|value| match value {
+                        Got::Scalar(value) if !value.is_null() => Some(plain.show(value)),
+                        _ => None,
+                    });
+                    scalars.take(VALUES_MAX).collect()
+                }
             });
-            return Ok(scalars.take(VALUES_MAX).collect());
         }
         let event = sight.tree()?;
         let found = self.field.resolve(&event);
@@ -275,11 +280,19 @@ impl Carried {
     }
 }
 
+/// What there is at a slot.
+enum Taken {
+    /// One text, here, and nothing else.
+    Text(u32),
+    Values(Vec<Got<'static>>),
+}
+
 /// An event as one of the rules that are true of it sees it.
 pub(super) struct Sight<'s, 'c> {
-    pub(super) case: &'s mut Case<'c>,
-    pub(super) rule: &'s CompiledRule,
-    of_secrets: &'s OfSecrets,
+    case: &'s mut Case<'c>,
+    rules: &'s RuleSet,
+    /// The rule's number.
+    rule: usize,
     /// What the rule reads of it, once it was needed.
     tree: Option<Arc<Value>>,
     /// Everything is taken from the tree.
@@ -288,15 +301,19 @@ pub(super) struct Sight<'s, 'c> {
 }
 
 impl<'s, 'c> Sight<'s, 'c> {
-    pub(super) fn new(case: &'s mut Case<'c>, rules: &'s RuleSet, rule: &'s CompiledRule) -> Self {
+    pub(super) fn new(case: &'s mut Case<'c>, rules: &'s RuleSet, rule: usize) -> Self {
         Self {
             case,
+            rules,
             rule,
-            of_secrets: &rules.of_secrets,
             tree: None,
             #[cfg(debug_assertions)]
             by_tree: false,
         }
+    }
+
+    pub(super) fn rule(&self) -> &'s CompiledRule {
+        &self.rules.rules[self.rule]
     }
 
     /// What a rule and its alerts read of the event, with the label of its cluster. What is unusual is read as a whole.
@@ -305,7 +322,7 @@ impl<'s, 'c> Sight<'s, 'c> {
             return Ok(Arc::clone(tree));
         }
         let Case { event, cluster, .. } = *self.case;
-        let needed = if self.rule.needs_whole { None } else { pruned(event, self.rule.reads()) };
+        let needed = if self.rule().needs_whole { None } else { pruned(event, self.rules.reads(self.rule)) };
         let tree = match needed {
             Some(mut event) => {
                 label(&mut event, cluster);
@@ -318,34 +335,40 @@ impl<'s, 'c> Sight<'s, 'c> {
 
     /// What the rule says of it, if it says anything itself.
     pub(super) fn said(&mut self) -> Result<Option<String>, Refusal> {
-        let Some(output) = &self.rule.output else { return Ok(None) };
+        let Some(output) = &self.rule().output else { return Ok(None) };
         Ok(Some(output.render(&*self.tree()?, redact::show)))
-    }
-
-    /// Whether what is at a slot may be taken from there.
-    fn is_plain(&mut self, slot: Slot) -> bool {
-        #[cfg(debug_assertions)]
-        if self.by_tree {
-            return false;
-        }
-        let Case { projection, scratch, event, .. } = &mut *self.case;
-        scratch.demand(projection, slot, event);
-        !projection.is_lazy(slot) || !self.is_of_secrets()
     }
 
     fn is_of_secrets(&mut self) -> bool {
         let Case { projection, scratch, answers, event, .. } = &mut *self.case;
-        *answers.of_secrets.get_or_insert_with(|| self.of_secrets.may_hold(projection, scratch, event))
+        *answers.of_secrets.get_or_insert_with(|| self.rules.of_secrets.may_hold(projection, scratch, event))
     }
 
-    /// Where the text is at a slot, if there is nothing else, and the field yields it.
-    fn only_text(&mut self, slot: Slot, field: Option<&FieldPath>) -> Option<u32> {
-        if !self.is_plain(slot) {
+    /// What a field yields at a slot; `None` where it has to be taken from the tree.
+    fn take(&mut self, slot: Slot, field: Option<&FieldPath>) -> Option<Taken> {
+        #[cfg(debug_assertions)]
+        if self.by_tree {
+            return None;
+        }
+        let Case { projection, scratch, event, .. } = &mut *self.case;
+        scratch.demand(projection, slot, event);
+        let field = field?;
+        if projection.is_lazy(slot) && self.is_of_secrets() {
             return None;
         }
         let Case { scratch, event, .. } = &*self.case;
-        let at = scratch.first(slot).filter(|_| field.is_some_and(FieldPath::picks_all))?;
-        (scratch.following(at).is_none() && matches!(scratch.at(at, event), Val::Str(_))).then_some(at)
+        if let Some(at) = scratch.first(slot)
+            && scratch.following(at).is_none()
+            && field.picks_all()
+            && matches!(scratch.at(at, event), Val::Str(_))
+        {
+            return Some(Taken::Text(at));
+        }
+        let flags = scratch.values(slot, event).any(|value| matches!(value, Val::Bool(_)));
+        if flags && self.is_of_secrets() {
+            return None;
+        }
+        self.values(slot, field).map(Taken::Values)
     }
 
     fn text(&self, at: u32) -> &str {
@@ -355,22 +378,14 @@ impl<'s, 'c> Sight<'s, 'c> {
         }
     }
 
-    /// The values at a slot; `None` where they have to be taken from the tree.
-    fn values(&mut self, slot: Slot, field: Option<&FieldPath>) -> Option<Vec<Got<'static>>> {
-        if !self.is_plain(slot) {
-            return None;
-        }
-        let flags = self.case.scratch.values(slot, self.case.event).any(|value| matches!(value, Val::Bool(_)));
-        if flags && self.is_of_secrets() {
-            return None;
-        }
+    /// `None` where there is a number beyond 64 bits, which would not be what it was.
+    fn values(&self, slot: Slot, field: &FieldPath) -> Option<Vec<Got<'static>>> {
         let Case { scratch, event, .. } = &*self.case;
-        let range = field?.picked(|| scratch.count(slot));
+        let range = field.picked(|| scratch.count(slot));
         let picked = scratch.values(slot, event).skip(range.start).take(range.len());
         let values = picked.map(|value| {
             let value = match value {
                 Val::Container => return Some(Got::Container),
-                // A number beyond 64 bits would not be what it was.
                 Val::Float(_) => return None,
                 Val::Null => Value::Null,
                 Val::Bool(flag) => flag.into(),

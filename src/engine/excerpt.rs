@@ -98,9 +98,12 @@ impl Slots {
     }
 }
 
-/// Identities of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Meta {
+/// What all matches of an event share.
+pub(super) struct Excerpt {
+    /// A [`crate::alert::EventExcerpt`], as JSON.
+    pub(super) json: Arc<str>,
+    /// As it is shown.
+    pub(super) audit_id: Arc<str>,
     /// What was delivered: auditID, stage, stageTimestamp and content.
     pub(super) delivery: u64,
     /// What was requested: auditID, requestReceivedTimestamp, user and URI.
@@ -118,33 +121,27 @@ struct View<'e> {
     #[serde(rename = "requestURI")]
     request_uri: Cow<'e, str>,
     user: User<'e>,
-    #[serde(skip_serializing_if = "User::is_nobody")]
+    #[serde(skip_serializing_if = "is_nothing")]
     impersonated_user: User<'e>,
     #[serde(rename = "sourceIPs")]
     source_ips: Vec<Cow<'e, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<Cow<'e, str>>,
-    #[serde(skip_serializing_if = "ObjectRef::is_nothing")]
+    #[serde(skip_serializing_if = "is_nothing")]
     object_ref: ObjectRef<'e>,
-    #[serde(skip_serializing_if = "Status::is_unknown")]
+    #[serde(skip_serializing_if = "is_nothing")]
     response_status: Status<'e>,
     stage_timestamp: Cow<'e, str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
 }
 
-#[derive(PartialEq, Serialize)]
+#[derive(Default, PartialEq, Serialize)]
 struct User<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     username: Option<Cow<'e, str>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     groups: Vec<Cow<'e, str>>,
-}
-
-impl User<'_> {
-    fn is_nobody(&self) -> bool {
-        self.username.is_none() && self.groups.is_empty()
-    }
 }
 
 #[derive(Default, PartialEq, Serialize)]
@@ -164,12 +161,6 @@ struct ObjectRef<'e> {
     subresource: Option<Cow<'e, str>>,
 }
 
-impl ObjectRef<'_> {
-    fn is_nothing(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 #[derive(Default, PartialEq, Serialize)]
 struct Status<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -178,10 +169,8 @@ struct Status<'e> {
     reason: Option<Cow<'e, str>>,
 }
 
-impl Status<'_> {
-    fn is_unknown(&self) -> bool {
-        *self == Self::default()
-    }
+fn is_nothing<T: Default + PartialEq>(part: &T) -> bool {
+    *part == T::default()
 }
 
 /// User agents that may be shown as they are, each in the place of its hash: there are few, and to look through one takes
@@ -266,14 +255,14 @@ fn identity(text: &str, max: usize) -> Cow<'_, str> {
 }
 
 impl Slots {
-    /// The excerpt of the event in the scratch, as JSON, its Audit-ID as it is shown, and its identities.
+    /// That of the event in the scratch.
     pub(super) fn excerpt(
         &self,
         projection: &Projection,
         scratch: &mut Scratch,
         event: &str,
         harmless: &mut Harmless,
-    ) -> (Arc<str>, Arc<str>, Meta) {
+    ) -> Excerpt {
         let dry_run = self.is_trial(projection, scratch, event);
         let read = Reader { scratch, event };
         let view = View {
@@ -298,7 +287,10 @@ impl Slots {
             stage_timestamp: shorten(read.must(self.stage_timestamp), NAME_MAX, Cow::from),
             dry_run,
         };
-        (json(&view), (*view.audit_id).into(), self.meta(&read))
+        // Its name, stage and time stand in its content.
+        let delivery = hash::content(event.as_bytes());
+        let request = self.request(&read, delivery);
+        Excerpt { json: json(&view), audit_id: (*view.audit_id).into(), delivery, request }
     }
 
     /// Whether the API server judged the request only. It heeds the query of what writes an object, and the body of a
@@ -319,18 +311,17 @@ impl Slots {
         }
     }
 
-    fn meta(&self, read: &Reader<'_>) -> Meta {
+    /// What was requested. Without its name and the time of its arrival two requests cannot be told apart: better one too
+    /// many than one taken for a later stage of another.
+    fn request(&self, read: &Reader<'_>, delivery: u64) -> u64 {
         let (id, received) = (read.must(self.audit_id), read.must(self.received));
-        // Its name, stage and time stand in its content.
-        let delivery = hash::content(read.event.as_bytes());
-        let request = [id, received, read.must(self.user[0]), read.must(self.request_uri)].map(str::as_bytes);
-        // Without these, two requests cannot be told apart: better one too many than one taken for a later stage of another.
-        let request = if id.is_empty() || received.is_empty() {
-            hash::short(&[request[0], request[1], request[2], request[3], &delivery.to_le_bytes()])
+        let [id, received, user, uri] =
+            [id, received, read.must(self.user[0]), read.must(self.request_uri)].map(str::as_bytes);
+        if id.is_empty() || received.is_empty() {
+            hash::short(&[id, received, user, uri, &delivery.to_le_bytes()])
         } else {
-            hash::short(&request)
-        };
-        Meta { delivery, request }
+            hash::short(&[id, received, user, uri])
+        }
     }
 }
 
@@ -341,13 +332,12 @@ mod tests {
     use super::*;
     use crate::alert::EventExcerpt;
 
-    fn excerpt(event: &Value) -> (EventExcerpt, Meta) {
+    fn excerpt(event: &Value) -> (EventExcerpt, Excerpt) {
         let (projection, mut scratch) = (Projection::new(READS), Scratch::default());
         let text = event.to_string();
         scratch.load(&projection, text.as_bytes()).expect("an event");
-        let (json, _, meta) =
-            Slots::of(&projection).excerpt(&projection, &mut scratch, &text, &mut Harmless::default());
-        (serde_json::from_str(&json).expect("an excerpt"), meta)
+        let made = Slots::of(&projection).excerpt(&projection, &mut scratch, &text, &mut Harmless::default());
+        (serde_json::from_str(&made.json).expect("an excerpt"), made)
     }
 
     #[test]
@@ -370,7 +360,7 @@ mod tests {
             "userAgent": "curl", "objectRef": {"resource": "pods", "name": "p"},
             "responseStatus": {"code": 403, "reason": "Forbidden"},
             "requestReceivedTimestamp": "2026-11-21T04:15:56.715875Z", "stageTimestamp": "2026-11-21T04:15:56.715875Z"});
-        let (good, meta) = excerpt(&whole);
+        let (good, known) = excerpt(&whole);
         assert_eq!(good.user.groups, ["g"]);
         for (place, odd) in [
             ("/user/groups", json!(null)),
@@ -388,12 +378,12 @@ mod tests {
         ] {
             let mut event = whole.clone();
             *event.pointer_mut(place).expect(place) = odd;
-            let (read, odd_meta) = excerpt(&event);
+            let (read, odd) = excerpt(&event);
             assert_eq!(
                 (&read.audit_id, &read.verb, &read.request_uri),
                 (&good.audit_id, &good.verb, &good.request_uri)
             );
-            assert_eq!(odd_meta.request == meta.request, place != "/user", "{place}");
+            assert_eq!(odd.request == known.request, place != "/user", "{place}");
             let kept = [
                 read.user == good.user,
                 read.impersonated_user == good.impersonated_user,

@@ -11,7 +11,7 @@ use std::cell::OnceCell;
 use serde_json::Value;
 
 pub use super::credentials::REDACTED;
-use super::credentials::{self, arguments, named};
+use super::credentials::{self, arguments, named, one_of};
 use crate::event::path::Found;
 use crate::event::{FieldPath, Projection, Scratch, Slot, Val};
 use crate::rule::field::{Derived, Field};
@@ -23,9 +23,10 @@ const LOOKED_AT_MAX: usize = 64 << 10;
 /// A longer JSON text in a value is not looked into, and so not shown.
 const JSON_MAX: usize = 1 << 20;
 
-/// Paths that are read of every event that is shown, so that it can be told what may be.
-pub(super) const READS: [&str; 5] =
-    ["objectRef.resource", "requestObject.kind", "responseObject.kind", "requestObject.path", "responseObject.path"];
+/// Paths that are read of every event of which something is shown, so that it can be told what may be.
+pub(super) fn reads() -> impl Iterator<Item = &'static str> {
+    OfSecrets::reads().chain(["requestObject.path", "responseObject.path"])
+}
 
 /// Identities that are never secrets by their place: most of what is shown, so that nothing more is asked of them.
 const NAMES: [&str; 13] = [
@@ -475,10 +476,6 @@ fn of_secret(event: &Value) -> bool {
         let found = path.split('.').try_fold(event, |value, key| value.get(key));
         found.and_then(Value::as_str).is_some_and(|found| one_of(names, found))
     })
-}
-
-fn one_of(names: &[&str], text: &str) -> bool {
-    names.iter().any(|name| name.eq_ignore_ascii_case(text))
 }
 
 /// What tells that an event is about Secrets.

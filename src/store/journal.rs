@@ -86,10 +86,10 @@ struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn new(n: usize, found: &'a Match, first: &Match, first_event: &Map<String, Value>) -> Result<Self, StoreError> {
-        let (event, first_json) = (found.shown.event_json(), first.shown.event_json());
-        let event = if event == first_json { Map::new() } else { difference(first_event, members(event)?) };
-        let (rest, first_rest) = (found.shown.rest_json(), first.shown.rest_json());
+    fn new(n: usize, found: &'a Match, first: &First<'_>) -> Result<Self, StoreError> {
+        let event = found.shown.event_json();
+        let event = if event == first.event { Map::new() } else { difference(&first.members, members(event)?) };
+        let (rest, first) = (found.shown.rest_json(), &first.rest);
         let differs = |one: &&RawValue, other: Option<&RawValue>| other.is_none_or(|other| one.get() != other.get());
         Ok(Self {
             n,
@@ -97,10 +97,18 @@ impl<'a> Entry<'a> {
             delivery: found.delivery,
             request: found.request,
             event,
-            matched: Some(rest.matched).filter(|matched| differs(matched, Some(first_rest.matched))),
-            said: rest.said.filter(|said| differs(said, first_rest.said)),
+            matched: Some(rest.matched).filter(|matched| differs(matched, Some(first.matched))),
+            said: rest.said.filter(|said| differs(said, first.said)),
         })
     }
+}
+
+/// What is shown of a row's first match.
+struct First<'a> {
+    event: &'a Arc<str>,
+    /// Those of the event, where there are others to compare.
+    members: Map<String, Value>,
+    rest: Rest<'a>,
 }
 
 /// The members of an event.
@@ -141,15 +149,16 @@ pub(super) fn rows(matches: &[Match]) -> Result<Vec<Row>, StoreError> {
 
 fn row(matches: &[Match], fields: &RawValue, places: &[usize]) -> Result<Row, StoreError> {
     let first = &matches[places[0]];
-    let first_event = if places.len() > 1 { members(first.shown.event_json())? } else { Map::new() };
-    let entries = places.iter().map(|&n| Entry::new(n, &matches[n], first, &first_event));
-    let Rest { matched, said, .. } = first.shown.rest_json();
+    let event = first.shown.event_json();
+    let members = if places.len() > 1 { members(event)? } else { Map::new() };
+    let shown = First { event, members, rest: first.shown.rest_json() };
+    let entries = places.iter().map(|&n| Entry::new(n, &matches[n], &shown));
     let payload = Payload {
         source: Arc::clone(&first.source),
         fields,
-        event: serde_json::from_str(first.shown.event_json()).map_err(unwritable)?,
-        matched,
-        said,
+        event: serde_json::from_str(event).map_err(unwritable)?,
+        matched: shown.rest.matched,
+        said: shown.rest.said,
         matches: entries.collect::<Result<_, _>>()?,
     };
     Ok(Row {

@@ -494,7 +494,7 @@ fn leaf() -> impl Strategy<Value = Json> {
     ];
     prop_oneof![
         60 => one_of(&TEXTS).prop_map(|text| Json::Text(text.to_owned())),
-        24 => one_of(&odd).prop_map(raw),
+        20 => one_of(&odd).prop_map(raw),
         1 => (1_usize..130, one_of(&["403", "\"a\"", "{}"])).prop_map(|(depth, leaf)| {
             raw(&format!("{}{leaf}{}", "[".repeat(depth), "]".repeat(depth)))
         }),

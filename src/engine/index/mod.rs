@@ -63,10 +63,8 @@ pub(super) struct Candidates {
     trie: u64,
     /// The values of the index's fields, one after the other.
     key: Vec<u8>,
-    /// The rules that admit them, those of which they are the witness, and where to look for the others.
+    /// The rules that admit them, those whose witness need not be looked for elsewhere, and where to look for the others.
     admitted: Memo,
-    /// The rules of which the index's fields are the witness.
-    decided: Vec<u64>,
     /// What is known of what comes again.
     known: Vec<Known>,
     /// For each other field.
@@ -158,7 +156,7 @@ impl Index {
         if candidates.trie != projection.id() {
             candidates.begin(projection, self);
         }
-        let Candidates { rules, decided, places, key, admitted, .. } = candidates;
+        let Candidates { rules, spare, places, key, admitted, .. } = candidates;
         let slots = self.fields.iter().map(|field| field.slot);
         let remembered = if write_key(slots, scratch, event, key) { admitted.entry(key) } else { None };
         match remembered {
@@ -167,25 +165,25 @@ impl Index {
                 let (here, where_to) = rest.split_at_mut(self.words);
                 if fresh {
                     self.admitting(scratch, event, set);
-                    self.decided(scratch, event, here);
+                    self.witnessed(scratch, event, here);
                     self.places(set, where_to);
                 }
                 rules.copy_from_slice(set);
-                decided.copy_from_slice(here);
+                spare.copy_from_slice(here);
                 places.copy_from_slice(where_to);
             }
             None => {
                 self.admitting(scratch, event, rules);
-                decided.fill(0);
-                self.decided(scratch, event, decided);
+                self.witnessed(scratch, event, spare);
                 self.places(rules, places);
             }
         }
         rules.iter().any(|word| *word != 0) && self.look(projection, scratch, event, candidates)
     }
 
-    /// Sets the bits of the rules of which the index's own fields are the witness: what is compared as numbers there.
-    fn decided(&self, scratch: &mut Scratch, event: &str, rules: &mut [u64]) {
+    /// Writes the rules that have no witness, or have it in the index's own fields: what is compared as numbers there.
+    fn witnessed(&self, scratch: &mut Scratch, event: &str, rules: &mut [u64]) {
+        rules.copy_from_slice(&self.without);
         self.own.iter().for_each(|field| field.look_at_values(scratch, event, rules, &mut None));
     }
 
@@ -199,12 +197,10 @@ impl Index {
         }
     }
 
-    /// Takes those rules out of the candidates whose witness the event lacks; false if none is left.
+    /// Takes those rules out of the candidates whose witness the event lacks; false if none is left. Those that need none are
+    /// in `spare`.
     fn look(&self, projection: &Projection, scratch: &mut Scratch, event: &str, candidates: &mut Candidates) -> bool {
-        let Candidates { rules, spare, decided, places, known, matching, .. } = candidates;
-        for ((spare, without), decided) in spare.iter_mut().zip(&self.without).zip(decided) {
-            *spare = without | *decided;
-        }
+        let Candidates { rules, spare, places, known, matching, .. } = candidates;
         known.iter_mut().for_each(Known::forget);
         for (word, places) in places.iter().enumerate() {
             let mut places = *places;
@@ -260,7 +256,6 @@ impl Candidates {
         *self = Self {
             rules: vec![0; index.words],
             spare: vec![0; index.words],
-            decided: vec![0; index.words],
             places: vec![0; places],
             trie: projection.id(),
             key: std::mem::take(&mut self.key),
