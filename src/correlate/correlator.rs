@@ -72,6 +72,9 @@ pub struct Stats {
     pub bounds: BTreeMap<&'static str, u64>,
 }
 
+/// What is known of each cluster, by its label: there are few, and each match asks for several.
+type ByCluster<T> = HashMap<Arc<str>, T, foldhash::fast::RandomState>;
+
 /// Identifies a group: consumer, cluster, and the group's values as JSON.
 type KeyId = (usize, Arc<str>, String);
 
@@ -94,11 +97,11 @@ pub struct Correlator {
     held: Vec<Option<Box<Held>>>,
     free: Vec<usize>,
     /// Per cluster: when which consumer's group is to be settled; a correlation comes after those that it is made of.
-    deadlines: HashMap<Arc<str>, BTreeSet<Deadline>>,
+    deadlines: ByCluster<BTreeSet<Deadline>>,
     /// Per consumer: its groups by their newest match.
     quiet: Vec<BTreeSet<(Timestamp, usize)>>,
     /// Per cluster: the newest event time.
-    watermarks: HashMap<Arc<str>, Timestamp>,
+    watermarks: ByCluster<Timestamp>,
     seen: Seen,
     audit_ids: AuditIds,
     ghosts: Ghosts,
@@ -109,7 +112,7 @@ pub struct Correlator {
     /// The past is shown once more, to rebuild the windows: baselines know it already.
     again: bool,
     /// Per cluster: matches that baselines are asked about, which they get in the order of their times.
-    waiting: HashMap<Arc<str>, BTreeMap<Turn, Waiting>>,
+    waiting: ByCluster<BTreeMap<Turn, Waiting>>,
     waited: u64,
     /// Where groups are spread: which of them are held here. `None`: all of them.
     share: Option<Share>,
@@ -163,9 +166,9 @@ impl Correlator {
             ids: HashMap::new(),
             held: Vec::new(),
             free: Vec::new(),
-            deadlines: HashMap::new(),
+            deadlines: ByCluster::default(),
             quiet,
-            watermarks: HashMap::new(),
+            watermarks: ByCluster::default(),
             seen: Seen::default(),
             audit_ids: AuditIds::default(),
             ghosts: Ghosts::default(),
@@ -174,7 +177,7 @@ impl Correlator {
             stats: Stats::default(),
             baselines: Baselines::default(),
             again: false,
-            waiting: HashMap::new(),
+            waiting: ByCluster::default(),
             waited: 0,
             share: None,
             relayed: Vec::new(),

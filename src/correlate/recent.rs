@@ -2,9 +2,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use foldhash::fast::RandomState;
+
 /// Values by hash, at most so many; the one that was put in first goes first.
 pub(super) struct Recent<V> {
-    values: HashMap<u64, (u64, V)>,
+    values: HashMap<u64, (u64, V), RandomState>,
     /// Keys with the number of their entry: of one that was taken out and put in again only the newest number counts.
     order: VecDeque<(u64, u64)>,
     entered: u64,
@@ -14,7 +16,7 @@ pub(super) struct Recent<V> {
 
 impl<V> Recent<V> {
     pub(super) fn new(most: usize) -> Self {
-        Self { values: HashMap::new(), order: VecDeque::new(), entered: 0, most, forgotten: 0 }
+        Self { values: HashMap::default(), order: VecDeque::new(), entered: 0, most, forgotten: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{AddAssign, SubAssign};
 
+use foldhash::fast::RandomState;
 use serde_json::Value;
 
 use crate::hash;
@@ -40,7 +41,7 @@ impl SubAssign for Figures {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     /// How often each counted value is there.
-    different: HashMap<u64, u32>,
+    different: HashMap<u64, u32, RandomState>,
     /// How often each number is there, in millionths.
     numbers: BTreeMap<i64, u32>,
     of_numbers: Figures,
