@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::compile::{KNOWN, RuleSet};
 use super::evidence::Sight;
-use super::excerpt::{Excerpt, Harmless};
+use super::excerpt::Excerpt;
 use super::index::Candidates;
 use super::predicate::{Answers, Case};
 use super::shown::{Fields, Packed};
@@ -169,7 +169,6 @@ pub struct Detector {
     scratch: Scratch,
     answers: Answers,
     candidates: Candidates,
-    harmless: Harmless,
 }
 
 impl Detector {
@@ -298,7 +297,7 @@ impl Detector {
         matches: &mut Vec<Match>,
     ) -> Result<(), Refusal> {
         self.answers.next_event(rules.predicates.len());
-        let Self { scratch, answers, candidates, harmless } = self;
+        let Self { scratch, answers, candidates } = self;
         let (projection, predicates) = (&rules.projection, &rules.predicates);
         let mut case = Case { projection, predicates, scratch, answers, event: text, cluster };
         if !rules.index.narrow(&mut case, candidates) {
@@ -312,8 +311,9 @@ impl Detector {
                 bits &= bits - 1;
                 let Some(compiled) = rules.rules.get(rule) else { break };
                 if case.holds(&compiled.program) {
-                    let excerpt =
-                        excerpt.get_or_insert_with(|| rules.shown.excerpt(projection, case.scratch, text, harmless));
+                    let excerpt = excerpt.get_or_insert_with(|| {
+                        rules.shown.excerpt(projection, case.scratch, text, &mut case.answers.harmless)
+                    });
                     #[cfg(debug_assertions)]
                     judge(rules, rule, &mut case)?;
                     matches.push(matching(excerpt, cluster, time, Sight::new(&mut case, rules, rule))?);
@@ -359,7 +359,8 @@ fn matching(
 ) -> Result<Match, Refusal> {
     let rule = sight.rule();
     let (matched, fields) = (rule.evidence.matched(&mut sight)?, rule.evidence.fields(&mut sight)?);
-    let shown = Packed::new(Arc::clone(&excerpt.json), &matched, sight.said()?.as_deref(), &fields);
+    let matched = matched.iter().map(|(key, value)| (*key, value));
+    let shown = Packed::new(Arc::clone(&excerpt.json), matched, sight.said()?.as_deref(), &fields);
     Ok(Match {
         rule: Arc::clone(&rule.id),
         cluster: Arc::clone(cluster),

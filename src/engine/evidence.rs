@@ -204,12 +204,13 @@ impl Tests {
                 // If one of them holds, then for this text.
                 Taken::Text(at) => {
                     if self.certain || self.tests.iter().any(|test| sight.case.text_holds(&test.op, at)) {
-                        found.insert(self.field.as_str(), plain.show_text(sight.text(at)));
+                        found.insert(self.field.as_str(), sight.show(plain, at));
                     }
                 }
                 Taken::Values(values) => {
-                    let show = |values: Vec<&Value>| values.into_iter().map(|value| plain.show(value)).collect();
-                    self.ask(&values, &Value::Null, show, found);
+                    let harmless = &mut sight.case.answers.harmless;
+                    let mut show = |value: &Value| plain.show(value, harmless);
+                    self.ask(&values, &Value::Null, |values| values.into_iter().map(&mut show).collect(), found);
                 }
             }
             return Ok(());
@@ -225,7 +226,7 @@ impl Tests {
         &'a self,
         values: &[Got<'_>],
         event: &Value,
-        show: impl Fn(Vec<&Value>) -> Vec<Value>,
+        mut show: impl FnMut(Vec<&Value>) -> Vec<Value>,
         found: &mut BTreeMap<&'a str, Value>,
     ) {
         for test in &self.tests {
@@ -260,10 +261,11 @@ impl Carried {
             && let Some(taken) = sight.take(*slot, Some(&self.field))
         {
             return Ok(match taken {
-                Taken::Text(at) => vec![plain.show_text(sight.text(at))],
+                Taken::Text(at) => vec![sight.show(plain, at)],
                 Taken::Values(values) => {
+                    let harmless = &mut sight.case.answers.harmless;
                     let scalars = values.iter().filter_map(|value| match value {
-                        Got::Scalar(value) if !value.is_null() => Some(plain.show(value)),
+                        Got::Scalar(value) if !value.is_null() => Some(plain.show(value, harmless)),
                         _ => None,
                     });
                     scalars.take(VALUES_MAX).collect()
@@ -371,10 +373,12 @@ impl<'s, 'c> Sight<'s, 'c> {
         self.values(slot, field).map(Taken::Values)
     }
 
-    fn text(&self, at: u32) -> &str {
-        match self.case.scratch.at(at, self.case.event) {
-            Val::Str(text) => text,
-            _ => "",
+    /// A text as it may be shown.
+    fn show(&mut self, plain: &Plain, at: u32) -> Value {
+        let Case { scratch, answers, event, .. } = &mut *self.case;
+        match scratch.at(at, event) {
+            Val::Str(text) => plain.show_text(text, &mut answers.harmless),
+            _ => Value::Null,
         }
     }
 

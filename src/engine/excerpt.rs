@@ -2,18 +2,15 @@
 //! projection has it, and written as JSON at once.
 
 use std::borrow::Cow;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-use serde::Serialize;
-
-use super::credentials::{uri, without, without_shapes};
+use super::credentials::{uri, without_shapes};
+use super::harmless::Harmless;
+use super::json::{Object, text};
 use super::redact::shorten;
-use super::shown::json;
+use super::shown::JSON_USUAL;
 use crate::event::{Projection, Scratch, Slot, Val};
 use crate::hash;
-
 const AUDIT_ID_MAX: usize = 256;
 const NAME_MAX: usize = 512;
 const URI_MAX: usize = 2_048;
@@ -110,107 +107,15 @@ pub(super) struct Excerpt {
     pub(super) request: u64,
 }
 
-/// An [`crate::alert::EventExcerpt`], to be written.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct View<'e> {
-    #[serde(rename = "auditID")]
-    audit_id: Cow<'e, str>,
-    stage: Cow<'e, str>,
-    verb: Cow<'e, str>,
-    #[serde(rename = "requestURI")]
-    request_uri: Cow<'e, str>,
-    user: User<'e>,
-    #[serde(skip_serializing_if = "is_nothing")]
-    impersonated_user: User<'e>,
-    #[serde(rename = "sourceIPs")]
-    source_ips: Vec<Cow<'e, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_agent: Option<Cow<'e, str>>,
-    #[serde(skip_serializing_if = "is_nothing")]
-    object_ref: ObjectRef<'e>,
-    #[serde(skip_serializing_if = "is_nothing")]
-    response_status: Status<'e>,
-    stage_timestamp: Cow<'e, str>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    dry_run: bool,
-}
-
-#[derive(Default, PartialEq, Serialize)]
-struct User<'e> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    username: Option<Cow<'e, str>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    groups: Vec<Cow<'e, str>>,
-}
-
-#[derive(Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ObjectRef<'e> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    resource: Option<Cow<'e, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    namespace: Option<Cow<'e, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<Cow<'e, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    api_group: Option<Cow<'e, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    api_version: Option<Cow<'e, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subresource: Option<Cow<'e, str>>,
-}
-
-#[derive(Default, PartialEq, Serialize)]
-struct Status<'e> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<Cow<'e, str>>,
-}
-
-fn is_nothing<T: Default + PartialEq>(part: &T) -> bool {
-    *part == T::default()
-}
-
-/// User agents that may be shown as they are, each in the place of its hash: there are few, and to look through one takes
-/// longer than through all else that is shown.
-#[derive(Debug)]
-pub(super) struct Harmless(Vec<Box<str>>);
-
-impl Harmless {
-    const PLACES: usize = 64;
-    const LEN_MAX: usize = 256;
-
-    fn show<'e>(&mut self, agent: &'e str) -> Cow<'e, str> {
-        let hash = FixedState::default().hash_one(agent);
-        #[expect(clippy::cast_possible_truncation, reason = "a hash")]
-        let place = hash as usize % Self::PLACES;
-        if agent.len() <= Self::LEN_MAX && *self.0[place] == *agent {
-            return agent.into();
-        }
-        let shown = shorten(agent, URI_MAX, without);
-        if *shown == *agent && agent.len() <= Self::LEN_MAX {
-            self.0[place] = agent.into();
-        }
-        shown
-    }
-}
-
-impl Default for Harmless {
-    fn default() -> Self {
-        Self(vec![Box::default(); Self::PLACES])
-    }
-}
-
 /// Reads an event value by value: what is odd or null counts as absent, and hides nothing else.
+#[derive(Clone, Copy)]
 struct Reader<'e> {
     scratch: &'e Scratch,
     event: &'e str,
 }
 
 impl<'e> Reader<'e> {
-    fn text(&self, slot: Option<Slot>) -> Option<&'e str> {
+    fn text(self, slot: Option<Slot>) -> Option<&'e str> {
         match self.scratch.values(slot?, self.event).next() {
             Some(Val::Str(text)) => Some(text),
             _ => None,
@@ -218,29 +123,20 @@ impl<'e> Reader<'e> {
     }
 
     /// A text that alerts always have.
-    fn must(&self, slot: Option<Slot>) -> &'e str {
+    fn must(self, slot: Option<Slot>) -> &'e str {
         self.text(slot).unwrap_or_default()
     }
 
-    fn short(&self, slot: Option<Slot>) -> Option<Cow<'e, str>> {
-        self.text(slot).map(|text| identity(text, NAME_MAX))
-    }
-
     /// The texts of a list.
-    fn texts(&self, slot: Option<Slot>, most: usize) -> Vec<Cow<'e, str>> {
-        let Some(slot) = slot else { return Vec::new() };
-        let texts = self.scratch.values(slot, self.event).filter_map(|value| match value {
-            Val::Str(text) => Some(identity(text, NAME_MAX)),
+    fn texts(self, slot: Option<Slot>) -> impl Iterator<Item = &'e str> {
+        let values = slot.into_iter().flat_map(move |slot| self.scratch.values(slot, self.event));
+        values.filter_map(|value| match value {
+            Val::Str(text) => Some(text),
             _ => None,
-        });
-        texts.take(most).collect()
+        })
     }
 
-    fn user(&self, [name, groups]: [Option<Slot>; 2]) -> User<'e> {
-        User { username: self.short(name), groups: self.texts(groups, GROUPS_MAX) }
-    }
-
-    fn code(&self, slot: Option<Slot>) -> Option<i64> {
+    fn code(self, slot: Option<Slot>) -> Option<i64> {
         match self.scratch.values(slot?, self.event).next()? {
             Val::Int(code) => Some(code),
             Val::Str(text) => text.parse().ok(),
@@ -265,32 +161,63 @@ impl Slots {
     ) -> Excerpt {
         let dry_run = self.is_trial(projection, scratch, event);
         let read = Reader { scratch, event };
-        let view = View {
-            audit_id: identity(read.must(self.audit_id), AUDIT_ID_MAX),
-            stage: identity(read.must(self.stage), NAME_MAX),
-            verb: identity(read.must(self.verb), NAME_MAX),
-            request_uri: shorten(read.must(self.request_uri), URI_MAX, uri),
-            user: read.user(self.user),
-            impersonated_user: read.user(self.impersonated_user),
-            source_ips: read.texts(self.source_ips, IPS_MAX),
-            user_agent: read.text(self.user_agent).map(|agent| harmless.show(agent)),
-            object_ref: ObjectRef {
-                resource: read.short(self.resource),
-                namespace: read.short(self.namespace),
-                name: read.short(self.name),
-                api_group: read.short(self.api_group),
-                api_version: read.short(self.api_version),
-                subresource: read.short(self.subresource),
-            },
-            response_status: Status { code: read.code(self.code), reason: read.short(self.reason) },
-            // It was read as a time.
-            stage_timestamp: shorten(read.must(self.stage_timestamp), NAME_MAX, Cow::from),
-            dry_run,
-        };
+        let audit_id = identity(read.must(self.audit_id), AUDIT_ID_MAX);
+        let mut json = String::with_capacity(JSON_USUAL);
+        Object::write(&mut json, |excerpt| {
+            excerpt.text("auditID", &audit_id);
+            self.write(excerpt, read, harmless);
+            if dry_run {
+                excerpt.value("dryRun", &true.into());
+            }
+        });
         // Its name, stage and time stand in its content.
         let delivery = hash::content(event.as_bytes());
-        let request = self.request(&read, delivery);
-        Excerpt { json: json(&view), audit_id: (*view.audit_id).into(), delivery, request }
+        let request = self.request(read, delivery);
+        Excerpt { json: json.into(), audit_id: (*audit_id).into(), delivery, request }
+    }
+
+    fn write(&self, excerpt: &mut Object<'_>, read: Reader<'_>, harmless: &mut Harmless) {
+        let agent = read.text(self.user_agent).map(|agent| harmless.text(agent, URI_MAX));
+        let mut name = |object: &mut Object<'_>, key: &str, text: Option<&str>| {
+            if let Some(text) = text {
+                object.text(key, &harmless.name(text, NAME_MAX));
+            }
+        };
+        name(excerpt, "stage", Some(read.must(self.stage)));
+        name(excerpt, "verb", Some(read.must(self.verb)));
+        excerpt.text("requestURI", &shorten(read.must(self.request_uri), URI_MAX, uri));
+        let mut user = |object: &mut Object<'_>, [username, groups]: [Option<Slot>; 2]| {
+            name(object, "username", read.text(username));
+            let mut groups = read.texts(groups).take(GROUPS_MAX).peekable();
+            if groups.peek().is_some() {
+                object.list("groups", groups, |out, group| text(out, &identity(group, NAME_MAX)));
+            }
+        };
+        excerpt.object("user", |object| user(object, self.user));
+        excerpt.object_if_any("impersonatedUser", |object| user(object, self.impersonated_user));
+        let addresses = read.texts(self.source_ips).take(IPS_MAX);
+        excerpt.list("sourceIPs", addresses, |out, address| text(out, &identity(address, NAME_MAX)));
+        if let Some(agent) = agent {
+            excerpt.text("userAgent", &agent);
+        }
+        excerpt.object_if_any("objectRef", |object| {
+            name(object, "resource", read.text(self.resource));
+            name(object, "namespace", read.text(self.namespace));
+            if let Some(of) = read.text(self.name) {
+                object.text("name", &identity(of, NAME_MAX));
+            }
+            name(object, "apiGroup", read.text(self.api_group));
+            name(object, "apiVersion", read.text(self.api_version));
+            name(object, "subresource", read.text(self.subresource));
+        });
+        excerpt.object_if_any("responseStatus", |object| {
+            if let Some(code) = read.code(self.code) {
+                object.value("code", &code.into());
+            }
+            name(object, "reason", read.text(self.reason));
+        });
+        // It was read as a time.
+        excerpt.text("stageTimestamp", &shorten(read.must(self.stage_timestamp), NAME_MAX, Cow::from));
     }
 
     /// Whether the API server judged the request only. It heeds the query of what writes an object, and the body of a
@@ -313,7 +240,7 @@ impl Slots {
 
     /// What was requested. Without its name and the time of its arrival two requests cannot be told apart: better one too
     /// many than one taken for a later stage of another.
-    fn request(&self, read: &Reader<'_>, delivery: u64) -> u64 {
+    fn request(&self, read: Reader<'_>, delivery: u64) -> u64 {
         let (id, received) = (read.must(self.audit_id), read.must(self.received));
         let [id, received, user, uri] =
             [id, received, read.must(self.user[0]), read.must(self.request_uri)].map(str::as_bytes);

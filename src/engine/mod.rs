@@ -5,12 +5,15 @@ mod credentials;
 mod detect;
 mod evidence;
 mod excerpt;
+mod harmless;
 mod index;
+mod json;
 mod predicate;
 mod redact;
 mod rejections;
 mod shown;
 mod simplify;
+mod substrings;
 
 pub use compile::{Consumer, RuleSet};
 pub use detect::{Detected, Detector, Match, Seen};

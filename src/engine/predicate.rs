@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
-use aho_corasick::AhoCorasick;
 use foldhash::fast::FixedState;
 use serde_json::Value;
 
+use super::harmless::Harmless;
+use super::substrings::Substrings;
 use crate::event::project::{fold, fold_into};
 use crate::event::{FieldPath, Projection, Scratch, Slot, Val, any_scalar, label, value};
 use crate::rule::field::Field;
@@ -43,7 +44,7 @@ enum Asks {
     /// The event as a whole: what the judge alone can answer.
     Whole(Test),
     /// Whether one of several keywords may be in the event: parts of them, in lower case, looked for in one go.
-    Keywords(AhoCorasick),
+    Keywords(Substrings),
 }
 
 #[derive(Debug)]
@@ -57,7 +58,7 @@ enum Question {
     },
     /// One of these texts is in it; in lower case unless `cased`.
     ContainsAny {
-        automaton: AhoCorasick,
+        texts: Substrings,
         cased: bool,
     },
     /// It begins with one of these texts; in lower case unless `cased`.
@@ -166,11 +167,10 @@ impl<'p> Interner<'p> {
         if each.len() < 2 || literals.len() < each.len() {
             return each;
         }
-        let Ok(automaton) = AhoCorasick::new(&literals) else { return each };
+        let Some(parts) = Substrings::new(&literals) else { return each };
         self.key(format_args!("keywords {literals:?}"));
         let guard = self.known();
-        let guard =
-            guard.unwrap_or_else(|| self.add(Predicate { asks: Asks::Keywords(automaton), cost: KEYWORDS_COST }));
+        let guard = guard.unwrap_or_else(|| self.add(Predicate { asks: Asks::Keywords(parts), cost: KEYWORDS_COST }));
         vec![Program::All([guard, Program::Any(each.into())].into())]
     }
 
@@ -214,10 +214,10 @@ impl<'p> Interner<'p> {
         }
         self.key(format_args!("{field:?} {how:?} {cased} any {texts:?}"));
         self.intern(field, Quantifier::Any, |_| match how {
-            Relation::Contains => match AhoCorasick::new(&texts) {
-                Ok(automaton) => (Question::ContainsAny { automaton, cased }, 3),
-                // Only patterns beyond any memory fail; then there is nothing that could match.
-                Err(_) => (one_of::<&str>(&[], cased), 1),
+            Relation::Contains => match Substrings::new(&texts) {
+                Some(texts) => (Question::ContainsAny { texts, cased }, 3),
+                // Then there is nothing that could match.
+                None => (one_of::<&str>(&[], cased), 1),
             },
             Relation::StartsWith => (Question::BeginsWithAny { prefixes: Prefixes::new(&texts), cased }, 2),
             _ => (one_of(&texts, cased), 1),
@@ -382,6 +382,8 @@ pub(super) struct Answers {
     decoded: [String; 2],
     /// Of which event's which path they are.
     decoded_of: Option<(u64, Slot)>,
+    /// What is known of texts of the events before.
+    pub(super) harmless: Harmless,
 }
 
 impl Answers {
@@ -467,7 +469,7 @@ impl Case<'_> {
                 self.ask_decoded(*slot, question).unwrap_or_else(|| self.ask_whole(test))
             }
             Asks::Whole(test) => self.may_hold(test) && self.ask_whole(test),
-            Asks::Keywords(automaton) => self.anywhere(false, |text| automaton.is_match(text)),
+            Asks::Keywords(parts) => self.anywhere(false, |text| parts.any_in(text)),
         }
     }
 
@@ -562,7 +564,7 @@ impl Case<'_> {
             Question::Exists => false,
             Question::Null => self.scratch.at(at, event) == Val::Null,
             Question::OneOf { texts, cased } => self.in_case(at, *cased, |text| texts.contains(text)),
-            Question::ContainsAny { automaton, cased } => self.in_case(at, *cased, |text| automaton.is_match(text)),
+            Question::ContainsAny { texts, cased } => self.in_case(at, *cased, |text| texts.any_in(text)),
             Question::BeginsWithAny { prefixes, cased } => self.in_case(at, *cased, |text| prefixes.matches(text)),
             Question::Scalar(op) => self.scalar_holds(op, at),
             Question::Field { slot, other, how, cased } => self.compare(at, *slot, other, *how, *cased),

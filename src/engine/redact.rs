@@ -12,6 +12,7 @@ use serde_json::Value;
 
 pub use super::credentials::REDACTED;
 use super::credentials::{self, arguments, named, one_of};
+use super::harmless::Harmless;
 use crate::event::path::Found;
 use crate::event::{FieldPath, Projection, Scratch, Slot, Val};
 use crate::rule::field::{Derived, Field};
@@ -86,8 +87,10 @@ pub(super) enum Plain {
     Name,
     /// It is hidden.
     Secret,
-    /// As texts at this path are.
-    At(FieldPath),
+    /// It is an address of a request.
+    Uri,
+    /// It is any text, at this path.
+    Free(FieldPath),
 }
 
 impl Plain {
@@ -98,27 +101,37 @@ impl Plain {
         if NAMES.contains(&path) {
             return Some(Self::Name);
         }
+        if is_uri(path) {
+            return Some(Self::Uri);
+        }
         let normal = normal(path);
         let patch = in_body(&normal).is_some_and(|(_, inside)| inside == "value" || inside.starts_with("value."));
         if is_arguments(path) || patch || ["requestobject", "responseobject"].contains(&&*normal) {
             return None;
         }
-        Some(if is_secret(path, &Value::Null) { Self::Secret } else { Self::At(field.clone()) })
+        Some(match () {
+            () if is_secret(path, &Value::Null) => Self::Secret,
+            () if is_identity(path) => Self::Name,
+            () => Self::Free(field.clone()),
+        })
     }
 
     /// A text.
-    pub(super) fn show_text(&self, text: &str) -> Value {
-        match self {
-            Self::Name => show_identity(text),
+    pub(super) fn show_text(&self, text: &str, harmless: &mut Harmless) -> Value {
+        let shown = match self {
+            Self::Name => harmless.name(text, VALUE_MAX),
             Self::Secret => REDACTED.into(),
-            Self::At(field) => show_text(field.path(), text, &Value::Null),
-        }
+            Self::Uri => shorten(text, VALUE_MAX, credentials::uri),
+            Self::Free(field) if may_be_json(text) => return show_text(field.path(), text, &Value::Null),
+            Self::Free(_) => harmless.text(text, VALUE_MAX),
+        };
+        shown.into_owned().into()
     }
 
     /// A value.
-    pub(super) fn show(&self, value: &Value) -> Value {
+    pub(super) fn show(&self, value: &Value, harmless: &mut Harmless) -> Value {
         match (self, value) {
-            (plain, Value::String(text)) => plain.show_text(text),
+            (plain, Value::String(text)) => plain.show_text(text, harmless),
             (_, flag @ Value::Bool(_)) => flag.clone(),
             (Self::Secret, _) => REDACTED.into(),
             (_, other) => other.clone(),
@@ -167,7 +180,7 @@ impl<'p> Place<'p> {
 }
 
 fn show_text(path: &str, text: &str, event: &Value) -> Value {
-    if path.eq_ignore_ascii_case("requestURI") {
+    if is_uri(path) {
         return shorten(text, VALUE_MAX, credentials::uri).into_owned().into();
     }
     if is_identity(path) {
@@ -184,9 +197,13 @@ fn show_identity(text: &str) -> Value {
     shorten(text, VALUE_MAX, credentials::without_shapes).into_owned().into()
 }
 
+fn may_be_json(text: &str) -> bool {
+    text.trim_start().starts_with(['{', '['])
+}
+
 /// A text that is an object or a list in JSON, without its secrets; `None` if it is none.
 fn show_json(path: &str, text: &str, event: &Value) -> Option<Value> {
-    if !text.trim_start().starts_with(['{', '[']) {
+    if !may_be_json(text) {
         return None;
     }
     if text.len() > JSON_MAX {
@@ -510,6 +527,10 @@ impl OfSecrets {
 }
 
 /// What names things and people: a word before a colon or in a user's name says nothing about what follows it.
+fn is_uri(path: &str) -> bool {
+    path.eq_ignore_ascii_case("requestURI")
+}
+
 fn is_identity(path: &str) -> bool {
     let known = ["auditID", "stage", "level", "verb", "sourceIPs", "stageTimestamp", "requestReceivedTimestamp"];
     known.contains(&path) || ["user.", "impersonatedUser.", "objectRef."].iter().any(|part| path.starts_with(part))

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::json::{Object, value};
 use crate::alert::EventExcerpt;
 
 /// Bytes of JSON that most events and most of what is shown of them have at most.
-const JSON_USUAL: usize = 1_024;
+pub(super) const JSON_USUAL: usize = 1_024;
 
 /// The values of the fields that a match carries.
 pub type Fields = BTreeMap<Arc<str>, Vec<Value>>;
@@ -51,16 +52,24 @@ pub struct Rest<'r> {
 }
 
 impl Packed {
-    /// `event`: an [`EventExcerpt`] as JSON. `matched`: a map.
-    pub(super) fn new(event: Arc<str>, matched: &impl Serialize, said: Option<&str>, fields: &Fields) -> Self {
-        #[derive(Serialize)]
-        struct View<'v, M> {
-            matched: &'v M,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            said: Option<&'v str>,
-            fields: &'v Fields,
-        }
-        Self { event, rest: json(&View { matched, said, fields }) }
+    /// `event`: an [`EventExcerpt`] as JSON.
+    pub(super) fn new<'m>(
+        event: Arc<str>,
+        matched: impl Iterator<Item = (&'m str, &'m Value)>,
+        said: Option<&str>,
+        fields: &Fields,
+    ) -> Self {
+        let mut rest = String::with_capacity(JSON_USUAL);
+        Object::write(&mut rest, |rest| {
+            rest.object("matched", |object| matched.for_each(|(key, value)| object.value(key, value)));
+            if let Some(said) = said {
+                rest.text("said", said);
+            }
+            rest.object("fields", |object| {
+                fields.iter().for_each(|(key, values)| object.list(key, values.iter(), value));
+            });
+        });
+        Self { event, rest: rest.into() }
     }
 
     /// From what is JSON already.
@@ -112,12 +121,13 @@ impl PartialEq for Packed {
 
 impl From<Shown> for Packed {
     fn from(Shown { event, matched, said, fields }: Shown) -> Self {
-        Self::new(json(&event), &matched, said.as_deref(), &fields)
+        let matched = matched.iter().map(|(key, value)| (key.as_str(), value));
+        Self::new(json(&event), matched, said.as_deref(), &fields)
     }
 }
 
 /// A value as JSON. Writing texts, numbers and maps with text keys into memory cannot fail.
-pub(super) fn json(value: &impl Serialize) -> Arc<str> {
+fn json(value: &impl Serialize) -> Arc<str> {
     let mut bytes = Vec::with_capacity(JSON_USUAL);
     let _ = serde_json::to_writer(&mut bytes, value);
     String::from_utf8(bytes).unwrap_or_default().into()

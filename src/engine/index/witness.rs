@@ -108,6 +108,8 @@ pub(super) struct OfField {
 #[derive(Debug)]
 struct Literals {
     automaton: AhoCorasick,
+    /// Most texts need not be put into lower case for it.
+    guard: Option<Guard>,
     /// Of each pattern: where in the text it must be, and the rules.
     rules: Vec<Vec<(Relation, u32)>>,
 }
@@ -281,8 +283,11 @@ impl OfField {
                 }
             }
         }
-        if self.equal.is_empty() && self.literals.is_none() {
-            return;
+        if self.equal.is_empty() {
+            let Some(literals) = &self.literals else { return };
+            if matches!(scratch.at(at, event), Val::Str(text) if !literals.may_be_in(text)) {
+                return;
+            }
         }
         let Some(text) = scratch.folded(at, event) else { return };
         if text.len() <= self.longest
@@ -345,8 +350,14 @@ impl Literals {
         let bytes: usize = patterns.keys().map(String::len).sum();
         let kind = if bytes > PATTERNS_FAST_MAX { AhoCorasickKind::ContiguousNFA } else { AhoCorasickKind::DFA };
         let automaton = AhoCorasick::builder().match_kind(MatchKind::Standard).kind(Some(kind)).build(patterns.keys());
+        let guard = Guard::new(patterns.keys());
         let rules = patterns.into_values().collect();
-        Some(Self { automaton: automaton.ok()?, rules })
+        Some(Self { automaton: automaton.ok()?, guard, rules })
+    }
+
+    /// Whether any may be in a text, in whatever case.
+    fn may_be_in(&self, text: &str) -> bool {
+        self.guard.as_ref().is_none_or(|guard| guard.may_be_in(text))
     }
 
     fn look(&self, text: &str, found: &mut [u64]) {
@@ -362,6 +373,39 @@ impl Literals {
                 }
             }
         }
+    }
+}
+
+/// Patterns that have a byte in common which no letter is: they are looked for where it stands.
+#[derive(Debug)]
+struct Guard {
+    byte: u8,
+    /// Each pattern, and where in it the byte first stands.
+    patterns: Vec<(Box<str>, usize)>,
+}
+
+impl Guard {
+    /// With more patterns than these it is as cheap to look for all of them at once.
+    const PATTERNS_MAX: usize = 4;
+
+    fn new<'p>(patterns: impl ExactSizeIterator<Item = &'p String> + Clone) -> Option<Self> {
+        let few = patterns.len() <= Self::PATTERNS_MAX;
+        let mut signs = patterns.clone().next().filter(|_| few)?.bytes().filter(u8::is_ascii_punctuation);
+        let byte = signs.find(|sign| patterns.clone().all(|text| text.as_bytes().contains(sign)))?;
+        let placed = patterns.filter_map(|text| Some((text.as_str().into(), memchr::memchr(byte, text.as_bytes())?)));
+        Some(Self { byte, patterns: placed.collect() })
+    }
+
+    /// Other letters than those of ASCII may become letters of ASCII in lower case: then it is not looked closer.
+    fn may_be_in(&self, text: &str) -> bool {
+        let bytes = text.as_bytes();
+        let stands = |at: usize| {
+            self.patterns.iter().any(|(pattern, place)| {
+                let here = at.checked_sub(*place).and_then(|begin| bytes.get(begin..begin + pattern.len()));
+                here.is_some_and(|here| here.eq_ignore_ascii_case(pattern.as_bytes()))
+            })
+        };
+        !text.is_ascii() || memchr::memchr_iter(self.byte, bytes).any(stands)
     }
 }
 
@@ -482,5 +526,27 @@ fn required(hir: &Hir) -> Option<String> {
         HirKind::Repetition(repetition) if repetition.min > 0 => required(&repetition.sub),
         HirKind::Concat(parts) => parts.iter().filter_map(required).max_by_key(String::len),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_pattern_hides_from_the_guard(
+            patterns in prop::collection::btree_set("[ab=&]{1,4}", 1..6),
+            text in "[aAbB=&éİ]{0,12}",
+        ) {
+            let patterns: Vec<String> = patterns.into_iter().collect();
+            if let Some(guard) = Guard::new(patterns.iter()) {
+                let there = patterns.iter().any(|pattern| fold(&text).contains(pattern));
+                prop_assert!(guard.may_be_in(&text) || !there);
+                prop_assert!(there || !text.is_ascii() || !guard.may_be_in(&text));
+            }
+        }
     }
 }
