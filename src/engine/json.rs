@@ -1,5 +1,5 @@
-//! JSON that is written member by member. Nearly no text of an event needs an escape, which is told of all its bytes at
-//! once: to look at one after the other took half of what it costs to show a match.
+//! JSON that is written member by member. Nearly no text of an event needs an escape, which is told of several bytes at
+//! once: to look at one after the other took a tenth of what a match costs.
 
 use serde_json::Value;
 
