@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::credentials::{uri, without_shapes};
 use super::harmless::Harmless;
-use super::json::{Object, text};
+use super::json::{self, Object, text};
 use super::redact::shorten;
-use super::shown::JSON_USUAL;
 use crate::event::{Projection, Scratch, Slot, Val};
 use crate::hash;
+
 const AUDIT_ID_MAX: usize = 256;
 const NAME_MAX: usize = 512;
 const URI_MAX: usize = 2_048;
@@ -162,8 +162,7 @@ impl Slots {
         let dry_run = self.is_trial(projection, scratch, event);
         let read = Reader { scratch, event };
         let audit_id = identity(read.must(self.audit_id), AUDIT_ID_MAX);
-        let mut json = String::with_capacity(JSON_USUAL);
-        Object::write(&mut json, |excerpt| {
+        let json = json::object(|excerpt| {
             excerpt.text("auditID", &audit_id);
             self.write(excerpt, read, harmless);
             if dry_run {
@@ -173,7 +172,7 @@ impl Slots {
         // Its name, stage and time stand in its content.
         let delivery = hash::content(event.as_bytes());
         let request = self.request(read, delivery);
-        Excerpt { json: json.into(), audit_id: (*audit_id).into(), delivery, request }
+        Excerpt { json, audit_id: (*audit_id).into(), delivery, request }
     }
 
     fn write(&self, excerpt: &mut Object<'_>, read: Reader<'_>, harmless: &mut Harmless) {

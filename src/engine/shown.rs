@@ -7,11 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::json::{Object, value};
+use super::json::{self, value};
 use crate::alert::EventExcerpt;
-
-/// Bytes of JSON that most events and most of what is shown of them have at most.
-pub(super) const JSON_USUAL: usize = 1_024;
 
 /// The values of the fields that a match carries.
 pub type Fields = BTreeMap<Arc<str>, Vec<Value>>;
@@ -59,8 +56,7 @@ impl Packed {
         said: Option<&str>,
         fields: &Fields,
     ) -> Self {
-        let mut rest = String::with_capacity(JSON_USUAL);
-        Object::write(&mut rest, |rest| {
+        let rest = json::object(|rest| {
             rest.object("matched", |object| matched.for_each(|(key, value)| object.value(key, value)));
             if let Some(said) = said {
                 rest.text("said", said);
@@ -69,7 +65,7 @@ impl Packed {
                 fields.iter().for_each(|(key, values)| object.list(key, values.iter(), value));
             });
         });
-        Self { event, rest: rest.into() }
+        Self { event, rest }
     }
 
     /// From what is JSON already.
@@ -128,9 +124,7 @@ impl From<Shown> for Packed {
 
 /// A value as JSON. Writing texts, numbers and maps with text keys into memory cannot fail.
 fn json(value: &impl Serialize) -> Arc<str> {
-    let mut bytes = Vec::with_capacity(JSON_USUAL);
-    let _ = serde_json::to_writer(&mut bytes, value);
-    String::from_utf8(bytes).unwrap_or_default().into()
+    serde_json::to_string(value).unwrap_or_default().into()
 }
 
 #[cfg(test)]
