@@ -332,7 +332,8 @@ impl Correlator {
                 continue;
             };
             let values = rules.consumers()[consumer].group_by.iter();
-            let values = values.map(|(name, _)| alert.group.get(&**name).cloned().unwrap_or_default()).collect();
+            let values: Vec<Value> =
+                values.map(|(name, _)| alert.group.get(&**name).cloned().unwrap_or_default()).collect();
             let cluster: Arc<str> = alert.cluster.as_str().into();
             self.watermarks.entry(Arc::clone(&cluster)).or_insert(alert.last_seen);
             let at = self.hold((consumer, cluster, text_of(&values)), alert.last_seen);

@@ -47,6 +47,8 @@ pub(super) struct Baselines {
     rules: HashMap<String, OfRule>,
     /// Per cluster, by its hash: matches before this time are known, all others are not.
     known: HashMap<u64, Timestamp>,
+    /// The cluster that was last asked about, and its hash: there are few, and each match asks.
+    last: Option<(String, u64)>,
     /// Those of `known` that have changed.
     advanced: HashSet<u64>,
 }
@@ -169,11 +171,17 @@ impl Baselines {
 
     /// Every match of a cluster before this time has been taken, or will not come.
     pub(super) fn know_until(&mut self, cluster: &str, time: Timestamp) {
-        let key = cluster_hash(cluster);
+        let key = match &self.last {
+            Some((last, key)) if last == cluster => *key,
+            _ => self.last.insert((cluster.to_owned(), cluster_hash(cluster))).1,
+        };
         let known = self.known.entry(key).or_insert(Timestamp::MIN);
         // The match itself is one of them.
-        *known = (*known).max(Timestamp(time.0.saturating_add(1)));
-        self.advanced.insert(key);
+        let until = Timestamp(time.0.saturating_add(1));
+        if *known < until {
+            *known = until;
+            self.advanced.insert(key);
+        }
     }
 
     /// Whether the value of a match is new for its group.

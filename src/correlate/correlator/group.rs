@@ -1,8 +1,10 @@
 //! Which group a match belongs to, and what is kept of it there.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::super::tally;
@@ -21,7 +23,7 @@ pub(super) struct Carried<'f> {
 
 /// The group of a match, as the text of its values.
 pub(super) fn group_of(consumer: &Consumer, member: usize, carried: Carried<'_>) -> String {
-    text_of(&group_values(consumer, member, carried).map(|(_, value)| value).collect())
+    text_of(&group_values(consumer, member, carried).map(|(_, value)| value).collect::<Vec<_>>())
 }
 
 /// What an alert shows of a group.
@@ -39,7 +41,7 @@ pub(super) fn parts_of(
     carried: Carried<'_>,
     at: usize,
 ) -> Option<(String, String)> {
-    let mut values: Vec<Value> = group_values(consumer, member, carried).map(|(_, value)| value).collect();
+    let mut values: Vec<Cow<'_, Value>> = group_values(consumer, member, carried).map(|(_, value)| value).collect();
     let rest = values.split_off(at.min(values.len()));
     rest.iter().any(|value| !value.is_null()).then(|| (text_of(&values), text_of(&rest)))
 }
@@ -48,16 +50,16 @@ pub(super) fn group_values<'c>(
     consumer: &'c Consumer,
     member: usize,
     carried: Carried<'c>,
-) -> impl Iterator<Item = (&'c Arc<str>, Value)> + 'c {
+) -> impl Iterator<Item = (&'c Arc<str>, Cow<'c, Value>)> + 'c {
     consumer.group_by.iter().map(move |(name, fields)| {
         // By its own name for it a correlation knows best what it groups.
         if let Some(value) = carried.group.get(&**name) {
-            return (name, value.clone());
+            return (name, Cow::Borrowed(value));
         }
         let value = match fields.get(member).map(|field| found(field, carried)) {
-            None | Some([]) => Value::Null,
-            Some([one]) => one.clone(),
-            Some(many) => Value::Array(many.to_vec()),
+            None | Some([]) => Cow::Owned(Value::Null),
+            Some([one]) => Cow::Borrowed(one),
+            Some(many) => Cow::Owned(Value::Array(many.to_vec())),
         };
         (name, value)
     })
@@ -73,7 +75,7 @@ pub(super) fn found<'f>(field: &FieldPath, carried: Carried<'f>) -> &'f [Value] 
     }
 }
 
-pub(super) fn text_of(values: &Vec<Value>) -> String {
+pub(super) fn text_of(values: &[impl Serialize]) -> String {
     serde_json::to_string(values).unwrap_or_default()
 }
 

@@ -123,7 +123,7 @@ fn share(consumer: &Consumer, member: usize, cluster: &str, carried: Carried<'_>
     let group = match &consumer.kind {
         CorrelationKind::FirstSeen(rule) => {
             let values = group_values(consumer, member, carried).map(|(_, value)| value);
-            text_of(&values.take(consumer.group_by.len() - rule.fields.len()).collect())
+            text_of(&values.take(consumer.group_by.len() - rule.fields.len()).collect::<Vec<_>>())
         }
         _ => group_of(consumer, member, carried),
     };
