@@ -267,20 +267,34 @@ pub(super) fn arguments<'w>(words: impl Iterator<Item = &'w str>) -> Vec<Cow<'w,
     words.map(|word| shell.word(word).map_or_else(|| without(word), Cow::Owned)).collect()
 }
 
-/// A URI without the credentials in it: values of parameters that are named like one, what looks like one, and those in
-/// the command that `exec` runs.
-pub(super) fn uri(uri: &str) -> Cow<'_, str> {
-    let (path, query) = uri.split_once('?').map_or((uri, None), |(path, query)| (path, Some(query)));
+/// A URI without the credentials in it.
+pub(super) fn uri(text: &str) -> Cow<'_, str> {
+    uri_with(text, query)
+}
+
+/// The same, whose query `query` shows.
+pub(super) fn uri_with<'u>(uri: &'u str, query: impl FnOnce(&'u str) -> Cow<'u, str>) -> Cow<'u, str> {
+    let Some((before, after)) = uri.split_once('?') else { return path(uri) };
+    match (path(before), query(after)) {
+        (Cow::Borrowed(_), Cow::Borrowed(_)) => uri.into(),
+        (path, query) => format!("{path}?{query}").into(),
+    }
+}
+
+/// The path of a URI without what looks like a credential.
+fn path(path: &str) -> Cow<'_, str> {
     let hidden = |segment: &str| matches!(without_shapes(&query_decoded(segment)), Cow::Owned(_));
     // What a segment looks like it looks like within the path: a slash is no part of a word.
-    let plain = !path.contains(['%', '+']) && matches!(without_shapes(path), Cow::Borrowed(_));
-    let path: Cow<'_, str> = if plain {
-        path.into()
-    } else {
-        let segments = path.split('/').map(|segment| if hidden(segment) { REDACTED } else { segment });
-        segments.collect::<Vec<_>>().join("/").into()
-    };
-    let Some(query) = query else { return path };
+    if !path.contains(['%', '+']) && matches!(without_shapes(path), Cow::Borrowed(_)) {
+        return path.into();
+    }
+    let segments = path.split('/').map(|segment| if hidden(segment) { REDACTED } else { segment });
+    segments.collect::<Vec<_>>().join("/").into()
+}
+
+/// The query of a URI without the credentials in it: values of parameters that are named like one, what looks like one, and
+/// those in the command that `exec` runs.
+pub(super) fn query(query: &str) -> Cow<'_, str> {
     let mut shell = Shell::default();
     let parts = query.split('&').map(|part| {
         let Some((key, value)) = part.split_once('=') else { return part.to_owned() };
@@ -297,7 +311,7 @@ pub(super) fn uri(uri: &str) -> Cow<'_, str> {
             },
         }
     });
-    format!("{path}?{}", parts.collect::<Vec<_>>().join("&")).into()
+    parts.collect::<Vec<_>>().join("&").into()
 }
 
 /// A word of a command, which may be a whole script: from its first credential on it is left out.

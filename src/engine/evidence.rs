@@ -21,7 +21,7 @@ use crate::event::frame::Refusal;
 use crate::event::path::Found;
 use crate::event::{FieldPath, Projection, Slot, Val, label, pruned};
 use crate::rule::field::{Field, Got};
-use crate::rule::ir::{Expr, Op, Test};
+use crate::rule::ir::{Expr, Op, Quantifier, Test};
 use crate::rule::make::Make;
 use crate::rule::{explain, naive};
 
@@ -207,6 +207,7 @@ impl Tests {
                         found.insert(self.field.as_str(), sight.show(plain, at));
                     }
                 }
+                Taken::Texts(places) => self.ask_texts(&places, sight, plain, found),
                 Taken::Values(values) => {
                     let harmless = &mut sight.case.answers.harmless;
                     let mut show = |value: &Value| plain.show(value, harmless);
@@ -219,6 +220,28 @@ impl Tests {
         let show = |values: Vec<&Value>| show_all(&self.field, values.into_iter(), &event);
         self.ask(&self.field.resolve(&event), &event, show, found);
         Ok(())
+    }
+
+    /// Shows for which texts the tests hold.
+    fn ask_texts<'a>(
+        &'a self,
+        places: &[u32],
+        sight: &mut Sight<'_, '_>,
+        plain: &Plain,
+        found: &mut BTreeMap<&'a str, Value>,
+    ) {
+        for test in &self.tests {
+            let holding = places.iter().copied().filter(|at| sight.case.text_holds(&test.op, *at));
+            let holding: Vec<u32> = holding.collect();
+            let holds = match test.of {
+                Quantifier::Any => !holding.is_empty(),
+                Quantifier::Every => holding.len() == places.len(),
+            };
+            if self.certain || holds {
+                let values = holding.into_iter().take(VALUES_MAX).map(|at| sight.show(plain, at));
+                found.insert(self.field.as_str(), shown(values.collect()));
+            }
+        }
     }
 
     /// Shows for which values the tests hold.
@@ -238,10 +261,14 @@ impl Tests {
                 continue;
             }
             let values = show(naive::witnesses(test, values, event).take(VALUES_MAX).collect());
-            let value = if values.is_empty() { Value::Bool(true) } else { one_or_list(values) };
-            found.insert(self.field.as_str(), value);
+            found.insert(self.field.as_str(), shown(values));
         }
     }
+}
+
+/// The values for which a test holds; a test may hold without any.
+fn shown(values: Vec<Value>) -> Value {
+    if values.is_empty() { Value::Bool(true) } else { one_or_list(values) }
 }
 
 fn one_or_list(mut values: Vec<Value>) -> Value {
@@ -262,6 +289,7 @@ impl Carried {
         {
             return Ok(match taken {
                 Taken::Text(at) => vec![sight.show(plain, at)],
+                Taken::Texts(places) => places.into_iter().take(VALUES_MAX).map(|at| sight.show(plain, at)).collect(),
                 Taken::Values(values) => {
                     let harmless = &mut sight.case.answers.harmless;
                     let scalars = values.iter().filter_map(|value| match value {
@@ -286,6 +314,8 @@ impl Carried {
 enum Taken {
     /// One text, here, and nothing else.
     Text(u32),
+    /// Several, and nothing else.
+    Texts(Vec<u32>),
     Values(Vec<Got<'static>>),
 }
 
@@ -358,19 +388,29 @@ impl<'s, 'c> Sight<'s, 'c> {
         if projection.is_lazy(slot) && self.is_of_secrets() {
             return None;
         }
-        let Case { scratch, event, .. } = &*self.case;
-        if let Some(at) = scratch.first(slot)
-            && scratch.following(at).is_none()
-            && field.picks_all()
-            && matches!(scratch.at(at, event), Val::Str(_))
+        if field.picks_all()
+            && let Some(texts) = self.texts(slot)
         {
-            return Some(Taken::Text(at));
+            return Some(texts);
         }
+        let Case { scratch, event, .. } = &*self.case;
         let flags = scratch.values(slot, event).any(|value| matches!(value, Val::Bool(_)));
         if flags && self.is_of_secrets() {
             return None;
         }
         self.values(slot, field).map(Taken::Values)
+    }
+
+    /// Where the texts of a slot are, unless there is anything else, or nothing.
+    fn texts(&self, slot: Slot) -> Option<Taken> {
+        let Case { scratch, event, .. } = &*self.case;
+        let is_text = |at: u32| matches!(scratch.at(at, event), Val::Str(_));
+        let first = scratch.first(slot).filter(|at| is_text(*at))?;
+        if scratch.following(first).is_none() {
+            return Some(Taken::Text(first));
+        }
+        let places = std::iter::successors(Some(first), |at| scratch.following(*at));
+        places.map(|at| is_text(at).then_some(at)).collect::<Option<_>>().map(Taken::Texts)
     }
 
     /// A text as it may be shown.

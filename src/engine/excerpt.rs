@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::credentials::{uri, without_shapes};
+use super::credentials::without_shapes;
 use super::harmless::Harmless;
 use super::json::{self, Object, text};
 use super::redact::shorten;
@@ -145,7 +145,23 @@ impl<'e> Reader<'e> {
     }
 }
 
-/// A name or the like as it may be shown.
+/// Writes a name, if there is one.
+fn name(object: &mut Object<'_>, key: &str, text: Option<&str>, known: &mut Harmless) {
+    if let Some(text) = text {
+        object.text(key, &known.name(text, NAME_MAX));
+    }
+}
+
+/// Writes a user's name and groups.
+fn user(object: &mut Object<'_>, read: Reader<'_>, [username, groups]: [Option<Slot>; 2], known: &mut Harmless) {
+    name(object, "username", read.text(username), known);
+    let mut groups = read.texts(groups).take(GROUPS_MAX).peekable();
+    if groups.peek().is_some() {
+        object.list("groups", groups, |out, group| text(out, &known.name(group, NAME_MAX)));
+    }
+}
+
+/// A name or the like, of which there are too many to remember them, as it may be shown.
 fn identity(text: &str, max: usize) -> Cow<'_, str> {
     shorten(text, max, without_shapes)
 }
@@ -175,45 +191,32 @@ impl Slots {
         Excerpt { json, audit_id: (*audit_id).into(), delivery, request }
     }
 
-    fn write(&self, excerpt: &mut Object<'_>, read: Reader<'_>, harmless: &mut Harmless) {
-        let agent = read.text(self.user_agent).map(|agent| harmless.text(agent, URI_MAX));
-        let mut name = |object: &mut Object<'_>, key: &str, text: Option<&str>| {
-            if let Some(text) = text {
-                object.text(key, &harmless.name(text, NAME_MAX));
-            }
-        };
-        name(excerpt, "stage", Some(read.must(self.stage)));
-        name(excerpt, "verb", Some(read.must(self.verb)));
-        excerpt.text("requestURI", &shorten(read.must(self.request_uri), URI_MAX, uri));
-        let mut user = |object: &mut Object<'_>, [username, groups]: [Option<Slot>; 2]| {
-            name(object, "username", read.text(username));
-            let mut groups = read.texts(groups).take(GROUPS_MAX).peekable();
-            if groups.peek().is_some() {
-                object.list("groups", groups, |out, group| text(out, &identity(group, NAME_MAX)));
-            }
-        };
-        excerpt.object("user", |object| user(object, self.user));
-        excerpt.object_if_any("impersonatedUser", |object| user(object, self.impersonated_user));
+    fn write(&self, excerpt: &mut Object<'_>, read: Reader<'_>, known: &mut Harmless) {
+        name(excerpt, "stage", Some(read.must(self.stage)), known);
+        name(excerpt, "verb", Some(read.must(self.verb)), known);
+        excerpt.text("requestURI", &known.uri(read.must(self.request_uri), URI_MAX));
+        excerpt.object("user", |object| user(object, read, self.user, known));
+        excerpt.object_if_any("impersonatedUser", |object| user(object, read, self.impersonated_user, known));
         let addresses = read.texts(self.source_ips).take(IPS_MAX);
-        excerpt.list("sourceIPs", addresses, |out, address| text(out, &identity(address, NAME_MAX)));
-        if let Some(agent) = agent {
-            excerpt.text("userAgent", &agent);
+        excerpt.list("sourceIPs", addresses, |out, address| text(out, &known.name(address, NAME_MAX)));
+        if let Some(agent) = read.text(self.user_agent) {
+            excerpt.text("userAgent", &known.text(agent, URI_MAX));
         }
         excerpt.object_if_any("objectRef", |object| {
-            name(object, "resource", read.text(self.resource));
-            name(object, "namespace", read.text(self.namespace));
+            name(object, "resource", read.text(self.resource), known);
+            name(object, "namespace", read.text(self.namespace), known);
             if let Some(of) = read.text(self.name) {
                 object.text("name", &identity(of, NAME_MAX));
             }
-            name(object, "apiGroup", read.text(self.api_group));
-            name(object, "apiVersion", read.text(self.api_version));
-            name(object, "subresource", read.text(self.subresource));
+            name(object, "apiGroup", read.text(self.api_group), known);
+            name(object, "apiVersion", read.text(self.api_version), known);
+            name(object, "subresource", read.text(self.subresource), known);
         });
         excerpt.object_if_any("responseStatus", |object| {
             if let Some(code) = read.code(self.code) {
                 object.value("code", &code.into());
             }
-            name(object, "reason", read.text(self.reason));
+            name(object, "reason", read.text(self.reason), known);
         });
         // It was read as a time.
         excerpt.text("stageTimestamp", &shorten(read.must(self.stage_timestamp), NAME_MAX, Cow::from));

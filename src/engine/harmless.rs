@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
 
-use super::credentials::{without, without_shapes};
+use super::credentials::{query, uri_with, without, without_shapes};
 use super::redact::shorten;
 
 /// What a worker knows to be harmless.
@@ -14,6 +14,7 @@ use super::redact::shorten;
 pub(super) struct Harmless {
     texts: Known,
     names: Known,
+    queries: Known,
 }
 
 impl Harmless {
@@ -26,6 +27,12 @@ impl Harmless {
     pub(super) fn name<'t>(&mut self, text: &'t str, max: usize) -> Cow<'t, str> {
         self.names.show(text, max, without_shapes)
     }
+
+    /// A URI as it may be shown, of at most `max` characters.
+    pub(super) fn uri<'t>(&mut self, text: &'t str, max: usize) -> Cow<'t, str> {
+        // Most queries come again with other paths.
+        shorten(text, max, |uri| uri_with(uri, |after| self.queries.show(after, usize::MAX, query)))
+    }
 }
 
 /// Each in the place of its hash.
@@ -33,7 +40,7 @@ impl Harmless {
 struct Known(Vec<Box<str>>);
 
 impl Known {
-    const PLACES: usize = 128;
+    const PLACES: usize = 512;
     /// Longer ones are not remembered. They may be too long to be shown as a whole, too.
     const LEN_MAX: usize = 256;
 
@@ -80,6 +87,10 @@ mod tests {
             assert_eq!(harmless.name(&long, 512), long);
             assert_eq!(harmless.name("abcdef", 3), "abc… (6 bytes)");
             assert_eq!(harmless.name("abcdef", 6), "abcdef");
+            for shown in ["/api?limit=500&watch=true", "/api", "/a?token=[redacted]", "/api?", "?b"] {
+                assert_eq!(harmless.uri(&shown.replace("[redacted]", "limit=500"), 2_048), shown);
+            }
+            assert_eq!(harmless.uri("/api?limit=500", 6), "/api?l… (14 bytes)");
         }
     }
 }
