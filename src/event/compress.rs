@@ -114,8 +114,20 @@ enum Inner<'r> {
     Packed(Box<flate2::read::MultiGzDecoder<Whole<'r>>>),
 }
 
+/// Says what it means that something ends too early.
+fn cut_off(error: io::Error) -> io::Error {
+    let text = "the compressed data end in the middle: the file is cut off, or still being written";
+    if error.kind() == io::ErrorKind::UnexpectedEof { io::Error::new(error.kind(), text) } else { error }
+}
+
 impl Read for Inner<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.unpack(buffer).map_err(cut_off)
+    }
+}
+
+impl Inner<'_> {
+    fn unpack(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Self::Unknown(unpacked) = self {
             let mut unpacked = std::mem::replace(unpacked, Box::new(io::empty()));
             let mut first = Vec::new();
@@ -174,6 +186,21 @@ mod tests {
         }
         let thrice = pack(&pack(&pack(&text)));
         assert_eq!(decompress(&thrice, Encoding::Detect, 2000).expect("fits").as_ref(), pack(&text));
+    }
+
+    #[test]
+    fn of_what_is_cut_off_the_beginning_is_read_and_the_end_is_missed() {
+        let text: Vec<u8> =
+            (0..100_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_string().into_bytes()).collect();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&text).expect("memory");
+        for packed in [gzip.finish().expect("memory"), zstd::encode_all(&text[..], 1).expect("memory")] {
+            let mut read = Vec::new();
+            let error =
+                reader(&packed[..packed.len() - 9]).expect("opens").read_to_end(&mut read).expect_err("cut off");
+            assert!(error.to_string().contains("cut off"), "{error}");
+            assert!(!read.is_empty() && text.starts_with(&read), "{} bytes", read.len());
+        }
     }
 
     #[test]
