@@ -14,12 +14,12 @@ use super::seen::{Novelty, Seen};
 use super::window::Chain;
 use crate::alert::{Alert, CANARY, Kind, Status};
 use crate::clock::Timestamp;
-use crate::engine::{Consumer, Fields, Match, Packed, RuleSet};
+use crate::engine::{Consumer, Fields, Match, Packed, RuleSet, listed};
 use crate::hash;
 use crate::rule::ir::CorrelationKind;
 
 use evict::Ghosts;
-use group::{Carried, entry, group_of, parts_of, text_of};
+use group::{Carried, entry, group_of, parts_of};
 use relay::{Episode, Share};
 use tell::{alert, alert_id, chain_of, fed_by, resolve_told};
 
@@ -332,11 +332,10 @@ impl Correlator {
                 continue;
             };
             let values = rules.consumers()[consumer].group_by.iter();
-            let values: Vec<Value> =
-                values.map(|(name, _)| alert.group.get(&**name).cloned().unwrap_or_default()).collect();
+            let values = values.map(|(name, _)| alert.group.get(&**name).unwrap_or(&Value::Null));
             let cluster: Arc<str> = alert.cluster.as_str().into();
             self.watermarks.entry(Arc::clone(&cluster)).or_insert(alert.last_seen);
-            let at = self.hold((consumer, cluster, text_of(&values)), alert.last_seen);
+            let at = self.hold((consumer, cluster, listed(values)), alert.last_seen);
             if let Some(held) = self.held[at].as_mut() {
                 let consumer = &rules.consumers()[consumer];
                 held.key.adopt(&alert.id, &chain_of(alert, consumer), consumer);

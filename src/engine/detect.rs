@@ -312,7 +312,8 @@ impl Detector {
                 let Some(compiled) = rules.rules.get(rule) else { break };
                 if case.holds(&compiled.program) {
                     let excerpt = excerpt.get_or_insert_with(|| {
-                        rules.shown.excerpt(projection, case.scratch, text, &mut case.answers.harmless)
+                        let Answers { harmless, json, .. } = &mut *case.answers;
+                        rules.shown.excerpt(projection, case.scratch, text, harmless, json)
                     });
                     #[cfg(debug_assertions)]
                     judge(rules, rule, &mut case)?;
@@ -360,7 +361,8 @@ fn matching(
     let rule = sight.rule();
     let (matched, fields) = (rule.evidence.matched(&mut sight)?, rule.evidence.fields(&mut sight)?);
     let matched = matched.iter().map(|(key, value)| (*key, value));
-    let shown = Packed::new(Arc::clone(&excerpt.json), matched, sight.said()?.as_deref(), &fields);
+    let said = sight.said()?;
+    let shown = Packed::new(Arc::clone(&excerpt.json), matched, said.as_deref(), &fields, sight.out());
     Ok(Match {
         rule: Arc::clone(&rule.id),
         cluster: Arc::clone(cluster),

@@ -371,6 +371,11 @@ impl<'s, 'c> Sight<'s, 'c> {
         Ok(Some(output.render(&*self.tree()?, redact::show)))
     }
 
+    /// Memory for JSON.
+    pub(super) fn out(&mut self) -> &mut String {
+        &mut self.case.answers.json
+    }
+
     fn is_of_secrets(&mut self) -> bool {
         let Case { projection, scratch, answers, event, .. } = &mut *self.case;
         *answers.of_secrets.get_or_insert_with(|| self.rules.of_secrets.may_hold(projection, scratch, event))

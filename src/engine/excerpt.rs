@@ -167,18 +167,19 @@ fn identity(text: &str, max: usize) -> Cow<'_, str> {
 }
 
 impl Slots {
-    /// That of the event in the scratch.
+    /// That of the event in the scratch. `out`: memory for what is written.
     pub(super) fn excerpt(
         &self,
         projection: &Projection,
         scratch: &mut Scratch,
         event: &str,
         harmless: &mut Harmless,
+        out: &mut String,
     ) -> Excerpt {
         let dry_run = self.is_trial(projection, scratch, event);
         let read = Reader { scratch, event };
         let audit_id = identity(read.must(self.audit_id), AUDIT_ID_MAX);
-        let json = json::object(|excerpt| {
+        let json = json::object(out, |excerpt| {
             excerpt.text("auditID", &audit_id);
             self.write(excerpt, read, harmless);
             if dry_run {
@@ -265,7 +266,13 @@ mod tests {
         let (projection, mut scratch) = (Projection::new(READS), Scratch::default());
         let text = event.to_string();
         scratch.load(&projection, text.as_bytes()).expect("an event");
-        let made = Slots::of(&projection).excerpt(&projection, &mut scratch, &text, &mut Harmless::default());
+        let made = Slots::of(&projection).excerpt(
+            &projection,
+            &mut scratch,
+            &text,
+            &mut Harmless::default(),
+            &mut String::new(),
+        );
         (serde_json::from_str(&made.json).expect("an excerpt"), made)
     }
 

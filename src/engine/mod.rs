@@ -17,6 +17,7 @@ mod substrings;
 
 pub use compile::{Consumer, RuleSet};
 pub use detect::{Detected, Detector, Match, Seen};
+pub use json::listed;
 pub use redact::{REDACTED, show};
 pub use rejections::{Rejected, Rejections};
 pub use shown::{Fields, Packed, Rest, Shown};

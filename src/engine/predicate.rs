@@ -384,6 +384,8 @@ pub(super) struct Answers {
     decoded_of: Option<(u64, Slot)>,
     /// What is known of texts of the events before.
     pub(super) harmless: Harmless,
+    /// Memory for what is shown of an event.
+    pub(super) json: String,
 }
 
 impl Answers {

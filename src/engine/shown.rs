@@ -49,14 +49,15 @@ pub struct Rest<'r> {
 }
 
 impl Packed {
-    /// `event`: an [`EventExcerpt`] as JSON.
+    /// `event`: an [`EventExcerpt`] as JSON. `out`: memory for what is written.
     pub(super) fn new<'m>(
         event: Arc<str>,
         matched: impl Iterator<Item = (&'m str, &'m Value)>,
         said: Option<&str>,
         fields: &Fields,
+        out: &mut String,
     ) -> Self {
-        let rest = json::object(|rest| {
+        let rest = json::object(out, |rest| {
             rest.object("matched", |object| matched.for_each(|(key, value)| object.value(key, value)));
             if let Some(said) = said {
                 rest.text("said", said);
@@ -118,7 +119,7 @@ impl PartialEq for Packed {
 impl From<Shown> for Packed {
     fn from(Shown { event, matched, said, fields }: Shown) -> Self {
         let matched = matched.iter().map(|(key, value)| (key.as_str(), value));
-        Self::new(json(&event), matched, said.as_deref(), &fields)
+        Self::new(json(&event), matched, said.as_deref(), &fields, &mut String::new())
     }
 }
 

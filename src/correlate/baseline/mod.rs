@@ -44,7 +44,8 @@ pub struct Baseline {
 /// All baselines.
 #[derive(Debug, Default)]
 pub(super) struct Baselines {
-    rules: HashMap<String, OfRule>,
+    /// By the ids of rules, which nobody but their authors chooses.
+    rules: HashMap<String, OfRule, foldhash::fast::RandomState>,
     /// Per cluster, by its hash: matches before this time are known, all others are not.
     known: HashMap<u64, Timestamp>,
     /// The cluster that was last asked about, and its hash: there are few, and each match asks.

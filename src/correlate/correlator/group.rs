@@ -4,13 +4,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Serialize;
 use serde_json::Value;
 
 use super::super::tally;
 use super::super::window::Entry;
 use super::Fed;
-use crate::engine::{Consumer, Fields};
+use crate::engine::{Consumer, Fields, listed};
 use crate::event::FieldPath;
 
 /// What a match, or an episode on its way into another correlation, brings along.
@@ -23,7 +22,7 @@ pub(super) struct Carried<'f> {
 
 /// The group of a match, as the text of its values.
 pub(super) fn group_of(consumer: &Consumer, member: usize, carried: Carried<'_>) -> String {
-    text_of(&group_values(consumer, member, carried).map(|(_, value)| value).collect::<Vec<_>>())
+    listed(group_values(consumer, member, carried).map(|(_, value)| value))
 }
 
 /// What an alert shows of a group.
@@ -43,7 +42,7 @@ pub(super) fn parts_of(
 ) -> Option<(String, String)> {
     let mut values: Vec<Cow<'_, Value>> = group_values(consumer, member, carried).map(|(_, value)| value).collect();
     let rest = values.split_off(at.min(values.len()));
-    rest.iter().any(|value| !value.is_null()).then(|| (text_of(&values), text_of(&rest)))
+    rest.iter().any(|value| !value.is_null()).then(|| (listed(values.into_iter()), listed(rest.into_iter())))
 }
 
 pub(super) fn group_values<'c>(
@@ -73,10 +72,6 @@ pub(super) fn found<'f>(field: &FieldPath, carried: Carried<'f>) -> &'f [Value] 
         Some(one) => std::slice::from_ref(one),
         None => carried.fields.get(field.as_str()).map_or(&[][..], Vec::as_slice),
     }
-}
-
-pub(super) fn text_of(values: &[impl Serialize]) -> String {
-    serde_json::to_string(values).unwrap_or_default()
 }
 
 pub(super) fn entry(consumer: &Consumer, member: usize, fed: &Fed, bound: u64) -> Entry {

@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::reuse;
-use super::group::{Carried, group_of, group_values, text_of};
+use super::group::{Carried, group_of, group_values};
 use super::{Correlator, Fed};
 use crate::alert::{Alert, EventExcerpt};
 use crate::clock::Timestamp;
-use crate::engine::{Consumer, Fields, Match, Packed, RuleSet, Shown};
+use crate::engine::{Consumer, Fields, Match, Packed, RuleSet, Shown, listed};
 use crate::hash;
 use crate::rule::ir::CorrelationKind;
 
@@ -123,7 +123,7 @@ fn share(consumer: &Consumer, member: usize, cluster: &str, carried: Carried<'_>
     let group = match &consumer.kind {
         CorrelationKind::FirstSeen(rule) => {
             let values = group_values(consumer, member, carried).map(|(_, value)| value);
-            text_of(&values.take(consumer.group_by.len() - rule.fields.len()).collect::<Vec<_>>())
+            listed(values.take(consumer.group_by.len() - rule.fields.len()))
         }
         _ => group_of(consumer, member, carried),
     };

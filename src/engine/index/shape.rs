@@ -65,7 +65,7 @@ impl Shape {
         };
         let len = sets.len();
         let whole = (0..len / 8).map(|word| word * 8);
-        let begins = whole.chain((len % 8 > 0).then_some(len.saturating_sub(8)));
+        let begins = whole.chain((!len.is_multiple_of(8)).then_some(len.saturating_sub(8)));
         let words = begins.map(|begin| std::array::from_fn(|number| Ranges::new(|byte| range(begin + byte, number))));
         Some(Self { len, words: words.collect() })
     }
