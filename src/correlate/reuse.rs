@@ -1,6 +1,7 @@
 //! Different requests under one Audit-ID. An API server makes a UUID for each request, unless the client sends one.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
 use super::recent::Recent;
 use crate::clock::Timestamp;
@@ -18,11 +19,13 @@ pub(super) struct AuditIds {
     known: Recent<Known>,
     /// Clients choose them: nobody may know which two have one hash.
     hashes: RandomState,
+    /// The last one of which nothing was to be told, and its request: several rules may be true of one event.
+    last: Option<(Arc<str>, u64)>,
 }
 
 impl Default for AuditIds {
     fn default() -> Self {
-        Self { known: Recent::new(KNOWN_MAX), hashes: RandomState::default() }
+        Self { known: Recent::new(KNOWN_MAX), hashes: RandomState::default(), last: None }
     }
 }
 
@@ -41,9 +44,12 @@ impl AuditIds {
     /// Notes a match's Audit-ID. Gives the requests, with their times, that it shows to bear one that another had: the
     /// first time also that other one.
     pub(super) fn note(&mut self, found: &Match, time: Timestamp) -> Vec<(u64, Timestamp)> {
-        if !is_uuid(&found.audit_id) {
+        let same_event =
+            |(id, request): &(Arc<str>, u64)| Arc::ptr_eq(id, &found.audit_id) && *request == found.request;
+        if self.last.as_ref().is_some_and(same_event) || !is_uuid(&found.audit_id) {
             return Vec::new();
         }
+        self.last = Some((Arc::clone(&found.audit_id), found.request));
         let id = self.hashes.hash_one((&*found.cluster, &*found.audit_id));
         if let Some(known) = self.known.get_mut(id) {
             if known.request == found.request {
