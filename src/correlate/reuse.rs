@@ -19,7 +19,7 @@ pub(super) struct AuditIds {
     known: Recent<Known>,
     /// Clients choose them: nobody may know which two have one hash.
     hashes: RandomState,
-    /// The last one of which nothing was to be told, and its request: several rules may be true of one event.
+    /// The last one that was noted, and its request: several rules may be true of one event.
     last: Option<(Arc<str>, u64)>,
 }
 

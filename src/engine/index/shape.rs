@@ -45,8 +45,8 @@ impl Ranges {
 }
 
 impl Shape {
-    /// `None` if the expression is none, or not of the whole text, or not of ASCII alone, or of characters that are too
-    /// far apart.
+    /// `None` if the expression is none, or not of the whole text, or not of ASCII alone, or of more ranges of characters
+    /// at one place than are looked for.
     pub(super) fn of(pattern: &str) -> Option<Self> {
         let hir = regex_syntax::parse(pattern).ok()?;
         let HirKind::Concat(parts) = hir.kind() else { return None };

@@ -208,12 +208,12 @@ impl OfField {
         }
         let equal: HashMap<Box<str>, Box<[u32]>, FixedState> =
             grouped(equal.into_iter()).into_iter().map(|(text, rules)| (text.into(), rules.into())).collect();
-        let glance =
-            match (together.is_none() && nets.is_empty() && numbers.is_empty() && equal.is_empty(), &shapes[..]) {
-                (true, []) => Glance::Literals,
-                (true, _) if literals.is_empty() => Glance::Shapes,
-                _ => Glance::None,
-            };
+        let more = together.is_some() || !nets.is_empty() || !numbers.is_empty() || !equal.is_empty();
+        let glance = match (shapes.is_empty(), literals.is_empty()) {
+            (true, _) if !more => Glance::Literals,
+            (_, true) if !more => Glance::Shapes,
+            _ => Glance::None,
+        };
         Self {
             slot,
             is_lazy,
