@@ -103,19 +103,6 @@ pub(super) struct OfField {
     regexes: Option<Regexes>,
     shapes: Vec<(Shape, Vec<u32>)>,
     present: Box<[u32]>,
-    /// What nearly all values can be passed over by.
-    glance: Glance,
-}
-
-/// What is looked at of a value first, where that tells of nearly all that no rule's witness is in them.
-#[derive(Clone, Copy, Debug)]
-enum Glance {
-    /// Whether it is of all shapes: nothing but shapes is asked.
-    Shapes,
-    /// Whether any literal may be in it: nothing but literals is asked.
-    Literals,
-    /// Nothing.
-    None,
 }
 
 #[derive(Debug)]
@@ -208,17 +195,10 @@ impl OfField {
         }
         let equal: HashMap<Box<str>, Box<[u32]>, FixedState> =
             grouped(equal.into_iter()).into_iter().map(|(text, rules)| (text.into(), rules.into())).collect();
-        let more = together.is_some() || !nets.is_empty() || !numbers.is_empty() || !equal.is_empty();
-        let glance = match (shapes.is_empty(), literals.is_empty()) {
-            (true, _) if !more => Glance::Literals,
-            (_, true) if !more => Glance::Shapes,
-            _ => Glance::None,
-        };
         Self {
             slot,
             is_lazy,
             rules,
-            glance,
             longest: equal.keys().map(|text| text.len()).max().unwrap_or(0),
             equal,
             literals: Literals::new(literals),
@@ -263,25 +243,11 @@ impl OfField {
         set(found, &self.present);
         let mut next = Some(first);
         while let Some(at) = next {
-            if self.may_have_witness(scratch.at(at, event)) {
-                self.look_at(scratch, at, event, found, matching);
-            }
+            self.look_at(scratch, at, event, found, matching);
             next = scratch.following(at);
         }
     }
 
-    /// Whether it is worth to look closer at a value.
-    #[inline]
-    fn may_have_witness(&self, value: Val<'_>) -> bool {
-        let Val::Str(text) = value else { return true };
-        match self.glance {
-            Glance::Shapes => self.shapes.iter().any(|(shape, _)| !shape.is_of(text)),
-            Glance::Literals => self.literals.as_ref().is_some_and(|literals| literals.may_be_in(text)),
-            Glance::None => true,
-        }
-    }
-
-    #[inline(never)]
     fn look_at(&self, scratch: &mut Scratch, at: u32, event: &str, found: &mut [u64], matching: &mut Option<Matching>) {
         if let (Some(regexes), Some(matching)) = (&self.regexes, matching) {
             match scratch.at(at, event) {
@@ -439,18 +405,8 @@ impl Guard {
                 here.is_some_and(|here| here.eq_ignore_ascii_case(pattern.as_bytes()))
             })
         };
-        !is_ascii(bytes) || memchr::memchr_iter(self.byte, bytes).any(stands)
+        !text.is_ascii() || memchr::memchr_iter(self.byte, bytes).any(stands)
     }
-}
-
-/// What the standard library tells too, which looks at up to 63 bytes one by one: most URIs are not much longer.
-fn is_ascii(text: &[u8]) -> bool {
-    let (chunks, rest) = text.as_chunks::<16>();
-    let mut all = [0; 16];
-    for chunk in chunks {
-        all.iter_mut().zip(chunk).for_each(|(all, byte)| *all |= byte);
-    }
-    all.iter().chain(rest).fold(0, |all, byte| all | byte).is_ascii()
 }
 
 /// Looks for witnesses in expressions.
